@@ -1,0 +1,37 @@
+import type { ChannelKey } from '../model/channel.ts'
+import type { MaybePromise } from '../model/maybe-promise.ts'
+import type { Message } from '../model/message.ts'
+
+/** Messages of one channel for users whose connections another node holds. */
+export interface PeerPushRequest {
+  readonly key: ChannelKey
+  /** in seq order */
+  readonly messages: readonly Message[]
+  readonly uids: readonly string[]
+}
+
+/** A login that ends others of the same user and kind of device, wherever they are. */
+export interface PeerKickRequest {
+  readonly uid: string
+  readonly deviceFlag: number
+  readonly deviceID: string
+  readonly deviceLevel: number
+}
+
+/** What a node does with what its peers send: the engine gives it to `PeerPush.start`. */
+export interface PeerPushHost {
+  readonly nodeID: number
+  /** Deliver to this node's own connections. */
+  pushed(request: PeerPushRequest): MaybePromise<void>
+  kicked(request: PeerKickRequest): MaybePromise<void>
+}
+
+/** Calls from node to node. Pushes from one node to another for one channel arrive in the order they were made. */
+export interface PeerPush {
+  start(host: PeerPushHost): MaybePromise<void>
+  /** Resolves when the other node has taken the push over. Rejects when it cannot be reached or `signal` is aborted. */
+  push(nodeID: number, request: PeerPushRequest, signal: AbortSignal): MaybePromise<void>
+  /** Ask every other node to apply a login's kick rules to its own connections. */
+  kick(request: PeerKickRequest, signal: AbortSignal): MaybePromise<void>
+  close(): MaybePromise<void>
+}

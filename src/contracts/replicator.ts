@@ -1,0 +1,35 @@
+import type { ChannelKey } from '../model/channel.ts'
+import type { MaybePromise } from '../model/maybe-promise.ts'
+import type { Message } from '../model/message.ts'
+import type { AppendResult } from './message-store.ts'
+
+/** One committed entry of the log, the same on every node. */
+export interface LogEntry {
+  readonly key: ChannelKey
+  readonly messages: readonly Message[]
+  /** the node that proposed it */
+  readonly nodeID: number
+}
+
+/** What a node does with a committed entry: the engine gives it to `Replicator.start`. */
+export interface ReplicatorHost {
+  readonly nodeID: number
+  /** Append to this node's own store and deliver to its own connections. Entries of one channel one after the other. */
+  apply(entry: LogEntry): MaybePromise<readonly AppendResult[]>
+}
+
+/**
+ * Agreement between nodes. With a replicator the log decides order and the numbers follow from it: the `store` step
+ * does nothing, `replicate` proposes, and every node applies what is committed to its own store, in log order.
+ */
+export interface Replicator {
+  start(host: ReplicatorHost): MaybePromise<void>
+  /**
+   * Propose one channel's messages as one entry.
+   * @returns what `apply` gave on this node, once it has been applied here
+   * @throws when it could not be committed in time; its fate may be unknown, and a repeat under the same clientMsgNo
+   *   gets the original answer either way
+   */
+  propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): MaybePromise<readonly AppendResult[]>
+  close(): MaybePromise<void>
+}

@@ -1,0 +1,17 @@
+import type { MaybePromise } from '../model/maybe-promise.ts'
+import type { ChannelDirectory } from './channel-directory.ts'
+import type { CursorStore } from './cursor-store.ts'
+import type { MessageStore } from './message-store.ts'
+
+/** What `memoryStorage()` and its durable relatives return: three contracts that a host may mix and wrap. */
+export interface Storage {
+  readonly messages: MessageStore
+  readonly channels: ChannelDirectory
+  readonly cursors: CursorStore
+  /** said once in the log at start, e.g. 'memory (nothing survives the process)' */
+  readonly description?: string
+  /** Called once by `engine.start()` before anything else is asked. */
+  open?(): MaybePromise<void>
+  /** Called once by `engine.close()` after everything that was accepted has settled. */
+  close?(): MaybePromise<void>
+}

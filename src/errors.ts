@@ -1,0 +1,75 @@
+/**
+ * Every failure the engine names. A code never changes its meaning. `retryable` says whether the same call may succeed
+ * later without anything being changed. `docs/errors.md` lists the same table for readers; a test holds the two equal.
+ */
+export const ERRORS = {
+  IM_NOT_RUNNING: { message: 'the engine is not running', retryable: false },
+  IM_ABORTED: { message: 'the caller gave up waiting', retryable: true },
+  IM_HANDLER_FAILED: { message: 'a handler threw', retryable: true },
+  IM_HANDLER_TIMEOUT: { message: 'a handler did not answer in time', retryable: true },
+  IM_QUEUE_FULL: { message: 'a queue is at its bound', retryable: true },
+  IM_REFUSED: { message: 'the engine refused the message', retryable: false },
+  IM_STORE_UNAVAILABLE: { message: 'the message store did not answer', retryable: true },
+  IM_STORE_CONTRACT: { message: 'the message store broke its contract', retryable: false },
+  IM_DIRECTORY_UNAVAILABLE: { message: 'the channel directory did not answer', retryable: true },
+  IM_PRESENCE_UNAVAILABLE: { message: 'presence did not answer', retryable: true },
+  IM_WEBHOOK_FAILED: { message: 'the webhook did not answer', retryable: true },
+  IM_REPLICATION_TIMEOUT: { message: 'the message was not committed in time', retryable: true },
+  IM_PEER_UNREACHABLE: { message: 'another node did not confirm a push', retryable: true },
+  IM_BAD_FRAME: { message: 'a client sent bytes that are not the protocol', retryable: false },
+  IM_BAD_KEY: { message: 'a key is not a base64 X25519 public key', retryable: false },
+  IM_LISTENER_FAILED: { message: 'a listener of the engine threw', retryable: false },
+  IM_CLOSE_TIMEOUT: { message: 'something was still under way when the engine had to close', retryable: false },
+} as const
+
+export type IMErrorCode = keyof typeof ERRORS
+
+/** Where it happened, for the log: never a payload and never a token. */
+export interface IMErrorContext {
+  readonly event?: string
+  readonly step?: string
+  readonly uid?: string
+  readonly channelID?: string
+  readonly channelType?: number
+  readonly connectionID?: string
+  readonly nodeID?: number
+  readonly reasonCode?: number
+}
+
+/** The one error class of the engine. Tell failures apart by `code`, not by message. */
+export class IMError extends Error {
+  override readonly name = 'IMError'
+  readonly code: IMErrorCode
+  readonly retryable: boolean
+  readonly context: IMErrorContext
+
+  constructor(code: IMErrorCode, options: { detail?: string; cause?: unknown; context?: IMErrorContext } = {}) {
+    const base = ERRORS[code].message
+    super(
+      options.detail === undefined ? base : `${base}: ${options.detail}`,
+      options.cause === undefined ? undefined : { cause: options.cause },
+    )
+    this.code = code
+    this.retryable = ERRORS[code].retryable
+    this.context = options.context ?? {}
+  }
+}
+
+/** `value` when it already is an IMError, otherwise an IMError of `code` with `value` as its cause. */
+export function asIMError(value: unknown, code: IMErrorCode, context: IMErrorContext): IMError {
+  if (value instanceof IMError) return value
+  return new IMError(code, { cause: value, context })
+}
+
+/** Throws the TypeError of a host's mistake: which option, what was expected, what came. */
+export function badOption(option: string, expected: string, got: unknown): never {
+  throw new TypeError(`imengine: ${option} must be ${expected}, got ${describe(got)}`)
+}
+
+function describe(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value)
+  if (typeof value === 'number' || typeof value === 'boolean' || value === null || value === undefined) return String(value)
+  if (typeof value === 'bigint') return `${value}n`
+  if (Array.isArray(value)) return `an array of ${value.length}`
+  return typeof value === 'function' ? 'a function' : `a ${value.constructor?.name ?? 'value'}`
+}

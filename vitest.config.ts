@@ -1,0 +1,21 @@
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+
+const entry = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
+
+export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^imengine$/, replacement: entry('src/index.ts') },
+      { find: /^imengine\/ws$/, replacement: entry('src/adapters/ws/index.ts') },
+      { find: /^imengine\/net$/, replacement: entry('src/adapters/net/index.ts') },
+      { find: /^imengine\/protocol$/, replacement: entry('src/protocol/index.ts') },
+      { find: /^imengine\/testing$/, replacement: entry('src/testing/index.ts') },
+    ],
+  },
+  test: {
+    include: ['test/**/*.test.ts'],
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+  },
+})
