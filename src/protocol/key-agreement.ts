@@ -1,0 +1,97 @@
+import { createPrivateKey, createPublicKey, diffieHellman, hash, randomBytes, type KeyObject } from 'node:crypto'
+import { badOption, IMError } from '../errors.ts'
+import { decodeBase64 } from './base64.ts'
+import { SessionCipher } from './session-cipher.ts'
+
+const KEY_BYTES = 32
+const SALT_CHARACTERS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+const SALT_LENGTH = 16
+
+/** What comes before the 32 raw bytes of an X25519 key in DER. */
+const PRIVATE_KEY_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex')
+const PUBLIC_KEY_PREFIX = Buffer.from('302a300506032b656e032100', 'hex')
+
+/** `count` unpredictable bytes. */
+export type RandomBytes = (count: number) => Uint8Array
+
+/** The server's side of a key agreement: what goes into CONNACK, and what the connection keeps. */
+export interface KeyAgreement {
+  readonly cipher: SessionCipher
+  /** base64 of the server's X25519 public key, made for this connection alone */
+  readonly serverKey: string
+  /** the AES IV: 16 characters of [0-9a-zA-Z] */
+  readonly salt: string
+}
+
+/**
+ * Agrees on a payload key with a client: a fresh key pair and salt, and the cipher both ends now share.
+ * @param clientKey    CONNECT.clientKey, as the client sent it
+ * @param randomBytes  the only source of chance: equal bytes give an equal agreement
+ * @throws IM_BAD_KEY  `clientKey` is empty, not strict base64, not of 32 bytes, or a point of low order, which would make
+ *                     the key one that anybody knows
+ * Source: wkproto 10.
+ */
+export function acceptKeyAgreement(clientKey: string, randomBytes: RandomBytes): KeyAgreement {
+  const pair = keyPair(randomBytes)
+  const key = payloadKey(pair.privateKey, clientKey)
+  const salt = randomSalt(randomBytes)
+  return { cipher: new SessionCipher({ key, iv: salt }), serverKey: pair.publicKeyText, salt }
+}
+
+/** The client's side of a key agreement: one object per CONNECT. */
+export class ClientKeyAgreement {
+  /** For CONNECT.clientKey: base64 of this side's X25519 public key. */
+  readonly clientKey: string
+  readonly #privateKey: KeyObject
+
+  /** @param source  node:crypto by default */
+  constructor(source: RandomBytes = randomBytes) {
+    const pair = keyPair(source)
+    this.clientKey = pair.publicKeyText
+    this.#privateKey = pair.privateKey
+  }
+
+  /**
+   * The cipher of the connection, from the two fields of a successful CONNACK.
+   * @throws IM_BAD_KEY  `serverKey` is not base64 of a usable X25519 public key, or `salt` not 16 ASCII characters
+   */
+  complete(serverKey: string, salt: string): SessionCipher {
+    return new SessionCipher({ key: payloadKey(this.#privateKey, serverKey), iv: salt })
+  }
+}
+
+function keyPair(source: RandomBytes): { privateKey: KeyObject; publicKeyText: string } {
+  const seed = source(KEY_BYTES)
+  if (seed.length !== KEY_BYTES) badOption(`randomBytes(${KEY_BYTES})`, `${KEY_BYTES} bytes`, seed.length)
+  const privateKey = createPrivateKey({ key: Buffer.concat([PRIVATE_KEY_PREFIX, seed]), format: 'der', type: 'pkcs8' })
+  const publicKey = createPublicKey(privateKey).export({ format: 'der', type: 'spki' })
+  return { privateKey, publicKeyText: publicKey.subarray(PUBLIC_KEY_PREFIX.length).toString('base64') }
+}
+
+/** The AES key: the first half of the hex MD5 of the shared secret's base64 text. */
+function payloadKey(privateKey: KeyObject, peerKeyText: string): string {
+  const peerKey = decodeBase64(Buffer.from(peerKeyText))
+  if (peerKey?.length !== KEY_BYTES) throw new IMError('IM_BAD_KEY', { detail: 'it is not base64 of 32 bytes' })
+  const publicKey = createPublicKey({ key: Buffer.concat([PUBLIC_KEY_PREFIX, peerKey]), format: 'der', type: 'spki' })
+  let secret: Buffer
+  try {
+    secret = diffieHellman({ privateKey, publicKey })
+  } catch (cause) {
+    // OpenSSL refuses to derive the all-zero secret that a point of low order leads to.
+    throw new IMError('IM_BAD_KEY', { detail: 'it is a point of low order', cause })
+  }
+  return hash('md5', secret.toString('base64')).slice(0, 16)
+}
+
+function randomSalt(source: RandomBytes): string {
+  // 248 is the largest multiple of 62 a byte can reach: values from there on would make some characters likelier.
+  const bound = 256 - (256 % SALT_CHARACTERS.length)
+  let salt = ''
+  for (let round = 0; round < 100; round++) {
+    for (const byte of source(SALT_LENGTH)) {
+      if (byte < bound) salt += SALT_CHARACTERS.charAt(byte % SALT_CHARACTERS.length)
+      if (salt.length === SALT_LENGTH) return salt
+    }
+  }
+  return badOption('randomBytes', 'a source of random bytes', 'one that gives only bytes above 247')
+}

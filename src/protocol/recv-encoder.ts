@@ -1,0 +1,160 @@
+import { FrameFlag, FrameType } from '../model/frames.ts'
+import { RECV_SETTING_MASK, Setting, type Message } from '../model/message.ts'
+import { recvSignHead } from './seal.ts'
+import type { PayloadCipher } from './session-cipher.ts'
+import { lengthByteCount, textByteLength, Writer } from './writer.ts'
+
+/** A message has at most three layouts and, in a person channel, two channel ids; what comes beyond is not kept. */
+const MAX_CACHED_VIEWS = 16
+
+/** How one receiver sees a message. */
+export interface RecvView {
+  /** of the receiver's connection */
+  readonly version: number
+  /** as this receiver sees it: the peer's uid in a person channel */
+  readonly channelID: string
+  /** false takes the flag away, as for the sender's own other devices; true keeps the message's own */
+  readonly redDot: boolean
+  /** a resend, false by default */
+  readonly dup?: boolean | undefined
+  /** absent when the payload travels plain */
+  readonly cipher?: PayloadCipher | undefined
+}
+
+/** The parts of a frame that depend on the layout and the channel id alone. */
+interface Layout {
+  readonly key: number
+  readonly channelID: string
+  /** every field between msgKey and payload, as on the wire */
+  readonly fields: Uint8Array
+  /** made at the first encrypted receiver */
+  signHead: Uint8Array | undefined
+  /** whole frames of plain receivers, by their flags */
+  readonly plain: (Uint8Array | undefined)[]
+}
+
+/**
+ * Encodes one message as RECV for any number of receivers. What does not depend on the receiver is done once; receivers
+ * without a cipher who see the same get the very same bytes, which nobody may change.
+ */
+export class RecvEncoder {
+  readonly #message: Message
+  readonly #setting: number
+  readonly #flags: number
+  readonly #timestampSec: number
+  readonly #layouts: Layout[] = []
+
+  constructor(message: Message) {
+    this.#message = message
+    this.#setting = message.setting & RECV_SETTING_MASK
+    this.#flags = (message.noPersist ? FrameFlag.NoPersist : 0) | (message.syncOnce ? FrameFlag.SyncOnce : 0)
+    this.#timestampSec = Math.floor(message.timestampMs / 1000) | 0
+  }
+
+  /**
+   * The whole frame as it goes on the wire.
+   * @throws RangeError  a field of the message does not fit the wire: a string above 32767 bytes, a messageSeq above
+   *                     2^32 - 1 for a receiver below version 6
+   */
+  encode(view: RecvView): Uint8Array {
+    const layout = this.#layoutFor(view)
+    const flags =
+      this.#flags |
+      (view.redDot && this.#message.redDot ? FrameFlag.RedDot : 0) |
+      (view.dup === true ? FrameFlag.Dup : 0)
+    if (view.cipher !== undefined) return this.#seal(layout, flags, view.cipher)
+    let frame = layout.plain[flags]
+    if (frame === undefined) {
+      frame = this.#assemble(layout, flags, '', this.#message.payload)
+      layout.plain[flags] = frame
+    }
+    return frame
+  }
+
+  #seal(layout: Layout, flags: number, cipher: PayloadCipher): Uint8Array {
+    const payload = cipher.sealPayload(this.#message.payload)
+    layout.signHead ??= this.#signHead(layout.channelID)
+    const signed = Buffer.allocUnsafe(layout.signHead.length + payload.length)
+    signed.set(layout.signHead)
+    signed.set(payload, layout.signHead.length)
+    return this.#assemble(layout, flags, cipher.sign(signed), payload)
+  }
+
+  #assemble(layout: Layout, flags: number, msgKey: string, payload: Uint8Array): Uint8Array {
+    const bodyBytes = 1 + 2 + msgKey.length + layout.fields.length + payload.length
+    const writer = new Writer(1 + lengthByteCount(bodyBytes) + bodyBytes)
+    writer.header(FrameType.RECV, flags, bodyBytes)
+    writer.u8(this.#setting)
+    writer.string(msgKey, msgKey.length)
+    writer.raw(layout.fields)
+    writer.raw(payload)
+    return writer.bytes
+  }
+
+  #layoutFor(view: RecvView): Layout {
+    // Version 3 brought expireSec, version 6 widened messageSeq; the stream fields of 2 to 4 are never sent.
+    const key = view.version >= 6 ? 6 : view.version >= 3 ? 3 : 1
+    const layouts = this.#layouts
+    for (let i = 0; i < layouts.length; i++) {
+      const layout = layouts[i]!
+      if (layout.key === key && layout.channelID === view.channelID) return layout
+    }
+    const layout: Layout = {
+      key,
+      channelID: view.channelID,
+      fields: this.#fields(key, view.channelID),
+      signHead: undefined,
+      plain: [],
+    }
+    if (layouts.length < MAX_CACHED_VIEWS) layouts.push(layout)
+    return layout
+  }
+
+  #fields(version: number, channelID: string): Uint8Array {
+    const message = this.#message
+    const hasTopic = (this.#setting & Setting.Topic) !== 0
+    const fromUIDBytes = textByteLength(message.fromUID)
+    const channelIDBytes = textByteLength(channelID)
+    const clientMsgNoBytes = textByteLength(message.clientMsgNo)
+    const topicBytes = hasTopic ? textByteLength(message.topic) : 0
+    const writer = new Writer(
+      2 +
+        fromUIDBytes +
+        2 +
+        channelIDBytes +
+        1 +
+        (version >= 3 ? 4 : 0) +
+        2 +
+        clientMsgNoBytes +
+        8 +
+        (version >= 6 ? 8 : 4) +
+        4 +
+        (hasTopic ? 2 + topicBytes : 0),
+    )
+    writer.string(message.fromUID, fromUIDBytes)
+    writer.string(channelID, channelIDBytes)
+    writer.u8(message.channelType)
+    if (version >= 3) writer.u32(message.expireSec)
+    writer.string(message.clientMsgNo, clientMsgNoBytes)
+    writer.u64(message.messageID)
+    if (version >= 6) writer.seq64(message.messageSeq)
+    else writer.u32(message.messageSeq)
+    writer.i32(this.#timestampSec)
+    if (hasTopic) writer.string(message.topic, topicBytes)
+    return writer.bytes
+  }
+
+  #signHead(channelID: string): Uint8Array {
+    const { messageID, messageSeq, clientMsgNo, fromUID, channelType } = this.#message
+    const head = recvSignHead({
+      messageID,
+      messageSeq,
+      clientMsgNo,
+      timestampSec: this.#timestampSec,
+      fromUID,
+      channelID,
+      channelType,
+    })
+    return Buffer.from(head)
+  }
+}
