@@ -8,7 +8,8 @@ export const ERRORS = {
   IM_HANDLER_FAILED: { message: 'a handler threw', retryable: true },
   IM_HANDLER_TIMEOUT: { message: 'a handler did not answer in time', retryable: true },
   IM_QUEUE_FULL: { message: 'a queue is at its bound', retryable: true },
-  IM_REFUSED: { message: 'the engine refused the message', retryable: false },
+  IM_REFUSED: { message: 'the message may not be sent', retryable: false },
+  IM_SEND_FAILED: { message: 'the message was not stored', retryable: true },
   IM_STORE_UNAVAILABLE: { message: 'the message store did not answer', retryable: true },
   IM_STORE_CONTRACT: { message: 'the message store broke its contract', retryable: false },
   IM_DIRECTORY_UNAVAILABLE: { message: 'the channel directory did not answer', retryable: true },
@@ -64,6 +65,14 @@ export function asIMError(value: unknown, code: IMErrorCode, context: IMErrorCon
 /** Throws the TypeError of a host's mistake: which option, what was expected, what came. */
 export function badOption(option: string, expected: string, got: unknown): never {
   throw new TypeError(`imengine: ${option} must be ${expected}, got ${describe(got)}`)
+}
+
+/** `value` when it is an integer in the range. @throws TypeError otherwise */
+export function integerBetween(option: string, value: unknown, min: number, max: number): number {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
+    badOption(option, `an integer from ${min} to ${max}`, value)
+  }
+  return value
 }
 
 function describe(value: unknown): string {

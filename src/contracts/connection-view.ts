@@ -1,3 +1,4 @@
+import type { ChannelKey } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
 
 /** The payload key of one connection, agreed at CONNECT. */
@@ -35,4 +36,43 @@ export interface ConnectionView {
    * @returns false when this receiver is skipped because it does not read (`slowConsumer: 'skip'`), or is closed
    */
   push(message: Message, bytes: Uint8Array): boolean
+}
+
+/** A channel as a client named it, with what the engine makes of that. */
+export interface ChannelRef {
+  /** SEND.channelID: in a person channel the peer's uid */
+  readonly wireID: string
+  readonly key: ChannelKey
+  /** `channelKeyString(key)` */
+  readonly name: string
+}
+
+/** A connection as the built-in handlers need it: what a host's handler has no use for. */
+export interface ConnectionPort extends ConnectionView {
+  /** The channel this client names; the last one is remembered, because most SENDs go where the one before went. */
+  channel(channelID: string, channelType: number): ChannelRef
+  /** SENDs a client makes per second are bounded; false when this is one too many */
+  takeSendToken(): boolean
+  /** Ask the transport to stop reading; `register` is given what starts it again. Nothing happens while it is stopped. */
+  pauseUntil(register: (resume: () => void) => void): void
+  /** RECVACK has come: the message is not sent again on this connection. */
+  settleRecv(messageID: string): void
+  /** End it for good after what has been sent so far. */
+  end(cause: 'handler'): void
+}
+
+/** How a CONNECT ends. */
+export interface ConnectionAdmission {
+  readonly deviceLevel: number
+  readonly cipher: PayloadCipher | undefined
+  /** the encoded CONNACK */
+  readonly connack: Uint8Array
+}
+
+/** A connection that waits for the answer to its CONNECT. */
+export interface ConnectingPort extends ConnectionPort {
+  /** Send CONNACK and open. The engine has made room for it in the registry by then. */
+  admit(admission: ConnectionAdmission): void
+  /** Send a refusing CONNACK and close after it. */
+  refuse(reasonCode: number, connack: Uint8Array, cause?: 'refused' | 'auth-timeout' | 'limit'): void
 }

@@ -2,7 +2,7 @@ import type { ChannelKey } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
 
-/** Messages of one channel, in the order their numbers are to have. */
+/** Messages of one channel, in the order their numbers are to have. Several batches of a call may be for one channel. */
 export interface AppendBatch {
   readonly key: ChannelKey
   /** 1 or more, all of `key`, `messageSeq` 0; the store keeps neither the array nor the objects in it */
@@ -22,10 +22,11 @@ export interface AppendResult {
   readonly messageSeq: number
 }
 
+/** Bounds are integers from 0; bounds that lie the wrong way round for the direction find nothing. */
 export interface RangeQuery {
   /** first seq wanted, inclusive; default 1 forwards, the channel's last backwards */
   readonly startSeq?: number
-  /** last seq wanted, inclusive; default none */
+  /** last seq wanted, inclusive: the highest forwards, the lowest backwards; default none */
   readonly endSeq?: number
   /** 1 .. 10000, default 100 */
   readonly limit?: number
@@ -33,13 +34,18 @@ export interface RangeQuery {
   readonly direction?: 'forward' | 'backward'
 }
 
+/**
+ * The messages of all channels. A message whose `expireSec` has passed is absent from every answer, but its number stays
+ * used. Messages that are handed out are the reader's: nothing that is done to them reaches the store.
+ */
 export interface MessageStore {
   /**
    * Append to one or more channels and give each new message the next sequence number of its channel.
    *
    * Numbers run 1, 2, 3 … per channel without gap or repeat, also after `truncate`, also after a crash. A message whose
    * (channel, fromUID, clientMsgNo) is already there, or earlier in the same batch, is not stored again (see
-   * AppendResult); an empty clientMsgNo never counts as a repeat. Each channel's batch is atomic: all of it or nothing.
+   * AppendResult); an empty clientMsgNo never counts as a repeat. Once a message has been removed, a repeat of it may be
+   * stored as new. Each channel's batch is atomic: all of it or nothing.
    *
    * The engine calls it again for a channel only when the call before has settled or has outlived the step's time-out, so
    * a store keeps calls of one channel in order itself. Concurrent calls for other channels are usual: a store that has a
@@ -50,13 +56,16 @@ export interface MessageStore {
    */
   append(batches: readonly AppendBatch[]): MaybePromise<readonly (readonly AppendResult[])[]>
 
-  /** Messages of one channel by seq. Unknown channels are empty. Removed numbers are skipped. */
+  /**
+   * Messages of one channel by seq. Unknown channels are empty. Removed numbers are skipped and do not count in `limit`.
+   * @throws (or rejects with) TypeError for a query out of its bounds
+   */
   range(key: ChannelKey, query?: RangeQuery): MaybePromise<readonly Message[]>
 
   /** The highest number ever given in the channel, 0 for none. Never goes down. */
   lastSeq(key: ChannelKey): MaybePromise<number>
 
-  /** The message a sender stored under this clientMsgNo, while the store still has it. */
+  /** The message a sender stored under this clientMsgNo, while the store still has it; an empty one finds nothing. */
   findByClientMsgNo(key: ChannelKey, fromUID: string, clientMsgNo: string): MaybePromise<Message | undefined>
 
   /** Messages by id, in the order asked; undefined where there is none. */

@@ -29,9 +29,16 @@ export interface PeerPushHost {
 /** Calls from node to node. Pushes from one node to another for one channel arrive in the order they were made. */
 export interface PeerPush {
   start(host: PeerPushHost): MaybePromise<void>
-  /** Resolves when the other node has taken the push over. Rejects when it cannot be reached or `signal` is aborted. */
+  /**
+   * Resolves when the other node has taken the push over.
+   * @throws IM_PEER_UNREACHABLE  it cannot be reached, its host failed, or `signal` is aborted: whether it was taken over is
+   *                              unknown then
+   */
   push(nodeID: number, request: PeerPushRequest, signal: AbortSignal): MaybePromise<void>
-  /** Ask every other node to apply a login's kick rules to its own connections. */
+  /**
+   * Ask every other node to apply a login's kick rules to its own connections.
+   * @throws IM_PEER_UNREACHABLE  one of them did not confirm; all have been asked
+   */
   kick(request: PeerKickRequest, signal: AbortSignal): MaybePromise<void>
   close(): MaybePromise<void>
 }

@@ -23,7 +23,8 @@ export interface Presence {
   devices(uid: string): MaybePromise<readonly PresenceEntry[]>
   /**
    * This node lives. Called every `presenceHeartbeatMs`; the entries of a node that has been silent for three of them are
-   * gone from every answer, and come back with its next heartbeat only if they are announced again.
+   * gone from every answer, and come back with its next heartbeat only if they are announced again. What is announced
+   * before a node's first heartbeat is shown at once.
    */
   heartbeat(nodeID: number, intervalMs: number): MaybePromise<void>
   /** Forget every entry of a node: on its orderly end, and on its start before the first `online`. */

@@ -14,7 +14,11 @@ export interface LogEntry {
 /** What a node does with a committed entry: the engine gives it to `Replicator.start`. */
 export interface ReplicatorHost {
   readonly nodeID: number
-  /** Append to this node's own store and deliver to its own connections. Entries of one channel one after the other. */
+  /**
+   * Append to this node's own store and deliver to its own connections. Entries of one channel one after the other, in the
+   * same order on every node. A throw means that the entry has not been applied: it is given again, before any later entry
+   * of its channel, because a node that skipped it would number differently from then on.
+   */
   apply(entry: LogEntry): MaybePromise<readonly AppendResult[]>
 }
 
@@ -27,8 +31,9 @@ export interface Replicator {
   /**
    * Propose one channel's messages as one entry.
    * @returns what `apply` gave on this node, once it has been applied here
-   * @throws when it could not be committed in time; its fate may be unknown, and a repeat under the same clientMsgNo
-   *   gets the original answer either way
+   * @throws IM_REPLICATION_TIMEOUT  `signal` was aborted before that; its fate may be unknown, and a repeat under the same
+   *                                 clientMsgNo gets the original answer either way
+   * @throws (or rejects with) anything else: it was not committed, or its fate is unknown in the same way
    */
   propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): MaybePromise<readonly AppendResult[]>
   close(): MaybePromise<void>

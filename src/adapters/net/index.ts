@@ -1,0 +1,80 @@
+/**
+ * `imengine/net`: TCP (and TLS) servers of node:net for an engine. Power loss and a slow peer are the engine's business:
+ * this file moves bytes. It is also the example for any other socket that is a byte stream.
+ */
+import type { Server, Socket as NetSocket } from 'node:net'
+import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from '../../contracts/socket.ts'
+
+export interface AttachNetOptions {
+  /** what to tell the engine about a socket before its first byte; default: the TCP peer's address */
+  readonly describe?: (socket: NetSocket) => AcceptInfo
+}
+
+/**
+ * Serve every socket that `server` accepts from now on; for a `tls.Server` those whose handshake has succeeded.
+ * @returns a function that stops serving new sockets; those that are served stay until they, or the engine, close
+ */
+export function attachNetServer(
+  engine: SocketAcceptor,
+  server: Server,
+  { describe = describeByAddress }: AttachNetOptions = {},
+): () => void {
+  const event = isTLS(server) ? 'secureConnection' : 'connection'
+  const onConnection = (socket: NetSocket): void => void serveNetSocket(engine, socket, describe(socket))
+  server.on(event, onConnection)
+  return () => void server.off(event, onConnection)
+}
+
+/** Serve one connected socket. */
+export function serveNetSocket(engine: SocketAcceptor, socket: NetSocket, info: AcceptInfo = {}): SocketEvents {
+  socket.setNoDelay(true) // the engine gathers frames itself; waiting for more would only add delay
+  socket.on('error', () => undefined) // 'close' follows, and says all the engine needs
+  const connection = engine.accept(new StreamSocket(socket), info)
+  socket.on('data', (chunk: Buffer) => connection.receive(chunk))
+  socket.on('drain', () => connection.drained())
+  // A client that has ended its half sends nothing more: a chat connection of one direction is of no use.
+  socket.on('end', () => socket.end())
+  socket.on('close', () => connection.closed())
+  return connection
+}
+
+class StreamSocket implements Socket {
+  readonly framing = 'stream'
+  readonly #socket: NetSocket
+
+  constructor(socket: NetSocket) {
+    this.#socket = socket
+  }
+
+  get bufferedBytes(): number {
+    return this.#socket.writableLength
+  }
+
+  send(bytes: Uint8Array): boolean {
+    return this.#socket.write(bytes)
+  }
+
+  close(): void {
+    this.#socket.end()
+  }
+
+  destroy(): void {
+    this.#socket.destroy()
+  }
+
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+}
+
+function isTLS(server: Server): boolean {
+  return 'setSecureContext' in server
+}
+
+function describeByAddress({ remoteAddress }: NetSocket): AcceptInfo {
+  return remoteAddress === undefined ? {} : { remoteAddress }
+}

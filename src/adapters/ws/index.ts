@@ -1,0 +1,104 @@
+/**
+ * `imengine/ws`: WebSocket servers of the `ws` package (an optional peer dependency) for an engine. Power loss and a slow
+ * peer are the engine's business: this file moves bytes. It is also the example for any other socket with messages.
+ */
+import type { RawData, WebSocket, WebSocketServer } from 'ws'
+import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from '../../contracts/socket.ts'
+
+export interface AttachWebSocketOptions {
+  /** what to tell the engine about a socket before its first byte; default: the TCP peer's address */
+  readonly describe?: (socket: WebSocket, request: { readonly socket: { readonly remoteAddress?: string | undefined } }) => AcceptInfo
+}
+
+/**
+ * Serve every WebSocket that `server` accepts from now on. Any path and no subprotocol, as the clients expect; put your own
+ * checks in front with `noServer` or `verifyClient`. Set `maxPayload` of the server to the engine's `maxFrameBytes` or a
+ * little more: `ws` otherwise buffers messages of up to 100 MiB.
+ * @returns a function that stops serving new sockets; those that are served stay until they, or the engine, close
+ */
+export function attachWebSocketServer(
+  engine: SocketAcceptor,
+  server: WebSocketServer,
+  { describe = describeByAddress }: AttachWebSocketOptions = {},
+): () => void {
+  const onConnection = (socket: WebSocket, request: Parameters<typeof describe>[1]): void => {
+    serveWebSocket(engine, socket, describe(socket, request))
+  }
+  server.on('connection', onConnection)
+  return () => void server.off('connection', onConnection)
+}
+
+/** Serve one WebSocket that is open. */
+export function serveWebSocket(engine: SocketAcceptor, socket: WebSocket, info: AcceptInfo = {}): SocketEvents {
+  socket.on('error', () => undefined) // 'close' follows, and says all the engine needs
+  const connection = engine.accept(new MessageSocket(socket), info)
+  socket.on('message', (message: RawData, isBinary: boolean) => {
+    const chunk = Array.isArray(message) ? Buffer.concat(message) : Buffer.from(message as Buffer)
+    // Binary clients never send text. What may be JSON is the engine's to judge, by its first byte.
+    if (isBinary || chunk[0] === OPENING_BRACE) connection.receive(chunk)
+    else socket.close(1003, 'binary messages only')
+  })
+  socket.on('close', () => connection.closed())
+  return connection
+}
+
+const OPENING_BRACE = 0x7b
+
+/** One frame per message, as clients of version 2 need it. */
+class MessageSocket implements Socket {
+  readonly framing = 'message'
+  readonly #socket: WebSocket
+
+  constructor(socket: WebSocket) {
+    this.#socket = socket
+  }
+
+  get bufferedBytes(): number {
+    return this.#socket.bufferedAmount
+  }
+
+  send(bytes: Uint8Array): void {
+    // `ws` reports a failure to write by 'close'; without a callback it would throw it at us.
+    this.#socket.send(bytes, { binary: true, compress: false }, ignore)
+  }
+
+  close(code?: number, reason?: string): void {
+    this.#socket.close(code, reason === undefined ? undefined : cut(reason))
+  }
+
+  destroy(): void {
+    this.#socket.terminate()
+  }
+
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+
+  cork(): void {
+    this.#stream?.cork()
+  }
+
+  uncork(): void {
+    this.#stream?.uncork()
+  }
+
+  /** The TCP socket below, which `ws` does not name in its types. */
+  get #stream(): { cork(): void; uncork(): void } | undefined {
+    return (this.#socket as unknown as { readonly _socket?: { cork(): void; uncork(): void } })._socket
+  }
+}
+
+function describeByAddress(_socket: WebSocket, { socket }: { readonly socket: { readonly remoteAddress?: string | undefined } }): AcceptInfo {
+  return socket.remoteAddress === undefined ? {} : { remoteAddress: socket.remoteAddress }
+}
+
+/** A close reason holds at most 123 bytes. */
+function cut(reason: string): string {
+  return Buffer.from(reason).subarray(0, 120).toString('latin1').replace(/[^\x20-\x7e]/g, '?')
+}
+
+function ignore(): void {}

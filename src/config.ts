@@ -1,0 +1,188 @@
+import type { Clock } from './contracts/clock.ts'
+import type { KickPolicy } from './contracts/kick-policy.ts'
+import type { Logger } from './contracts/logger.ts'
+import type { PeerPush } from './contracts/peer-push.ts'
+import type { Presence } from './contracts/presence.ts'
+import type { Random } from './contracts/random.ts'
+import type { Replicator } from './contracts/replicator.ts'
+import type { Storage } from './contracts/storage.ts'
+import type { TokenVerifier } from './contracts/token-verifier.ts'
+import type { Webhook } from './contracts/webhook.ts'
+import { badOption, integerBetween } from './errors.ts'
+
+/** Everything an engine can be told. Only `tokenVerifier` has no default. */
+export interface IMEngineOptions {
+  /** who may connect; `allowAnyToken()` opens the door to everyone, for development */
+  readonly tokenVerifier: TokenVerifier
+  /** 0 .. 1022, another for every engine of a cluster; part of every message id; default 1 */
+  readonly nodeID?: number
+  /** where messages, channels and cursors live; default `memoryStorage()`, which forgets everything with the process */
+  readonly storage?: Storage
+  readonly webhook?: Webhook
+  /** needed with more than one node only */
+  readonly presence?: Presence
+  readonly replicator?: Replicator
+  readonly peerPush?: PeerPush
+  /** default: no output at all */
+  readonly logger?: Logger
+  readonly clock?: Clock
+  readonly random?: Random
+  /** 'committed' (default): SENDACK after the message is stored, with its seq. 'accepted': before, with seq 0; a crash may lose it */
+  readonly ack?: 'committed' | 'accepted'
+  /** what becomes of a client without an encryption key: refused (default), or served in the clear, for use under TLS */
+  readonly plaintext?: 'refuse' | 'allow'
+  /** a client that does not read: cut it (default), or leave out pushes that it finds in the history later */
+  readonly slowConsumer?: 'disconnect' | 'skip'
+  /** which older connections a login ends; default: the protocol's rules */
+  readonly kickPolicy?: KickPolicy
+  /** users whom no check but "the channel is disbanded" stops */
+  readonly systemUIDs?: readonly string[]
+  /** numbers, see `LIMITS` for defaults and units */
+  readonly limits?: Partial<Limits>
+}
+
+interface LimitRule {
+  readonly default: number
+  readonly min: number
+  readonly max: number
+}
+
+/**
+ * Every bound and time-out: default, least, most. 0 switches a limit off where 0 is allowed. What happens at each bound
+ * stands in `docs/limits.md`; a test holds the two lists equal.
+ */
+export const LIMITS = {
+  connectTimeoutMs: { default: 2_000, min: 1, max: 600_000 },
+  authTimeoutMs: { default: 5_000, min: 1, max: 600_000 },
+  idleTimeoutMs: { default: 180_000, min: 1, max: 86_400_000 },
+  kickLingerMs: { default: 2_000, min: 0, max: 60_000 },
+  closeTimeoutMs: { default: 5_000, min: 1, max: 600_000 },
+  stepTimeoutMs: { default: 5_000, min: 1, max: 600_000 },
+  webhookTimeoutMs: { default: 3_000, min: 1, max: 600_000 },
+  replicateTimeoutMs: { default: 5_000, min: 1, max: 600_000 },
+  peerPushTimeoutMs: { default: 5_000, min: 1, max: 600_000 },
+  presenceHeartbeatMs: { default: 5_000, min: 1, max: 600_000 },
+  redeliverAfterMs: { default: 60_000, min: 0, max: 86_400_000 },
+  maxRedeliveries: { default: 5, min: 0, max: 1_000 },
+  timerTickMs: { default: 100, min: 1, max: 10_000 },
+
+  maxFrameBytes: { default: 1_048_576, min: 256, max: 1_048_576 },
+  maxPayloadBytes: { default: 32_767, min: 1, max: 1_048_576 },
+  maxConnections: { default: 200_000, min: 1, max: 10_000_000 },
+  maxConnectionsPerUID: { default: 100, min: 1, max: 1_000_000 },
+  maxConnectionsPerAddress: { default: 0, min: 0, max: 10_000_000 },
+  maxSendsPerSecond: { default: 0, min: 0, max: 1_000_000 },
+  maxUnackedRecvs: { default: 1_024, min: 1, max: 1_000_000 },
+  maxOutboundBytes: { default: 4_194_304, min: 1_024, max: 1_073_741_824 },
+
+  maxQueuedPerUser: { default: 1_024, min: 1, max: 10_000_000 },
+  maxQueuedPerChannel: { default: 10_000, min: 1, max: 10_000_000 },
+  maxQueued: { default: 200_000, min: 1, max: 100_000_000 },
+  maxQueuedBytesPerKey: { default: 16_777_216, min: 1_024, max: 4_294_967_296 },
+  maxQueuedBytes: { default: 134_217_728, min: 1_024, max: 17_179_869_184 },
+  maxBatchCount: { default: 512, min: 1, max: 100_000 },
+
+  maxRecentMessages: { default: 50_000, min: 1, max: 10_000_000 },
+  subscriberCacheMs: { default: 5_000, min: 0, max: 86_400_000 },
+  maxCachedChannels: { default: 10_000, min: 1, max: 10_000_000 },
+  maxCachedMembers: { default: 10_000, min: 0, max: 10_000_000 },
+  subscriberPageCount: { default: 1_000, min: 1, max: 10_000 },
+  maxPeerPushes: { default: 10_000, min: 1, max: 10_000_000 },
+  maxWebhookNotifications: { default: 10_000, min: 1, max: 10_000_000 },
+} as const satisfies Record<string, LimitRule>
+
+export type Limits = { readonly [K in keyof typeof LIMITS]: number }
+
+const contractMethods = {
+  webhook: [],
+  presence: ['online', 'offline', 'locate', 'devices', 'heartbeat', 'leave'],
+  replicator: ['start', 'propose', 'close'],
+  peerPush: ['start', 'push', 'kick', 'close'],
+  logger: ['debug', 'info', 'warn', 'error'],
+  clock: ['nowMs', 'monotonicMs', 'setTimer', 'clearTimer', 'defer'],
+  random: ['bytes'],
+} as const
+
+const storageMethods = {
+  messages: ['append', 'range', 'lastSeq', 'findByClientMsgNo', 'get', 'truncate'],
+  channels: [
+    'channel', 'putChannel', 'removeChannel', 'member', 'putMembers', 'removeMembers', 'members', 'channelsOf',
+    'isListed', 'isListEmpty', 'addToList', 'removeFromList', 'listed', 'userFlags', 'setUserFlags',
+  ],
+  cursors: ['cursor', 'advance', 'flush'],
+} as const
+
+const choices = {
+  ack: ['committed', 'accepted'],
+  plaintext: ['refuse', 'allow'],
+  slowConsumer: ['disconnect', 'skip'],
+} as const
+
+const known = new Set<string>([
+  ...Object.keys(contractMethods), ...Object.keys(choices),
+  'tokenVerifier', 'nodeID', 'storage', 'kickPolicy', 'systemUIDs', 'limits',
+])
+
+/**
+ * Check what a host handed to `new IMEngine`.
+ * @returns the limits with their defaults filled in
+ * @throws TypeError naming the option, what was expected and what came
+ */
+export function checkOptions(options: IMEngineOptions): Limits {
+  if (typeof options !== 'object' || options === null) badOption('options', 'an object', options)
+  for (const name of Object.keys(options)) {
+    if (!known.has(name)) badOption(`options.${name}`, `left out: there is no such option (known: ${[...known].join(', ')})`, (options as unknown as Record<string, unknown>)[name])
+  }
+  if (typeof options.tokenVerifier !== 'function') {
+    badOption('options.tokenVerifier', 'a function; allowAnyToken() lets everyone in', options.tokenVerifier)
+  }
+  if (options.nodeID !== undefined) integerBetween('options.nodeID', options.nodeID, 0, 1022)
+  for (const [name, allowed] of Object.entries(choices)) {
+    const value = options[name as keyof typeof choices]
+    if (value !== undefined && !(allowed as readonly string[]).includes(value)) {
+      badOption(`options.${name}`, allowed.map((choice) => `'${choice}'`).join(' or '), value)
+    }
+  }
+  for (const [name, methods] of Object.entries(contractMethods)) {
+    const value = options[name as keyof typeof contractMethods]
+    if (value !== undefined) implementing(`options.${name}`, value, methods)
+  }
+  if (options.storage !== undefined) {
+    for (const [part, methods] of Object.entries(storageMethods)) {
+      implementing(`options.storage.${part}`, options.storage[part as keyof typeof storageMethods], methods)
+    }
+  }
+  if (options.kickPolicy !== undefined && typeof options.kickPolicy !== 'function') {
+    badOption('options.kickPolicy', 'a function', options.kickPolicy)
+  }
+  if (options.systemUIDs !== undefined && !isStringArray(options.systemUIDs)) {
+    badOption('options.systemUIDs', 'an array of strings', options.systemUIDs)
+  }
+  return checkLimits(options.limits)
+}
+
+function checkLimits(given: Partial<Limits> | undefined): Limits {
+  if (given !== undefined && (typeof given !== 'object' || given === null)) badOption('options.limits', 'an object', given)
+  for (const [name, value] of Object.entries(given ?? {})) {
+    if (!(name in LIMITS)) badOption(`options.limits.${name}`, 'left out: there is no such limit', value)
+  }
+  const limits = {} as Record<keyof Limits, number>
+  for (const name of Object.keys(LIMITS) as (keyof Limits)[]) {
+    const rule = LIMITS[name]
+    const value = given?.[name]
+    limits[name] = value === undefined ? rule.default : integerBetween(`options.limits.${name}`, value, rule.min, rule.max)
+  }
+  return limits
+}
+
+function implementing(option: string, value: unknown, methods: readonly string[]): void {
+  if (typeof value !== 'object' || value === null) badOption(option, 'an object', value)
+  for (const method of methods) {
+    const member = (value as Record<string, unknown>)[method]
+    if (typeof member !== 'function') badOption(`${option}.${method}`, 'a function', member)
+  }
+}
+
+function isStringArray(value: unknown): boolean {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string')
+}

@@ -1,0 +1,498 @@
+import type { Clock, TimerEntry, Timers } from '../contracts/clock.ts'
+import type { ChannelRef, ConnectingPort, ConnectionAdmission, PayloadCipher } from '../contracts/connection-view.ts'
+import type { ConnectionInfo } from '../contracts/facts.ts'
+import type { CloseCause } from '../contracts/handler.ts'
+import type { Login } from '../contracts/kick-policy.ts'
+import type { Socket } from '../contracts/socket.ts'
+import { canonicalKey, channelKeyString } from '../model/channel.ts'
+import { FrameType, type ConnectPacket, type Frame, type MalformedCode, type SendPacket } from '../model/frames.ts'
+import type { Message } from '../model/message.ts'
+import { receivedChannelID, receivedRedDot } from '../model/receiver-view.ts'
+import { ReasonCode } from '../model/reason-code.ts'
+import { detectFraming } from '../protocol/detect-framing.ts'
+import { encode } from '../protocol/encode.ts'
+import { FrameDecoder } from '../protocol/frame-decoder.ts'
+import { negotiateVersion } from '../protocol/negotiate.ts'
+import { RecvEncoder } from '../protocol/recv-encoder.ts'
+import { SendQueue } from './send-queue.ts'
+import { TokenBucket } from './token-bucket.ts'
+import { UnackedRecvs } from './unacked.ts'
+
+export interface ConnectionLimits {
+  readonly connectTimeoutMs: number
+  readonly authTimeoutMs: number
+  readonly idleTimeoutMs: number
+  readonly kickLingerMs: number
+  readonly closeTimeoutMs: number
+  readonly redeliverAfterMs: number
+  readonly maxRedeliveries: number
+  readonly maxFrameBytes: number
+  readonly maxSendsPerSecond: number
+  readonly maxUnackedRecvs: number
+  readonly maxOutboundBytes: number
+}
+
+/** What a connection tells the engine. None of these may throw. */
+export interface ConnectionHost {
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly limits: ConnectionLimits
+  readonly slowConsumer: 'disconnect' | 'skip'
+  connectArrived(connection: Connection, frame: ConnectPacket): void
+  /** authentication has taken too long; the host answers with `refuse` */
+  connectTimedOut(connection: Connection): void
+  sendArrived(connection: Connection, frame: SendPacket): void
+  recvAckArrived(connection: Connection, message: Message): void
+  pingArrived(connection: Connection): void
+  /** it has frames to write: call `flush` at the end of the turn */
+  flushWanted(connection: Connection): void
+  /** an open connection has ended, once */
+  left(connection: Connection, cause: CloseCause): void
+  /** a connection that never opened has ended, once */
+  refused(connection: Connection, cause: CloseCause, reasonCode: ReasonCode | undefined, detail: string | undefined): void
+  /** its socket is gone, once */
+  released(connection: Connection): void
+  slow(connection: Connection, action: 'disconnected' | 'skipped'): void
+  /** messages that were sent again as often as allowed */
+  undelivered(connection: Connection, messages: readonly Message[]): void
+  /** an error of ours while handling this connection's input; the connection is closed */
+  defect(connection: Connection, error: unknown): void
+}
+
+/** A flush in the middle of a turn: large fan-outs must not look like a client that does not read. */
+const FLUSH_BYTES = 65_536
+
+type State = 'new' | 'authenticating' | 'open' | 'closing' | 'closed'
+
+/**
+ * One live client: new → authenticating → open → closing → closed. Bytes come in by `receive`, frames go out by `send` and
+ * `push`; whatever arrives, the worst that happens is that this one connection closes.
+ */
+export class Connection implements ConnectingPort {
+  readonly connectionID: string
+  readonly remoteAddress: string | undefined
+  readonly connectedAtMs: number
+  uid = ''
+  deviceID = ''
+  deviceFlag = 0
+  deviceLevel = 0
+  version = 0
+  cipher: PayloadCipher | undefined
+  kicked = false
+
+  readonly #socket: Socket
+  readonly #host: ConnectionHost
+  readonly #decoder: FrameDecoder
+  readonly #outbound: SendQueue
+  readonly #unacked: UnackedRecvs
+  #sendTokens: TokenBucket | undefined
+  #state: State = 'new'
+  #framingKnown = false
+  #flushWanted = false
+  #paused = false
+  #skipping = false
+  /** the engine closes: what is owed still goes out, nothing comes in */
+  #isQuiet = false
+  /** a PING came before CONNACK, which must be the first frame the client sees */
+  #pongOwed = false
+  #lastInboundMs: number
+  /** connect, authentication or idle time-out while it lives; linger or close time-out while it ends */
+  #timer: TimerEntry | undefined
+  #redelivery: TimerEntry | undefined
+  /** the socket is to be closed as soon as everything is written */
+  #shutdown: { readonly code: number; readonly reason: string } | undefined
+  #socketClosing = false
+  #lastChannel: ChannelRef | undefined
+
+  constructor(socket: Socket, host: ConnectionHost, connectionID: string, remoteAddress: string | undefined) {
+    this.#socket = socket
+    this.#host = host
+    this.connectionID = connectionID
+    this.remoteAddress = remoteAddress
+    this.connectedAtMs = host.clock.nowMs()
+    this.#lastInboundMs = host.clock.monotonicMs()
+    this.#decoder = new FrameDecoder({ maxFrameBytes: host.limits.maxFrameBytes })
+    this.#outbound = new SendQueue(socket)
+    this.#unacked = new UnackedRecvs(host.limits.maxUnackedRecvs)
+    this.#timer = host.timers.after(host.limits.connectTimeoutMs, () => this.#endSilently('connect-timeout'))
+  }
+
+  get closed(): boolean {
+    return this.#state === 'closing' || this.#state === 'closed'
+  }
+
+  get isOpen(): boolean {
+    return this.#state === 'open'
+  }
+
+  get isAuthenticating(): boolean {
+    return this.#state === 'authenticating'
+  }
+
+  get login(): Login {
+    return this
+  }
+
+  get info(): ConnectionInfo {
+    const { connectionID, uid, deviceID, deviceFlag, deviceLevel, version, remoteAddress, connectedAtMs } = this
+    return { connectionID, uid, deviceID, deviceFlag, deviceLevel, version, remoteAddress, connectedAtMs }
+  }
+
+  // ---- from the socket
+
+  receive(chunk: Uint8Array): void {
+    if (this.closed || this.#isQuiet) return
+    this.#lastInboundMs = this.#host.clock.monotonicMs()
+    try {
+      if (!this.#framingKnown && !this.#detectFraming(chunk)) return
+      const malformed = this.#decoder.feed(chunk, this.#onFrame)
+      if (malformed !== undefined && !this.closed) this.#endMalformed(malformed)
+    } catch (error) {
+      this.#host.defect(this, error)
+      this.destroy('malformed')
+    }
+  }
+
+  drained(): void {
+    if (this.#state === 'closed') return
+    this.#outbound.drained()
+    this.#flushNow()
+  }
+
+  closedByPeer(): void {
+    if (this.#state === 'closed') return
+    this.#leave('peer', undefined, undefined)
+    this.#release()
+  }
+
+  // ---- CONNECT
+
+  admit(admission: ConnectionAdmission): void {
+    if (this.#state !== 'authenticating') return
+    const { limits, clock } = this.#host
+    this.#state = 'open'
+    this.deviceLevel = admission.deviceLevel
+    this.cipher = admission.cipher
+    if (limits.maxSendsPerSecond > 0) this.#sendTokens = new TokenBucket(limits.maxSendsPerSecond, clock.monotonicMs())
+    this.send(admission.connack)
+    this.#armIdle(limits.idleTimeoutMs)
+    if (this.#pongOwed) this.#host.pingArrived(this)
+  }
+
+  refuse(reasonCode: ReasonCode, connack: Uint8Array, cause: CloseCause = 'refused'): void {
+    if (this.#state !== 'authenticating') return
+    this.#outbound.push(connack)
+    this.#leave(cause, reasonCode, undefined)
+    this.#shutDown(1008, 'refused')
+  }
+
+  // ---- output
+
+  send(bytes: Uint8Array): void {
+    // A kicked connection lingers: what it is still owed (DISCONNECT, a SENDACK) may leave.
+    if (this.#state === 'closed' || this.#shutdown !== undefined) return
+    this.#outbound.push(bytes)
+    this.#wantFlush()
+    // Pushes stop at the bound; answers to a client that asks without reading must end, too.
+    if (this.#isBeyond(2 * this.#host.limits.maxOutboundBytes)) this.#cutOff()
+  }
+
+  push(message: Message, bytes: Uint8Array): boolean {
+    if (this.#state !== 'open') return false
+    if (this.#isBeyond(this.#host.limits.maxOutboundBytes - bytes.length)) {
+      if (this.#host.slowConsumer === 'disconnect') this.#cutOff()
+      else this.#skip()
+      return false
+    }
+    this.#skipping = false
+    this.#outbound.push(bytes)
+    this.#wantFlush()
+    if (!message.noPersist) this.#remember(message)
+    return true
+  }
+
+  /** Write what has gathered. The engine calls it at the end of a turn. */
+  flush(): void {
+    this.#flushWanted = false
+    this.#flushNow()
+  }
+
+  // ---- port for handlers
+
+  channel(channelID: string, channelType: number): ChannelRef {
+    const last = this.#lastChannel
+    if (last !== undefined && last.wireID === channelID && last.key.channelType === channelType) return last
+    const key = canonicalKey(this.uid, channelID, channelType)
+    return (this.#lastChannel = { wireID: channelID, key, name: channelKeyString(key) })
+  }
+
+  takeSendToken(): boolean {
+    return this.#sendTokens === undefined || this.#sendTokens.take(this.#host.clock.monotonicMs())
+  }
+
+  pauseUntil(register: (resume: () => void) => void): void {
+    if (this.#paused || this.closed) return
+    this.#paused = true
+    this.#socket.pause?.()
+    register(() => {
+      this.#paused = false
+      if (!this.closed) this.#socket.resume?.()
+    })
+  }
+
+  settleRecv(messageID: string): void {
+    this.#unacked.remove(messageID)
+  }
+
+  end(cause: CloseCause): void {
+    if (this.closed) return
+    this.#leave(cause, undefined, undefined)
+    this.#shutDown(1000, '')
+  }
+
+  // ---- ends that come from the engine
+
+  /** Another login, or the host, ends it: it can do nothing more at once, and closes after the linger time. */
+  kick(verdict: 'kick' | 'replace', reason: string): void {
+    if (this.#state !== 'open') return
+    this.kicked = true
+    this.#leave('kicked', undefined, undefined)
+    if (verdict === 'kick') {
+      this.send(encode({ type: FrameType.DISCONNECT, flags: 0, reasonCode: ReasonCode.ConnectKick, reason }, this.version))
+    }
+    this.#timer = this.#host.timers.after(this.#host.limits.kickLingerMs, () => this.#shutDown(1000, reason))
+  }
+
+  /** Take no more input; what it is owed still goes out. */
+  quiesce(): void {
+    this.#isQuiet = true
+  }
+
+  /** Close at once, throwing away what waits. */
+  destroy(cause: CloseCause): void {
+    if (this.#state === 'closed') return
+    this.#leave(cause, undefined, undefined)
+    this.#outbound.clear()
+    try {
+      if (this.#socket.destroy !== undefined) this.#socket.destroy()
+      else this.#socket.close(1001, cause)
+    } catch {
+      // The socket is broken already; what remains is to forget it.
+    }
+    this.#release()
+  }
+
+  // ---- inside
+
+  #detectFraming(chunk: Uint8Array): boolean {
+    const framing = detectFraming(chunk)
+    if (framing === undefined) return false // white space only, which no binary client sends; the connect time-out bounds it
+    this.#framingKnown = true
+    if (framing === 'wkproto') return true
+    this.#leave('protocol', undefined, 'JSON-RPC framing is not supported')
+    this.#shutDown(1003, 'JSON-RPC is not supported')
+    return false
+  }
+
+  /** @returns false when nothing more of this chunk may be read */
+  readonly #onFrame = (frame: Frame): boolean => {
+    switch (this.#state) {
+      case 'new':
+        this.#onFirstFrame(frame)
+        break
+      case 'authenticating':
+        // SENDs that a client makes before CONNACK are dropped without an answer: it sends them again after it, and a
+        // refusal would make it give them up (wkproto, session rules).
+        if (frame.type === FrameType.PING) this.#pongOwed = true
+        else if (frame.type === FrameType.DISCONNECT) this.end('client')
+        else if (frame.type === FrameType.CONNECT) this.#endProtocol('a second CONNECT')
+        break
+      case 'open':
+        this.#onOpenFrame(frame)
+        break
+      case 'closing':
+      case 'closed':
+        break
+    }
+    return !this.closed
+  }
+
+  #onFirstFrame(frame: Frame): void {
+    if (frame.type !== FrameType.CONNECT) return this.#endProtocol('the first frame is not CONNECT')
+    const { timers, limits } = this.#host
+    this.#state = 'authenticating'
+    this.uid = frame.uid
+    this.deviceID = frame.deviceID
+    this.deviceFlag = frame.deviceFlag
+    this.version = negotiateVersion(frame.version)
+    this.#decoder.version = this.version // rules the very next frame, which may be in the same chunk
+    this.#setTimer(timers.after(limits.authTimeoutMs, () => this.#host.connectTimedOut(this)))
+    this.#host.connectArrived(this, frame)
+  }
+
+  #onOpenFrame(frame: Frame): void {
+    switch (frame.type) {
+      case FrameType.SEND:
+        return this.#host.sendArrived(this, frame)
+      case FrameType.RECVACK: {
+        // Unknown ids are no error: some clients acknowledge what was never stored, and one rounds ids.
+        const message = this.#unacked.find(frame.messageID)
+        if (message !== undefined) this.#host.recvAckArrived(this, message)
+        return
+      }
+      case FrameType.PING:
+        return this.#host.pingArrived(this)
+      case FrameType.SUB: {
+        const { flags, subNo, channelID, channelType, action } = frame
+        const reasonCode = ReasonCode.NotSupportChannelType
+        return this.send(encode({ type: FrameType.SUBACK, flags, subNo, channelID, channelType, action, reasonCode }, this.version))
+      }
+      case FrameType.EVENT:
+        return // legal from clients, and nothing here listens to it
+      case FrameType.DISCONNECT:
+        return this.end('client')
+      case FrameType.CONNECT:
+        return this.#endProtocol('a second CONNECT')
+      case FrameType.CONNACK:
+      case FrameType.SENDACK:
+      case FrameType.RECV:
+      case FrameType.PONG:
+      case FrameType.SUBACK:
+        return this.#endProtocol('a packet that only servers send')
+    }
+  }
+
+  #remember(message: Message): void {
+    const { limits, clock } = this.#host
+    this.#unacked.add(message, clock.monotonicMs() + limits.redeliverAfterMs)
+    if (limits.redeliverAfterMs > 0) this.#redelivery ??= this.#host.timers.after(limits.redeliverAfterMs, this.#redeliver)
+  }
+
+  readonly #redeliver = (): void => {
+    this.#redelivery = undefined
+    if (this.#state !== 'open') return
+    const { limits, clock, timers } = this.#host
+    const nowMs = clock.monotonicMs()
+    const { again, givenUp } = this.#unacked.takeDue(nowMs, limits.redeliverAfterMs, limits.maxRedeliveries)
+    for (const message of again) {
+      const view = {
+        version: this.version,
+        channelID: receivedChannelID(message, this.uid),
+        redDot: receivedRedDot(message, this.uid),
+        dup: true,
+        ...(this.cipher === undefined ? {} : { cipher: this.cipher }),
+      }
+      this.send(new RecvEncoder(message).encode(view))
+    }
+    if (givenUp.length > 0) this.#host.undelivered(this, givenUp)
+    const nextDueMs = this.#unacked.nextDueMs
+    if (nextDueMs !== undefined && !this.closed) {
+      this.#redelivery = timers.after(Math.max(1, nextDueMs - nowMs), this.#redeliver)
+    }
+  }
+
+  #armIdle(delayMs: number): void {
+    this.#setTimer(this.#host.timers.after(delayMs, this.#checkIdle))
+  }
+
+  readonly #checkIdle = (): void => {
+    const { clock, limits } = this.#host
+    const leftMs = this.#lastInboundMs + limits.idleTimeoutMs - clock.monotonicMs()
+    if (leftMs > 0) this.#armIdle(leftMs)
+    else this.#endSilently('idle')
+  }
+
+  #wantFlush(): void {
+    if (this.#outbound.unsentBytes >= FLUSH_BYTES) return this.#flushNow()
+    if (this.#flushWanted) return
+    this.#flushWanted = true
+    this.#host.flushWanted(this)
+  }
+
+  #flushNow(): void {
+    if (this.#state === 'closed') return
+    try {
+      this.#outbound.flush()
+    } catch {
+      return this.destroy('peer') // a socket that throws on write is gone
+    }
+    if (this.#shutdown !== undefined && this.#outbound.isEmpty) this.#closeSocket()
+  }
+
+  #isBeyond(bytes: number): boolean {
+    if (this.#outbound.bytes <= bytes) return false
+    this.#outbound.refresh()
+    return this.#outbound.bytes > bytes
+  }
+
+  #cutOff(): void {
+    this.#host.slow(this, 'disconnected')
+    this.destroy('slow-consumer')
+  }
+
+  #skip(): void {
+    if (!this.#skipping) this.#host.slow(this, 'skipped')
+    this.#skipping = true
+  }
+
+  #endMalformed(code: MalformedCode): void {
+    this.#leave('malformed', undefined, code)
+    this.#shutDown(code === 'too-large' ? 1009 : 1002, code)
+  }
+
+  #endProtocol(detail: string): void {
+    this.#leave('protocol', undefined, detail)
+    this.#shutDown(1002, detail)
+  }
+
+  /** Without a word, so that the client's SDK reconnects. */
+  #endSilently(cause: CloseCause): void {
+    this.#leave(cause, undefined, undefined)
+    this.#shutDown(1000, cause)
+  }
+
+  /** From now on nothing it sends counts and nothing is pushed to it. Tells the engine once. */
+  #leave(cause: CloseCause, reasonCode: ReasonCode | undefined, detail: string | undefined): void {
+    if (this.closed) return
+    const wasOpen = this.#state === 'open'
+    this.#state = 'closing'
+    this.#setTimer(undefined)
+    if (this.#redelivery !== undefined) this.#host.timers.cancel(this.#redelivery)
+    this.#redelivery = undefined
+    this.#unacked.clear()
+    if (wasOpen) this.#host.left(this, cause)
+    else this.#host.refused(this, cause, reasonCode, detail)
+  }
+
+  /** Close the socket once everything is written, or when it takes too long. */
+  #shutDown(code: number, reason: string): void {
+    if (this.#state === 'closed' || this.#shutdown !== undefined) return
+    this.#shutdown = { code, reason }
+    this.#setTimer(this.#host.timers.after(this.#host.limits.closeTimeoutMs, () => this.destroy('peer')))
+    this.#flushNow()
+  }
+
+  #closeSocket(): void {
+    const { code, reason } = this.#shutdown!
+    if (this.#socketClosing) return
+    this.#socketClosing = true
+    try {
+      this.#socket.close(code, reason)
+    } catch {
+      this.destroy('peer')
+    }
+  }
+
+  #release(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    this.#setTimer(undefined)
+    this.#outbound.clear()
+    this.#host.released(this)
+  }
+
+  #setTimer(timer: TimerEntry | undefined): void {
+    if (this.#timer !== undefined) this.#host.timers.cancel(this.#timer)
+    this.#timer = timer
+  }
+}

@@ -1,0 +1,76 @@
+import type { Message } from '../model/message.ts'
+
+interface Entry {
+  readonly message: Message
+  dueMs: number
+  redeliveryCount: number
+}
+
+/**
+ * Messages pushed to one connection that it has not acknowledged, oldest first. RECVACK names no channel, so this table is
+ * where it is found. At `maxCount` the oldest is forgotten: it is not delivered again on this connection, and its RECVACK
+ * means nothing any more.
+ */
+export class UnackedRecvs {
+  readonly #maxCount: number
+  readonly #entries = new Map<string, Entry>()
+
+  constructor(maxCount: number) {
+    this.#maxCount = maxCount
+  }
+
+  get count(): number {
+    return this.#entries.size
+  }
+
+  /** When the oldest is due again. */
+  get nextDueMs(): number | undefined {
+    for (const entry of this.#entries.values()) return entry.dueMs
+    return undefined
+  }
+
+  add(message: Message, dueMs: number): void {
+    if (this.#entries.size >= this.#maxCount) {
+      for (const oldest of this.#entries.keys()) {
+        this.#entries.delete(oldest)
+        break
+      }
+    }
+    this.#entries.set(message.messageID, { message, dueMs, redeliveryCount: 0 })
+  }
+
+  find(messageID: string): Message | undefined {
+    return this.#entries.get(messageID)?.message
+  }
+
+  remove(messageID: string): void {
+    this.#entries.delete(messageID)
+  }
+
+  clear(): void {
+    this.#entries.clear()
+  }
+
+  /**
+   * What is due at `nowMs`: to be sent again, and due once more `afterMs` later; and what has been sent again
+   * `maxRedeliveries` times and is given up.
+   */
+  takeDue(nowMs: number, afterMs: number, maxRedeliveries: number): { again: Message[]; givenUp: Message[] } {
+    const again: Message[] = []
+    const givenUp: Message[] = []
+    // Entries are in order of their due time, because each one that is due moves to the end with the latest one.
+    for (const [messageID, entry] of this.#entries) {
+      if (entry.dueMs > nowMs) break
+      this.#entries.delete(messageID)
+      if (entry.redeliveryCount >= maxRedeliveries) {
+        givenUp.push(entry.message)
+        continue
+      }
+      again.push(entry.message)
+      entry.redeliveryCount++
+      entry.dueMs = nowMs + afterMs
+      this.#entries.set(messageID, entry)
+    }
+    return { again, givenUp }
+  }
+}

@@ -1,0 +1,45 @@
+import type { IMError } from '../errors.ts'
+import type { ChannelKey } from '../model/channel.ts'
+import type { Message } from '../model/message.ts'
+import type { ReasonCode } from '../model/reason-code.ts'
+import type { CloseCause } from './handler.ts'
+
+/** One live connection, as facts and listings show it. */
+export interface ConnectionInfo {
+  readonly connectionID: string
+  readonly uid: string
+  readonly deviceID: string
+  readonly deviceFlag: number
+  readonly deviceLevel: number
+  readonly version: number
+  readonly remoteAddress: string | undefined
+  readonly connectedAtMs: number
+}
+
+/** What the engine tells its host after it has happened. A listener cannot veto; one that throws is reported and ignored. */
+export interface Facts {
+  connected: [ConnectionInfo]
+  disconnected: [ConnectionInfo & { readonly cause: CloseCause }]
+  /** a socket that never became a connection: which limit, time-out or answer ended it */
+  connectionRefused: [
+    { readonly connectionID: string; readonly remoteAddress: string | undefined; readonly uid: string; readonly cause: CloseCause; readonly reasonCode: ReasonCode | undefined; readonly detail: string | undefined },
+  ]
+  /** messages of one channel that are stored (and committed), in seq order */
+  messageStored: [{ readonly key: ChannelKey; readonly messages: readonly Message[] }]
+  messageRefused: [
+    { readonly fromUID: string; readonly channelID: string; readonly channelType: number; readonly clientMsgNo: string; readonly reasonCode: ReasonCode; readonly message: string | undefined },
+  ]
+  /** nobody of these users was connected when the messages went out; computed only while somebody listens */
+  offlineMessage: [{ readonly key: ChannelKey; readonly messages: readonly Message[]; readonly uids: readonly string[] }]
+  /** a connection that did not read was cut ('disconnected') or had pushes left out ('skipped') */
+  slowConsumer: [{ readonly connection: ConnectionInfo; readonly action: 'disconnected' | 'skipped' }]
+  /** pushes that another node did not confirm, or that were given up after the last redelivery: history still has them */
+  undelivered: [{ readonly key: ChannelKey; readonly messages: readonly Message[]; readonly nodeID: number | undefined; readonly uid: string | undefined }]
+  error: [IMError]
+}
+
+/** How parts of the engine tell a fact. Never throws. */
+export interface FactSink {
+  emit<K extends keyof Facts>(name: K, ...args: Facts[K]): void
+  has(name: keyof Facts): boolean
+}

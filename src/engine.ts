@@ -1,0 +1,334 @@
+import { memoryStorage } from './adapters/memory/index.ts'
+import { checkOptions, type IMEngineOptions, type Limits } from './config.ts'
+import { Connection } from './connection/connection.ts'
+import type { Clock } from './contracts/clock.ts'
+import type { Facts } from './contracts/facts.ts'
+import type { EventContexts, EventName, Handler } from './contracts/handler.ts'
+import type { Logger } from './contracts/logger.ts'
+import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
+import type { Storage } from './contracts/storage.ts'
+import { asIMError, badOption, IMError, integerBetween, type IMErrorCode } from './errors.ts'
+import type { UseOptions } from './events/chain-registry.ts'
+import { DistributeItem } from './handlers/channel/distribute-item.ts'
+import { ChannelsAPI } from './management/channels.ts'
+import { ConnectionsAPI } from './management/connections.ts'
+import { MessagesAPI } from './management/messages.ts'
+import { UsersAPI } from './management/users.ts'
+import type { MaybePromise } from './model/maybe-promise.ts'
+import { Pipeline } from './pipeline.ts'
+import { FactEmitter } from './services/fact-emitter.ts'
+import { silentLogger, systemClock, systemRandom } from './services/system.ts'
+
+/** Handlers, options and resources under one name. `setup` is called once, by `engine.use`. */
+export interface Plugin {
+  readonly name: string
+  setup(engine: IMEngine): void
+}
+
+export interface CloseOptions {
+  /** how long to wait for what is under way, in milliseconds; default 10 000 */
+  readonly drainMs?: number
+  /** wait no longer */
+  readonly signal?: AbortSignal
+}
+
+type State = 'new' | 'starting' | 'running' | 'closing' | 'closed'
+
+/**
+ * An instant-messaging engine inside your own process. Give it sockets (`accept`, or the helpers of `imengine/ws` and
+ * `imengine/net`) and clients of the WuKongIM family chat through it. It opens no port, handles no signal and writes no
+ * output of its own; several engines in one process never meet.
+ */
+export class IMEngine implements SocketAcceptor, AsyncDisposable {
+  readonly nodeID: number
+  /** every bound in force, with the defaults filled in */
+  readonly limits: Limits
+  readonly channels: ChannelsAPI
+  readonly messages: MessagesAPI
+  readonly connections: ConnectionsAPI
+  readonly users: UsersAPI
+
+  readonly #options: IMEngineOptions
+  readonly #storage: Storage
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #facts: FactEmitter
+  readonly #pipeline: Pipeline
+  /** aborted when the engine will wait no longer */
+  readonly #closing = new AbortController()
+  readonly #plugins = new Set<string>()
+  #state: State = 'new'
+  #started: Promise<void> | undefined
+  #closed: Promise<void> | undefined
+  #connectionCount = 0
+  #lastHeartbeatMs = 0
+
+  /** @throws TypeError naming the option, what was expected and what came */
+  constructor(options: IMEngineOptions) {
+    this.limits = checkOptions(options)
+    this.#options = options
+    this.nodeID = options.nodeID ?? 1
+    this.#clock = options.clock ?? systemClock()
+    this.#storage = options.storage ?? memoryStorage({ nowMs: () => this.#clock.nowMs() })
+    this.#logger = options.logger ?? silentLogger
+    this.#facts = new FactEmitter(this.#logger)
+    const random = options.random ?? systemRandom()
+    const pipeline = (this.#pipeline = new Pipeline({
+      options,
+      limits: this.limits,
+      nodeID: this.nodeID,
+      storage: this.#storage,
+      clock: this.#clock,
+      random,
+      logger: this.#logger,
+      facts: this.#facts,
+      closing: this.#closing.signal,
+    }))
+    const directory = this.#storage.channels
+    this.channels = new ChannelsAPI({ directory, changed: (key) => pipeline.subscribers.forget(key) })
+    this.users = new UsersAPI(directory)
+    this.messages = new MessagesAPI({
+      store: this.#storage.messages,
+      directory,
+      ids: pipeline.ids,
+      clock: this.#clock,
+      random,
+      maxPayloadBytes: this.limits.maxPayloadBytes,
+      isRunning: () => this.#state === 'running',
+      distribute: (channel, key, message, settle) =>
+        pipeline.distribute(channel, new DistributeItem(message, key, { connectionID: undefined, settle })),
+    })
+    this.connections = new ConnectionsAPI({
+      all: () => pipeline.registry.all(),
+      of: (uid) => pipeline.registry.of(uid),
+    })
+  }
+
+  /** 'running' between `start` and `close`: only then sockets are served. */
+  get state(): State {
+    return this.#state
+  }
+
+  /**
+   * Open storage and join the other nodes. Repeated calls return the same promise.
+   * @throws what an adapter throws while opening: whatever was opened before is closed again
+   */
+  start(): Promise<void> {
+    return (this.#started ??= this.#start())
+  }
+
+  /** Take over one socket; see `SocketAcceptor`. A socket that comes while the engine is not running is closed. */
+  accept(socket: Socket, info: AcceptInfo = {}): SocketEvents {
+    const { registry } = this.#pipeline
+    const { maxConnections, maxConnectionsPerAddress } = this.limits
+    const { remoteAddress } = info
+    const isAddressFull =
+      remoteAddress !== undefined &&
+      maxConnectionsPerAddress > 0 &&
+      registry.socketCountOf(remoteAddress) >= maxConnectionsPerAddress
+    if (this.#state !== 'running' || registry.sockets.size >= maxConnections || isAddressFull) {
+      return this.#turnAway(socket, remoteAddress)
+    }
+    const connection = new Connection(socket, this.#pipeline, String(++this.#connectionCount), remoteAddress)
+    registry.addSocket(connection)
+    return {
+      receive: (chunk) => connection.receive(chunk),
+      drained: () => connection.drained(),
+      closed: () => connection.closedByPeer(),
+    }
+  }
+
+  /**
+   * Add a handler to an event's chain, or a plugin. A handler goes where `options` say, otherwise before the step that
+   * makes the event happen (`docs/handlers.md`). Events that are under way keep the chain they started with.
+   * @returns a function that takes the handler out again
+   * @throws TypeError for an unknown event or step, a name that is taken, or no name at all
+   */
+  use<E extends EventName>(event: E, handler: Handler<EventContexts[E]>, options?: UseOptions): () => void
+  use(plugin: Plugin): void
+  use<E extends EventName>(
+    eventOrPlugin: E | Plugin,
+    handler?: Handler<EventContexts[E]>,
+    options?: UseOptions,
+  ): (() => void) | void {
+    if (typeof eventOrPlugin === 'string') return this.#pipeline.chains.use(eventOrPlugin, handler!, options)
+    return this.#usePlugin(eventOrPlugin)
+  }
+
+  /** Put a handler in the place of a step. @returns a function that puts the old one back */
+  replace<E extends EventName>(event: E, stepName: string, handler: Handler<EventContexts[E]>): () => void {
+    return this.#pipeline.chains.replace(event, stepName, handler)
+  }
+
+  /** The names of an event's steps, in order. */
+  steps(event: EventName): string[] {
+    return this.#pipeline.chains.names(event)
+  }
+
+  /** Hear of a fact; see `Facts`. A listener cannot veto, and one that throws is reported as IM_LISTENER_FAILED. */
+  on<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => void): this {
+    this.#facts.emitter.on(name, listener as never)
+    return this
+  }
+
+  once<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => void): this {
+    const once = (...args: Facts[K]): void => {
+      this.off(name, once)
+      listener(...args)
+    }
+    return this.on(name, once)
+  }
+
+  off<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => void): this {
+    this.#facts.emitter.off(name, listener as never)
+    return this
+  }
+
+  /**
+   * Take no more input, let what was accepted come to its end, close every connection without a word (so that SDKs
+   * reconnect elsewhere), then close the adapters. Afterwards no timer and no socket of this engine is left. Never rejects;
+   * repeated calls return the same promise.
+   */
+  close(options: CloseOptions = {}): Promise<void> {
+    const drainMs = integerBetween('drainMs', options.drainMs ?? 10_000, 0, 86_400_000)
+    return (this.#closed ??= this.#close(drainMs, options.signal))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #start(): Promise<void> {
+    if (this.#state !== 'new') throw new IMError('IM_NOT_RUNNING', { detail: 'it has been closed' })
+    this.#state = 'starting'
+    const { presence, replicator, peerPush } = this.#options
+    const pipeline = this.#pipeline
+    const nodeID = this.nodeID
+    try {
+      await this.#storage.open?.()
+      await presence?.leave(nodeID) // what an earlier life of this node has left behind
+      await replicator?.start({ nodeID, apply: (entry) => pipeline.applied(entry) })
+      await peerPush?.start({
+        nodeID,
+        pushed: (request) => pipeline.pushed(request),
+        kicked: (request) => pipeline.kicked(request),
+      })
+    } catch (error) {
+      await this.#closeAdapters()
+      if (this.state === 'starting') this.#state = 'closed'
+      throw error
+    }
+    if (this.state !== 'starting') return // closed meanwhile
+    this.#state = 'running'
+    if (presence !== undefined) this.#scheduleHeartbeat()
+    const storage = this.#storage.description ?? 'the host’s own'
+    this.#logger.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
+  }
+
+  async #close(drainMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const before = this.#state
+    this.#state = 'closing'
+    if (before === 'starting') await this.#started?.catch(() => undefined)
+    const pipeline = this.#pipeline
+    for (const connection of pipeline.registry.sockets) connection.quiesce()
+    await this.#drain(drainMs, signal)
+    this.#closing.abort(new IMError('IM_ABORTED', { detail: 'the engine is closing' }))
+    for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
+    await pipeline.allReleased()
+    await pipeline.idle() // the ends of the connections
+    if (before !== 'new' && before !== 'closed') await this.#closeAdapters()
+    pipeline.timers.stop()
+    this.#state = 'closed'
+    this.#logger.info({ nodeID: this.nodeID }, 'engine closed')
+  }
+
+  /** Wait for everything under way, at most `drainMs`. */
+  async #drain(drainMs: number, signal: AbortSignal | undefined): Promise<void> {
+    let timer: unknown
+    let giveUp = (): void => undefined
+    const limit = new Promise<'late'>((resolve) => {
+      giveUp = () => resolve('late')
+      timer = this.#clock.setTimer(drainMs, giveUp)
+      if (signal?.aborted === true) giveUp()
+      signal?.addEventListener('abort', giveUp, { once: true })
+    })
+    const ended = await Promise.race([this.#pipeline.idle(), limit])
+    this.#clock.clearTimer(timer)
+    signal?.removeEventListener('abort', giveUp)
+    if (ended === 'late') {
+      this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `${this.#pipeline.depth} events under way after ${drainMs} ms` }))
+    }
+  }
+
+  async #closeAdapters(): Promise<void> {
+    const { presence, replicator, peerPush } = this.#options
+    await this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush())
+    await this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID))
+    await this.#attempt('IM_PEER_UNREACHABLE', () => peerPush?.close())
+    await this.#attempt('IM_REPLICATION_TIMEOUT', () => replicator?.close())
+    await this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.close?.())
+  }
+
+  async #attempt(code: IMErrorCode, action: () => MaybePromise<void>): Promise<void> {
+    try {
+      await action()
+    } catch (error) {
+      this.#facts.report(asIMError(error, code, { nodeID: this.nodeID }))
+    }
+  }
+
+  #turnAway(socket: Socket, remoteAddress: string | undefined): SocketEvents {
+    try {
+      socket.close(1013, 'try again later')
+    } catch {
+      // It is gone already.
+    }
+    const why = this.#state === 'running' ? 'too many connections' : 'the engine is not running'
+    const refused = { connectionID: '', remoteAddress, uid: '', cause: 'limit', reasonCode: undefined, detail: why } as const
+    this.#logger.info(refused, 'connection refused')
+    this.#facts.emit('connectionRefused', refused)
+    return IGNORES_EVERYTHING
+  }
+
+  #usePlugin(plugin: Plugin): void {
+    if (typeof plugin !== 'object' || plugin === null || typeof plugin.setup !== 'function') {
+      badOption('the plugin', 'an object { name, setup(engine) }', plugin)
+    }
+    if (typeof plugin.name !== 'string' || plugin.name === '' || this.#plugins.has(plugin.name)) {
+      badOption('plugin.name', 'a name that no other plugin has', plugin.name)
+    }
+    this.#plugins.add(plugin.name)
+    plugin.setup(this)
+  }
+
+  /** Tell presence that this node lives; after a pause that outlived its entries, announce everyone again. */
+  #scheduleHeartbeat(): void {
+    const intervalMs = this.limits.presenceHeartbeatMs
+    this.#lastHeartbeatMs = this.#clock.monotonicMs()
+    const beat = (): void => {
+      if (this.#state !== 'running') return
+      const nowMs = this.#clock.monotonicMs()
+      const wasSilent = nowMs - this.#lastHeartbeatMs >= 3 * intervalMs
+      this.#lastHeartbeatMs = nowMs
+      void this.#attempt('IM_PRESENCE_UNAVAILABLE', () => this.#beat(intervalMs, wasSilent))
+      this.#pipeline.timers.after(intervalMs, beat)
+    }
+    this.#pipeline.timers.after(intervalMs, beat)
+  }
+
+  async #beat(intervalMs: number, announceAll: boolean): Promise<void> {
+    const presence = this.#options.presence!
+    await presence.heartbeat(this.nodeID, intervalMs)
+    if (!announceAll) return
+    for (const { info } of this.#pipeline.registry.all()) {
+      const { uid, connectionID, deviceFlag, deviceLevel } = info
+      await presence.online({ uid, nodeID: this.nodeID, connectionID, deviceFlag, deviceLevel })
+    }
+  }
+}
+
+const IGNORES_EVERYTHING: SocketEvents = Object.freeze({
+  receive: () => undefined,
+  drained: () => undefined,
+  closed: () => undefined,
+})

@@ -1,0 +1,200 @@
+import { isPromise } from '../model/maybe-promise.ts'
+
+export interface KeyedQueueOptions<E> {
+  /**
+   * Handle one key's batch, in order. While a returned promise is pending, the key's next batch gathers. What an event
+   * does wrong is that event's business: a throw or a rejection here is a defect, told to `report`, and stops no other key.
+   */
+  readonly run: (key: string, batch: readonly E[]) => void | Promise<void>
+  readonly report: (defect: unknown) => void
+  /** Called when keys have become ready: somebody must call `drain` soon. */
+  readonly schedule: () => void
+  /** What the event counts towards the byte bounds; always the same for one event. */
+  readonly bytesOf: (event: E) => number
+  readonly maxEventsPerKey: number
+  readonly maxBytesPerKey: number
+  readonly maxEvents: number
+  readonly maxBytes: number
+  /** events handed to `run` at once, at most */
+  readonly maxBatchCount: number
+}
+
+/** The events of one key. Exists only while it has any. */
+interface Lane<E> {
+  readonly key: string
+  waiting: E[]
+  /** waiting and running */
+  count: number
+  bytes: number
+  /** told once when the lane has fallen to half of its bound */
+  reliefs: (() => void)[] | undefined
+}
+
+/**
+ * A queue per key: strictly first in, first out within a key and never two batches of one key at a time; different keys
+ * do not wait for each other. An event counts until its batch has been handled, so the bounds hold for work under way.
+ *
+ * Invariant: a lane is in `lanes` from the submit that made it until a batch ends with nothing waiting, and during all
+ * that time it is either in `ready` or running, never both: `submit` puts it in `ready` only when it makes it.
+ */
+export class KeyedQueue<E> {
+  readonly #options: KeyedQueueOptions<E>
+  readonly #lanes = new Map<string, Lane<E>>()
+  #ready: Lane<E>[] = []
+  #count = 0
+  #bytes = 0
+  #rejectedCount = 0
+  #reliefs: (() => void)[] = []
+  #idleWaiters: (() => void)[] = []
+
+  constructor(options: KeyedQueueOptions<E>) {
+    this.#options = options
+  }
+
+  /** Events waiting or being handled. */
+  get depth(): number {
+    return this.#count
+  }
+
+  /** Submits that were turned away at a bound, since the start. */
+  get rejectedCount(): number {
+    return this.#rejectedCount
+  }
+
+  /** Would `submit` of an event of this size be turned away? */
+  isFull(key: string, bytes: number): boolean {
+    const options = this.#options
+    if (this.#count >= options.maxEvents || this.#bytes + bytes > options.maxBytes) return true
+    const lane = this.#lanes.get(key)
+    return lane !== undefined && (lane.count >= options.maxEventsPerKey || lane.bytes + bytes > options.maxBytesPerKey)
+  }
+
+  /** @returns false at a bound: the event was not taken, and the caller must tell whoever sent it */
+  submit(key: string, event: E): boolean {
+    const options = this.#options
+    const bytes = options.bytesOf(event)
+    let lane = this.#lanes.get(key)
+    if (
+      this.#count >= options.maxEvents ||
+      this.#bytes + bytes > options.maxBytes ||
+      (lane !== undefined && (lane.count >= options.maxEventsPerKey || lane.bytes + bytes > options.maxBytesPerKey))
+    ) {
+      this.#rejectedCount++
+      return false
+    }
+    this.#enter(lane ?? this.#open(key), event, bytes)
+    return true
+  }
+
+  /**
+   * Submit what must not be lost, past the bounds: a connection's end, pushes of messages that are stored. What feeds it is
+   * bounded elsewhere (connections; accepted messages).
+   */
+  submitAlways(key: string, event: E): void {
+    this.#enter(this.#lanes.get(key) ?? this.#open(key), event, this.#options.bytesOf(event))
+  }
+
+  /** Call `relieved` once, when the key (and the queue as a whole) has fallen to half of its bound; at once if it has. */
+  onceRelieved(key: string, relieved: () => void): void {
+    const lane = this.#lanes.get(key)
+    if (lane !== undefined && !this.#isLaneRelieved(lane)) (lane.reliefs ??= []).push(() => this.onceRelieved(key, relieved))
+    else if (!this.#isRelieved()) this.#reliefs.push(() => this.onceRelieved(key, relieved))
+    else relieved()
+  }
+
+  /** Run every key that is ready now; keys that become ready meanwhile wait for the next call. */
+  drain(): void {
+    const ready = this.#ready
+    if (ready.length === 0) return
+    this.#ready = []
+    for (const lane of ready) this.#run(lane)
+  }
+
+  /** Resolves when nothing is waiting or being handled. */
+  idle(): Promise<void> {
+    if (this.#count === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#idleWaiters.push(resolve))
+  }
+
+  #open(key: string): Lane<E> {
+    const lane: Lane<E> = { key, waiting: [], count: 0, bytes: 0, reliefs: undefined }
+    this.#lanes.set(key, lane)
+    this.#makeReady(lane)
+    return lane
+  }
+
+  #enter(lane: Lane<E>, event: E, bytes: number): void {
+    lane.waiting.push(event)
+    lane.count++
+    lane.bytes += bytes
+    this.#count++
+    this.#bytes += bytes
+  }
+
+  #makeReady(lane: Lane<E>): void {
+    this.#ready.push(lane)
+    if (this.#ready.length === 1) this.#options.schedule()
+  }
+
+  #run(lane: Lane<E>): void {
+    const batch = this.#take(lane)
+    try {
+      const running = this.#options.run(lane.key, batch)
+      if (isPromise(running)) {
+        running.then(
+          () => this.#finish(lane, batch),
+          (defect: unknown) => {
+            this.#options.report(defect)
+            this.#finish(lane, batch)
+          },
+        )
+        return
+      }
+    } catch (defect) {
+      this.#options.report(defect)
+    }
+    this.#finish(lane, batch)
+  }
+
+  #take(lane: Lane<E>): readonly E[] {
+    const { maxBatchCount } = this.#options
+    if (lane.waiting.length > maxBatchCount) return lane.waiting.splice(0, maxBatchCount)
+    const batch = lane.waiting
+    lane.waiting = []
+    return batch
+  }
+
+  #finish(lane: Lane<E>, batch: readonly E[]): void {
+    let bytes = 0
+    for (const event of batch) bytes += this.#options.bytesOf(event)
+    lane.count -= batch.length
+    lane.bytes -= bytes
+    this.#count -= batch.length
+    this.#bytes -= bytes
+    if (lane.waiting.length > 0) this.#makeReady(lane)
+    else this.#lanes.delete(lane.key)
+    if (lane.reliefs !== undefined && this.#isLaneRelieved(lane)) {
+      const reliefs = lane.reliefs
+      lane.reliefs = undefined
+      for (const relieved of reliefs) relieved()
+    }
+    if (this.#reliefs.length > 0 && this.#isRelieved()) {
+      const reliefs = this.#reliefs
+      this.#reliefs = []
+      for (const relieved of reliefs) relieved()
+    }
+    if (this.#count === 0 && this.#idleWaiters.length > 0) {
+      const waiters = this.#idleWaiters
+      this.#idleWaiters = []
+      for (const resolve of waiters) resolve()
+    }
+  }
+
+  #isLaneRelieved(lane: Lane<E>): boolean {
+    return lane.count <= this.#options.maxEventsPerKey / 2 && lane.bytes <= this.#options.maxBytesPerKey / 2
+  }
+
+  #isRelieved(): boolean {
+    return this.#count <= this.#options.maxEvents / 2 && this.#bytes <= this.#options.maxBytes / 2
+  }
+}

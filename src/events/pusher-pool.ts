@@ -1,0 +1,47 @@
+import { KeyedQueue } from './keyed-queue.ts'
+import { runInOrder, type PoolBounds } from './user-pool.ts'
+
+export interface PusherPoolOptions<E> extends PoolBounds {
+  /** Run one push event to its end; must not throw or reject. */
+  readonly run: (event: E) => void | Promise<void>
+  readonly schedule: () => void
+  readonly report: (defect: unknown) => void
+  readonly bytesOf: (event: E) => number
+}
+
+/**
+ * PusherEventPool: EventPushOnline by channel, one at a time, so that every receiver sees a channel in seq order. The
+ * messages are stored by now and may not be turned away: whoever produces them asks `isFull` first and holds back.
+ */
+export class PusherPool<E> {
+  readonly #queue: KeyedQueue<E>
+
+  constructor(options: PusherPoolOptions<E>) {
+    this.#queue = new KeyedQueue({ ...options, run: (_key, batch) => runInOrder(batch, options.run) })
+  }
+
+  get depth(): number {
+    return this.#queue.depth
+  }
+
+  submit(channel: string, event: E): void {
+    this.#queue.submitAlways(channel, event)
+  }
+
+  /** Has the channel more pushes waiting than it may? Then no more SENDs for it are accepted. */
+  isFull(channel: string): boolean {
+    return this.#queue.isFull(channel, 0)
+  }
+
+  onceRelieved(channel: string, relieved: () => void): void {
+    this.#queue.onceRelieved(channel, relieved)
+  }
+
+  drain(): void {
+    this.#queue.drain()
+  }
+
+  idle(): Promise<void> {
+    return this.#queue.idle()
+  }
+}

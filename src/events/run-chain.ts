@@ -1,0 +1,132 @@
+import type { Timers } from '../contracts/clock.ts'
+import type { Handler } from '../contracts/handler.ts'
+import { asIMError, IMError, type IMErrorContext } from '../errors.ts'
+import { isPromise } from '../model/maybe-promise.ts'
+import type { Closing, Outcome, Refusal } from '../model/outcome.ts'
+
+/** One handler in its place. */
+export interface Step<C> {
+  readonly name: string
+  readonly handler: Handler<C>
+  /** how long a promise it returned may stay pending */
+  readonly timeoutMs: number
+  /** 'continue': a failure is reported and the chain goes on, for steps behind the point where a message is stored */
+  readonly onError: 'fail' | 'continue'
+}
+
+/** What the runner needs of an event. */
+export interface Runnable {
+  readonly event: string
+  /** for the report of a failure */
+  describe(): IMErrorContext
+  /** A step has outlived its time-out; `over` when that ends the chain. */
+  abort(over: boolean): void
+}
+
+/** How a chain ended: undefined when every step let it pass. */
+export type ChainResult = undefined | Refusal | Closing | IMError
+
+export interface ChainRunnerOptions {
+  readonly timers: Timers
+  /** failures of steps whose chain goes on */
+  readonly report: (error: IMError) => void
+}
+
+/** Runs chains. Never throws and its promises never reject: what a step does wrong comes back as a value. */
+export class ChainRunner {
+  readonly #timers: Timers
+  readonly #report: (error: IMError) => void
+
+  constructor(options: ChainRunnerOptions) {
+    this.#timers = options.timers
+    this.#report = options.report
+  }
+
+  /** The steps one after the other. A promise only when a step returned one. */
+  run<C extends Runnable>(steps: readonly Step<C>[], ctx: C, first = 0): ChainResult | Promise<ChainResult> {
+    for (let index = first; index < steps.length; index++) {
+      const step = steps[index]!
+      let outcome: Outcome | Promise<Outcome>
+      try {
+        outcome = step.handler(ctx)
+      } catch (thrown) {
+        const failure = failureOf(thrown, step, ctx)
+        if (step.onError === 'fail') return failure
+        this.#report(failure)
+        continue
+      }
+      if (outcome === undefined) continue
+      if (isPromise(outcome)) return this.#wait(steps, ctx, index, outcome)
+      const ended = this.#judge(outcome, step, ctx)
+      if (ended !== undefined) return ended
+    }
+    return undefined
+  }
+
+  async #wait<C extends Runnable>(
+    steps: readonly Step<C>[],
+    ctx: C,
+    index: number,
+    pending: Promise<Outcome>,
+  ): Promise<ChainResult> {
+    const step = steps[index]!
+    let ended: ChainResult
+    try {
+      ended = this.#judge(await this.#withTimeout(pending, step, ctx), step, ctx)
+    } catch (thrown) {
+      ended = failureOf(thrown, step, ctx)
+      if (step.onError === 'continue') {
+        this.#report(ended)
+        ended = undefined
+      }
+    }
+    return ended ?? this.run(steps, ctx, index + 1)
+  }
+
+  #withTimeout<C extends Runnable>(pending: Promise<Outcome>, step: Step<C>, ctx: C): Promise<Outcome> {
+    return new Promise((resolve, reject) => {
+      const entry = this.#timers.after(step.timeoutMs, () => {
+        ctx.abort(step.onError === 'fail')
+        reject(new IMError('IM_HANDLER_TIMEOUT', { detail: `${step.timeoutMs} ms`, context: contextOf(step, ctx) }))
+      })
+      // After the time-out both do nothing: the promise is settled and the entry gone.
+      pending.then(
+        (outcome) => {
+          this.#timers.cancel(entry)
+          resolve(outcome)
+        },
+        (reason: unknown) => {
+          this.#timers.cancel(entry)
+          reject(reason instanceof Error ? reason : new IMError('IM_HANDLER_FAILED', { cause: reason, context: contextOf(step, ctx) }))
+        },
+      )
+    })
+  }
+
+  /** What a step answered, once it is neither a promise nor a throw. */
+  #judge<C extends Runnable>(outcome: Outcome, step: Step<C>, ctx: C): ChainResult {
+    if (outcome === undefined) return undefined
+    const kind = (outcome as Partial<Refusal | Closing> | null)?.kind
+    if (kind !== 'refuse' && kind !== 'close') {
+      // Not TypeScript, or a cast: going on would let a message pass that a handler meant to stop.
+      const failure = new IMError('IM_HANDLER_FAILED', {
+        detail: 'it returned something else than refuse(), close() or nothing',
+        context: contextOf(step, ctx),
+      })
+      if (step.onError === 'fail') return failure
+      this.#report(failure)
+      return undefined
+    }
+    if (step.onError === 'fail') return outcome as Refusal | Closing
+    this.#report(new IMError('IM_HANDLER_FAILED', { detail: 'too late to refuse', context: contextOf(step, ctx) }))
+    return undefined
+  }
+}
+
+function failureOf<C extends Runnable>(thrown: unknown, step: Step<C>, ctx: C): IMError {
+  return asIMError(thrown, 'IM_HANDLER_FAILED', contextOf(step, ctx))
+}
+
+function contextOf<C extends Runnable>(step: Step<C>, ctx: C): IMErrorContext {
+  return { ...ctx.describe(), event: ctx.event, step: step.name }
+}

@@ -1,0 +1,54 @@
+import type { ChannelKey } from '../../model/channel.ts'
+import type { Message } from '../../model/message.ts'
+import { ReasonCode } from '../../model/reason-code.ts'
+import type { Origin } from '../origin.ts'
+
+/**
+ * Where a message is on its way through its channel.
+ * - 'waiting': accepted, nothing decided.
+ * - 'kept': stored and numbered, or meant for online receivers only: it will be delivered.
+ * - 'repeat': the channel has it already; its sender gets the original's ids, nobody else gets anything.
+ * - 'done': its sender has been told something else.
+ */
+type Stage = 'waiting' | 'kept' | 'repeat' | 'done'
+
+const ITEM_BYTES = 512
+
+/** One message in its channel's queue, with whoever waits for its fate. */
+export class DistributeItem {
+  /** only its `messageSeq` is ever assigned, by the store's answer */
+  readonly message: { -readonly [K in keyof Message]: Message[K] }
+  readonly key: ChannelKey
+  readonly origin: Origin
+  readonly queueBytes: number
+  stage: Stage = 'waiting'
+  /** of the message this one repeats */
+  original: { readonly messageID: string; readonly messageSeq: number } | undefined
+
+  constructor(message: Message, key: ChannelKey, origin: Origin) {
+    this.message = message
+    this.key = key
+    this.origin = origin
+    this.queueBytes = ITEM_BYTES + message.payload.length
+  }
+
+  keep(messageSeq: number): void {
+    this.message.messageSeq = messageSeq
+    this.stage = 'kept'
+  }
+
+  repeat(original: { readonly messageID: string; readonly messageSeq: number }): void {
+    this.original = original
+    this.stage = 'repeat'
+  }
+
+  refuse(reasonCode: ReasonCode): void {
+    this.stage = 'done'
+    this.origin.settle(reasonCode, '0', 0)
+  }
+
+  acknowledge(): void {
+    const { messageID, messageSeq } = this.original ?? this.message
+    this.origin.settle(ReasonCode.Success, messageID, messageSeq)
+  }
+}

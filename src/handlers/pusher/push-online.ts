@@ -1,0 +1,146 @@
+import type { ConnectionView } from '../../contracts/connection-view.ts'
+import type { FactSink } from '../../contracts/facts.ts'
+import type { Steps, PushOnlineContext } from '../../contracts/handler.ts'
+import type { Presence } from '../../contracts/presence.ts'
+import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
+import type { ChannelKey } from '../../model/channel.ts'
+import { isPromise } from '../../model/maybe-promise.ts'
+import type { Message } from '../../model/message.ts'
+import type { Outcome } from '../../model/outcome.ts'
+import { receivedChannelID, receivedRedDot } from '../../model/receiver-view.ts'
+import { RecvEncoder } from '../../protocol/recv-encoder.ts'
+import { EngineEvent } from '../engine-event.ts'
+
+/** A message on its way out, and the connection it must not go back to. */
+export interface PushSource {
+  readonly message: Message
+  readonly connectionID: string | undefined
+}
+
+export interface PushOnlineServices {
+  /** the open connections of a user on this node */
+  readonly connectionsOf: (uid: string) => readonly ConnectionView[]
+  /** undefined on a single node, and where every node delivers what it applies */
+  readonly presence: Presence | undefined
+  readonly nodeID: number
+  readonly facts: FactSink
+  readonly closing: AbortSignal
+  readonly report: (error: IMError) => void
+  /** hand messages to another node; it sees to time-out and repetition */
+  readonly pushToPeer: (nodeID: number, key: ChannelKey, messages: readonly Message[], uids: readonly string[]) => void
+}
+
+/** EventPushOnline: stored messages to some of a channel's members. One at a time per channel, so order is kept. */
+export const pushOnlineSteps: Steps<PushOnlineEvent> = { filterOnline, encode, write }
+
+const EVENT_BYTES = 512
+
+export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
+  readonly event = 'EventPushOnline'
+  readonly key: ChannelKey
+  readonly sources: readonly PushSource[]
+  readonly uids: readonly string[]
+  readonly services: PushOnlineServices
+  readonly queueBytes: number
+  /** another node has sent it: not to be sent on */
+  readonly fromPeer: boolean
+  /** set by filterOnline */
+  targets: readonly ConnectionView[] = []
+  remote: ReadonlyMap<number, readonly string[]> = new Map()
+  /** set by encode */
+  encoders: readonly RecvEncoder[] = []
+
+  constructor(
+    key: ChannelKey,
+    sources: readonly PushSource[],
+    uids: readonly string[],
+    services: PushOnlineServices,
+    fromPeer = false,
+  ) {
+    super()
+    this.key = key
+    this.sources = sources
+    this.uids = uids
+    this.services = services
+    this.fromPeer = fromPeer
+    this.queueBytes = sources.reduce((bytes, source) => bytes + source.message.payload.length, EVENT_BYTES)
+  }
+
+  protected get closing(): AbortSignal {
+    return this.services.closing
+  }
+
+  get messages(): readonly Message[] {
+    return this.sources.map((source) => source.message)
+  }
+
+  describe(): IMErrorContext {
+    return { channelID: this.key.channelID, channelType: this.key.channelType }
+  }
+
+  finish(result: unknown): void {
+    if (result instanceof IMError) this.services.report(result)
+  }
+}
+
+function filterOnline(ctx: PushOnlineEvent): Outcome | Promise<Outcome> {
+  const { presence } = ctx.services
+  if (presence === undefined || ctx.fromPeer) return sortOut(ctx, undefined)
+  const failed = (reason: unknown): void => {
+    // Those who are connected here get their messages all the same.
+    ctx.services.report(asIMError(reason, 'IM_PRESENCE_UNAVAILABLE', { ...ctx.describe(), event: ctx.event, step: 'filterOnline' }))
+    sortOut(ctx, undefined)
+  }
+  try {
+    const located = presence.locate(ctx.uids)
+    if (isPromise(located)) return located.then((nodes) => sortOut(ctx, nodes), failed)
+    sortOut(ctx, located)
+  } catch (reason) {
+    failed(reason)
+  }
+}
+
+/** Into connections here, users on other nodes, and users nowhere. The own registry knows better than presence. */
+function sortOut(ctx: PushOnlineEvent, nodes: ReadonlyMap<string, readonly number[]> | undefined): void {
+  const { services } = ctx
+  const targets: ConnectionView[] = []
+  const remote = new Map<number, string[]>()
+  const offline: string[] | undefined = !ctx.fromPeer && services.facts.has('offlineMessage') ? [] : undefined
+  for (const uid of ctx.uids) {
+    const here = services.connectionsOf(uid)
+    for (const connection of here) targets.push(connection)
+    let isElsewhere = false
+    for (const nodeID of nodes?.get(uid) ?? []) {
+      if (nodeID === services.nodeID) continue
+      isElsewhere = true
+      const group = remote.get(nodeID)
+      if (group === undefined) remote.set(nodeID, [uid])
+      else group.push(uid)
+    }
+    if (here.length === 0 && !isElsewhere) offline?.push(uid)
+  }
+  ctx.targets = targets
+  ctx.remote = remote
+  if (offline !== undefined && offline.length > 0) {
+    services.facts.emit('offlineMessage', { key: ctx.key, messages: ctx.messages, uids: offline })
+  }
+}
+
+/** What does not depend on the receiver is laid out once; equal receivers share their bytes. */
+function encode(ctx: PushOnlineEvent): Outcome {
+  if (ctx.targets.length > 0) ctx.encoders = ctx.sources.map((source) => new RecvEncoder(source.message))
+}
+
+function write(ctx: PushOnlineEvent): Outcome {
+  for (const connection of ctx.targets) {
+    const { connectionID, uid, version, cipher } = connection
+    for (let index = 0; index < ctx.encoders.length; index++) {
+      const source = ctx.sources[index]!
+      if (source.connectionID === connectionID) continue
+      const { message } = source
+      const view = { version, channelID: receivedChannelID(message, uid), redDot: receivedRedDot(message, uid), cipher }
+      connection.push(message, ctx.encoders[index]!.encode(view))
+    }
+  }
+  for (const [nodeID, uids] of ctx.remote) ctx.services.pushToPeer(nodeID, ctx.key, ctx.messages, uids)
+}

@@ -1,0 +1,198 @@
+import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
+import type { Clock } from '../../contracts/clock.ts'
+import type { ConnectingPort, PayloadCipher } from '../../contracts/connection-view.ts'
+import type { ConnectContext, Steps } from '../../contracts/handler.ts'
+import type { Login } from '../../contracts/kick-policy.ts'
+import type { PeerPush } from '../../contracts/peer-push.ts'
+import type { Presence, PresenceEntry } from '../../contracts/presence.ts'
+import type { Random } from '../../contracts/random.ts'
+import type { TokenVerifier, VerifyTokenResult } from '../../contracts/token-verifier.ts'
+import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
+import { isValidUID, type UserFlags } from '../../model/channel.ts'
+import { DeviceLevel } from '../../model/device.ts'
+import type { ConnectPacket } from '../../model/frames.ts'
+import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
+import { close, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
+import { ReasonCode } from '../../model/reason-code.ts'
+import { acceptKeyAgreement } from '../../protocol/key-agreement.ts'
+import { encode } from '../../protocol/encode.ts'
+import { shapeConnack } from '../../protocol/negotiate.ts'
+import { EngineEvent } from '../engine-event.ts'
+
+export interface ConnectServices {
+  readonly verifyToken: TokenVerifier
+  readonly channels: ChannelDirectory
+  readonly presence: Presence | undefined
+  readonly peerPush: PeerPush | undefined
+  readonly nodeID: number
+  readonly plaintext: 'refuse' | 'allow'
+  readonly clock: Clock
+  readonly random: Random
+  readonly closing: AbortSignal
+  readonly report: (error: IMError) => void
+  /**
+   * End the connections that this login takes the place of, and take the new one into the registry: from then on pushes
+   * reach it. @returns false when the user has as many connections as allowed
+   */
+  readonly makeRoom: (conn: ConnectingPort, login: Login) => boolean
+  /** the connection is open: tell the host */
+  readonly opened: (conn: ConnectingPort) => void
+}
+
+interface KeyAgreement {
+  readonly cipher: PayloadCipher
+  readonly serverKey: string
+  readonly salt: string
+}
+
+/** EventConnect: who is it, may they, then end older logins, answer and open. Queued by connection. */
+export const connectSteps: Steps<ConnectEvent> = { authenticate, loadSession, sendConnack }
+
+export class ConnectEvent extends EngineEvent implements ConnectContext {
+  readonly event = 'EventConnect'
+  readonly conn: ConnectingPort
+  readonly frame: ConnectPacket
+  readonly serverTimeMs: number
+  readonly services: ConnectServices
+  deviceLevel: DeviceLevel = DeviceLevel.Slave
+  /** undefined while nothing is agreed, and for a client that talks plain */
+  agreement: KeyAgreement | undefined
+  /** other nodes have been told that this connection is online */
+  announced = false
+
+  constructor(conn: ConnectingPort, frame: ConnectPacket, services: ConnectServices) {
+    super()
+    this.conn = conn
+    this.frame = frame
+    this.services = services
+    this.serverTimeMs = services.clock.nowMs()
+  }
+
+  protected get closing(): AbortSignal {
+    return this.services.closing
+  }
+
+  get verifyToken(): TokenVerifier {
+    return this.services.verifyToken
+  }
+
+  get channels(): ChannelDirectory {
+    return this.services.channels
+  }
+
+  get login(): Login {
+    const { uid, deviceID, deviceFlag } = this.frame
+    return { uid, deviceID, deviceFlag, deviceLevel: this.deviceLevel }
+  }
+
+  get presenceEntry(): PresenceEntry {
+    const { uid, deviceFlag } = this.frame
+    const { connectionID } = this.conn
+    return { uid, nodeID: this.services.nodeID, connectionID, deviceFlag, deviceLevel: this.deviceLevel }
+  }
+
+  describe(): IMErrorContext {
+    return { uid: this.frame.uid, connectionID: this.conn.connectionID }
+  }
+
+  /** CONNACK in the layout of this client. Keys only with success. */
+  connack(reasonCode: ReasonCode): Uint8Array {
+    const agreed = reasonCode === ReasonCode.Success ? this.agreement : undefined
+    const packet = shapeConnack({
+      connectVersion: this.frame.version,
+      reasonCode,
+      timeDiffMs: BigInt.asIntN(64, BigInt(this.serverTimeMs) - this.frame.clientTimestampMs),
+      nodeID: String(this.services.nodeID),
+      ...(agreed === undefined ? {} : { serverKey: agreed.serverKey, salt: agreed.salt }),
+    })
+    return encode(packet, this.conn.version)
+  }
+
+  finish(result: undefined | Refusal | Closing | IMError): void {
+    if (result instanceof IMError) this.services.report(result)
+    if (result !== undefined) {
+      const reasonCode = result instanceof IMError ? ReasonCode.SystemError : result.reasonCode
+      this.conn.refuse(reasonCode, this.connack(reasonCode))
+    }
+    if (this.announced && this.conn.closed) this.withdraw()
+  }
+
+  /** The client has gone, or was refused, after other nodes were told that it is here. */
+  private withdraw(): void {
+    const failed = (reason: unknown): void =>
+      this.services.report(asIMError(reason, 'IM_PRESENCE_UNAVAILABLE', this.describe()))
+    try {
+      const told = this.services.presence?.offline(this.presenceEntry)
+      if (isPromise(told)) told.then(undefined, failed)
+    } catch (reason) {
+      failed(reason)
+    }
+  }
+}
+
+function authenticate(ctx: ConnectEvent): Outcome | Promise<Outcome> {
+  const { uid, token, deviceFlag, deviceID, clientKey } = ctx.frame
+  if (!isValidUID(uid)) return close(ReasonCode.AuthFail, 'the uid is empty, or holds @ # & or control characters')
+  if (clientKey === '' && ctx.services.plaintext === 'refuse') return close(ReasonCode.ClientKeyIsEmpty)
+  const { remoteAddress } = ctx.conn
+  const verdict = ctx.verifyToken({ uid, token, deviceFlag, deviceID, remoteAddress, signal: ctx.signal })
+  return isPromise(verdict) ? verdict.then((answer) => judge(ctx, answer)) : judge(ctx, verdict)
+}
+
+function judge(ctx: ConnectEvent, answer: VerifyTokenResult): Outcome {
+  if (typeof answer?.ok !== 'boolean') {
+    throw new IMError('IM_HANDLER_FAILED', { detail: 'the token verifier must answer { ok: true | false }', context: ctx.describe() })
+  }
+  if (!answer.ok) return close(answer.reason ?? ReasonCode.AuthFail)
+  ctx.deviceLevel = answer.deviceLevel ?? DeviceLevel.Slave
+  if (ctx.frame.clientKey === '') return
+  // Only now: agreeing on a key is the most expensive part, and nobody without a token gets it.
+  try {
+    ctx.agreement = acceptKeyAgreement(ctx.frame.clientKey, (count) => ctx.services.random.bytes(count))
+  } catch (error) {
+    if (error instanceof IMError && error.code === 'IM_BAD_KEY') return close(ReasonCode.AuthFail, error.message)
+    throw error
+  }
+}
+
+function loadSession(ctx: ConnectEvent): Outcome | Promise<Outcome> {
+  const flags = ctx.channels.userFlags(ctx.frame.uid)
+  return isPromise(flags) ? flags.then(refuseBanned) : refuseBanned(flags)
+}
+
+function refuseBanned(flags: UserFlags): Outcome {
+  if (flags.banned) return close(ReasonCode.Ban)
+}
+
+function sendConnack(ctx: ConnectEvent): Outcome | Promise<Outcome> {
+  if (ctx.conn.closed) return // they left while we asked
+  const announced = announce(ctx)
+  return isPromise(announced) ? announced.then(() => admit(ctx)) : admit(ctx)
+}
+
+/** Tell the other nodes before the client is told that it is in: what they push from then on finds it. */
+function announce(ctx: ConnectEvent): MaybePromise<void> {
+  const { presence, peerPush } = ctx.services
+  if (presence === undefined && peerPush === undefined) return
+  return announceToPeers(ctx, presence, peerPush)
+}
+
+async function announceToPeers(ctx: ConnectEvent, presence: Presence | undefined, peerPush: PeerPush | undefined): Promise<void> {
+  if (presence !== undefined) {
+    ctx.announced = true
+    await presence.online(ctx.presenceEntry)
+  }
+  await peerPush?.kick(ctx.login, ctx.signal)
+}
+
+/** One synchronous piece: nothing can happen between ending the older logins, the registry and CONNACK. */
+function admit(ctx: ConnectEvent): Outcome {
+  if (ctx.conn.closed) return
+  if (!ctx.services.makeRoom(ctx.conn, ctx.login)) return close(ReasonCode.RateLimit, 'too many connections of this user')
+  ctx.conn.admit({
+    deviceLevel: ctx.deviceLevel,
+    cipher: ctx.agreement?.cipher,
+    connack: ctx.connack(ReasonCode.Success),
+  })
+  ctx.services.opened(ctx.conn)
+}

@@ -1,0 +1,232 @@
+import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
+import type { Clock } from '../../contracts/clock.ts'
+import type { ChannelRef, ConnectionPort } from '../../contracts/connection-view.ts'
+import type { FactSink } from '../../contracts/facts.ts'
+import type { Steps, OnSendContext } from '../../contracts/handler.ts'
+import type { IDSource } from '../../contracts/id-source.ts'
+import type { BeforeSendAnswer, Webhook } from '../../contracts/webhook.ts'
+import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
+import type { ChannelKey } from '../../model/channel.ts'
+import { FrameFlag, FrameType, type SendPacket } from '../../model/frames.ts'
+import { isPromise } from '../../model/maybe-promise.ts'
+import { RECV_SETTING_MASK, Setting } from '../../model/message.ts'
+import { refuse, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
+import { ReasonCode } from '../../model/reason-code.ts'
+import { openSend } from '../../protocol/seal.ts'
+import { encode } from '../../protocol/encode.ts'
+import { DistributeItem } from '../channel/distribute-item.ts'
+import { EngineEvent } from '../engine-event.ts'
+import { reasonOf, type Origin } from '../origin.ts'
+import { sendPermission } from '../permission.ts'
+
+export interface OnSendServices {
+  readonly channels: ChannelDirectory
+  readonly webhook: Webhook | undefined
+  readonly systemUIDs: ReadonlySet<string>
+  readonly ids: IDSource
+  readonly clock: Clock
+  readonly facts: FactSink
+  readonly ack: 'committed' | 'accepted'
+  readonly plaintext: 'refuse' | 'allow'
+  readonly maxPayloadBytes: number
+  readonly closing: AbortSignal
+  readonly report: (error: IMError) => void
+  /** the user's queue */
+  readonly isUserFull: (uid: string, bytes: number) => boolean
+  readonly onceUserRelieved: (uid: string, relieved: () => void) => void
+  readonly submit: (uid: string, event: SendEvent) => boolean
+  /** the channel's queue: EventChannelDistribute; false at its bound */
+  readonly distribute: (channel: string, item: DistributeItem) => boolean
+  readonly onceChannelRelieved: (channel: string, relieved: () => void) => void
+}
+
+/** EventOnSend: may they, does the host object, then number it and hand it on. One at a time per user. */
+export const onSendSteps: Steps<SendEvent> = { checkPermission, callWebhook, acceptSend }
+
+/** What an event weighs in a queue besides its payload. */
+const EVENT_BYTES = 512
+
+/** A SEND that may wait for many things and gets exactly one SENDACK. */
+export class SendEvent extends EngineEvent implements OnSendContext, Origin {
+  readonly event = 'EventOnSend'
+  readonly conn: ConnectionPort
+  readonly frame: SendPacket
+  readonly channel: ChannelRef
+  readonly services: OnSendServices
+  readonly queueBytes: number
+  payload: Uint8Array
+  extra: Readonly<Record<string, unknown>> | undefined
+  /** the channel pool has it: the answer comes from there */
+  handedOver = false
+  private settled = false
+
+  constructor(conn: ConnectionPort, frame: SendPacket, services: OnSendServices) {
+    super()
+    this.conn = conn
+    this.frame = frame
+    this.channel = conn.channel(frame.channelID, frame.channelType)
+    this.services = services
+    this.queueBytes = EVENT_BYTES + frame.payload.length
+    this.payload = frame.payload
+  }
+
+  protected get closing(): AbortSignal {
+    return this.services.closing
+  }
+
+  get key(): ChannelKey {
+    return this.channel.key
+  }
+
+  get channels(): ChannelDirectory {
+    return this.services.channels
+  }
+
+  get webhook(): Webhook | undefined {
+    return this.services.webhook
+  }
+
+  get connectionID(): string {
+    return this.conn.connectionID
+  }
+
+  describe(): IMErrorContext {
+    const { channelID, channelType } = this.channel.key
+    return { uid: this.conn.uid, connectionID: this.conn.connectionID, channelID, channelType }
+  }
+
+  settle(reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
+    if (this.settled) return
+    this.settled = true
+    sendSendack(this.conn, this.frame, reasonCode, messageID, messageSeq)
+  }
+
+  finish(result: undefined | Refusal | Closing | IMError): void {
+    if (result === undefined) {
+      // A host may have put something else in the place of acceptSend: the client is answered all the same.
+      if (!this.handedOver) this.settle(ReasonCode.SystemError, '0', 0)
+      return
+    }
+    if (result instanceof IMError) {
+      this.services.report(result)
+      this.settle(reasonOf(result), '0', 0)
+      return
+    }
+    this.settle(result.reasonCode, '0', 0)
+    tellRefused(this.services.facts, this.conn.uid, this.frame, result.reasonCode, result.message)
+    if (result.kind === 'close') this.conn.end('handler')
+  }
+}
+
+/** A SEND has arrived: refuse what needs no queue, decrypt, and queue it. */
+export function receiveSend(conn: ConnectionPort, frame: SendPacket, services: OnSendServices): void {
+  if (!conn.takeSendToken()) return turnAway(conn, frame, services, ReasonCode.RateLimit)
+  if (services.isUserFull(conn.uid, EVENT_BYTES + frame.payload.length)) {
+    conn.pauseUntil((resume) => services.onceUserRelieved(conn.uid, resume))
+    return turnAway(conn, frame, services, ReasonCode.RateLimit)
+  }
+  const payload = openPayload(conn, frame, services)
+  if (payload === undefined || payload.length > services.maxPayloadBytes) {
+    return turnAway(conn, frame, services, ReasonCode.PayloadDecodeError)
+  }
+  const event = new SendEvent(conn, { ...frame, payload }, services)
+  if (!services.submit(conn.uid, event)) event.settle(ReasonCode.RateLimit, '0', 0)
+}
+
+/** The plaintext in memory of its own: the frame's is a view on a buffer that is about to be reused. */
+function openPayload(conn: ConnectionPort, frame: SendPacket, services: OnSendServices): Uint8Array | undefined {
+  const { cipher } = conn
+  const isPlain = cipher === undefined || (services.plaintext === 'allow' && (frame.setting & Setting.NoEncrypt) !== 0)
+  return isPlain ? Uint8Array.prototype.slice.call(frame.payload) : openSend(frame, cipher)
+}
+
+function turnAway(conn: ConnectionPort, frame: SendPacket, services: OnSendServices, reasonCode: ReasonCode): void {
+  sendSendack(conn, frame, reasonCode, '0', 0)
+  tellRefused(services.facts, conn.uid, frame, reasonCode, undefined)
+}
+
+function sendSendack(conn: ConnectionPort, frame: SendPacket, reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
+  const { flags, clientSeq } = frame
+  // Clients of these versions do not know the code; 15 tells them the same: it is not going to be stored.
+  if (reasonCode === ReasonCode.IdempotencyConflict) reasonCode = ReasonCode.SystemError
+  conn.send(encode({ type: FrameType.SENDACK, flags, messageID, clientSeq, messageSeq, reasonCode }, conn.version))
+}
+
+function tellRefused(facts: FactSink, fromUID: string, frame: SendPacket, reasonCode: ReasonCode, message: string | undefined): void {
+  if (!facts.has('messageRefused')) return
+  const { channelID, channelType, clientMsgNo } = frame
+  facts.emit('messageRefused', { fromUID, channelID, channelType, clientMsgNo, reasonCode, message })
+}
+
+function checkPermission(ctx: SendEvent): Outcome | Promise<Outcome> {
+  if (ctx.conn.kicked) return refuse(ReasonCode.ConnectKick)
+  const request = { uid: ctx.conn.uid, key: ctx.key, wireChannelID: ctx.frame.channelID }
+  const verdict = sendPermission(ctx.channels, ctx.services.systemUIDs, request)
+  return isPromise(verdict) ? verdict.then(refuseUnlessSuccess) : refuseUnlessSuccess(verdict)
+}
+
+function refuseUnlessSuccess(reasonCode: ReasonCode): Outcome {
+  if (reasonCode !== ReasonCode.Success) return refuse(reasonCode)
+}
+
+function callWebhook(ctx: SendEvent): Outcome | Promise<Outcome> {
+  const { webhook } = ctx
+  if (webhook?.beforeSend === undefined) return
+  const { channelID, channelType, clientMsgNo } = ctx.frame
+  const { uid: fromUID, deviceFlag } = ctx.conn
+  const request = { fromUID, deviceFlag, channelID, channelType, clientMsgNo, payload: ctx.payload }
+  const failed = (reason: unknown): never => {
+    throw asIMError(reason, 'IM_WEBHOOK_FAILED', { ...ctx.describe(), event: ctx.event, step: 'callWebhook' })
+  }
+  try {
+    const answer = webhook.beforeSend(request, ctx.signal)
+    return isPromise(answer) ? answer.then((arrived) => obeyWebhook(ctx, arrived), failed) : obeyWebhook(ctx, answer)
+  } catch (reason) {
+    failed(reason)
+  }
+}
+
+function obeyWebhook(ctx: SendEvent, answer: BeforeSendAnswer): Outcome {
+  if (typeof answer?.code !== 'number') {
+    throw new IMError('IM_WEBHOOK_FAILED', { detail: 'the answer has no code', context: ctx.describe() })
+  }
+  if (answer.code !== 0) return refuse(ReasonCode.NotAllowSend, answer.message)
+  if (answer.newPayload !== undefined) ctx.payload = answer.newPayload
+  if (answer.extra !== undefined) ctx.extra = { ...ctx.extra, ...answer.extra }
+}
+
+function acceptSend(ctx: SendEvent): Outcome {
+  // Asked again: another login may have ended this one while we waited.
+  if (ctx.conn.kicked) return refuse(ReasonCode.ConnectKick)
+  const { frame, services, channel } = ctx
+  if (!(ctx.payload instanceof Uint8Array)) {
+    // Stopped here, where it can hurt only its own sender.
+    throw new IMError('IM_HANDLER_FAILED', { detail: 'a handler or the webhook left a payload that is no Uint8Array', context: ctx.describe() })
+  }
+  const item = new DistributeItem(
+    {
+      messageID: services.ids.next(),
+      messageSeq: 0,
+      clientMsgNo: frame.clientMsgNo,
+      fromUID: ctx.conn.uid,
+      channelID: channel.key.channelID,
+      channelType: channel.key.channelType,
+      payload: ctx.payload,
+      timestampMs: services.clock.nowMs(),
+      expireSec: frame.expireSec,
+      topic: frame.topic,
+      setting: frame.setting & RECV_SETTING_MASK,
+      noPersist: (frame.flags & FrameFlag.NoPersist) !== 0,
+      redDot: (frame.flags & FrameFlag.RedDot) !== 0,
+      syncOnce: (frame.flags & FrameFlag.SyncOnce) !== 0,
+    },
+    channel.key,
+    ctx,
+  )
+  if (!services.distribute(channel.name, item)) {
+    ctx.conn.pauseUntil((resume) => services.onceChannelRelieved(channel.name, resume))
+    return refuse(ReasonCode.RateLimit)
+  }
+  ctx.handedOver = true
+  if (services.ack === 'accepted') ctx.settle(ReasonCode.Success, item.message.messageID, 0)
+}

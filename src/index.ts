@@ -1,0 +1,68 @@
+/** `imengine`: the public names. Nothing is defined here. */
+export { IMEngine, type CloseOptions, type Plugin } from './engine.ts'
+export { LIMITS, type IMEngineOptions, type Limits } from './config.ts'
+export { ERRORS, IMError, type IMErrorCode, type IMErrorContext } from './errors.ts'
+
+export { ChannelType, MemberRole, personChannelID, personChannelUIDs } from './model/channel.ts'
+export type { ChannelInfo, ChannelKey, Member, Page, UserFlags } from './model/channel.ts'
+export { DeviceFlag, DeviceLevel } from './model/device.ts'
+export type { ConnectPacket, SendPacket } from './model/frames.ts'
+export type { MaybePromise } from './model/maybe-promise.ts'
+export { Setting, type Message } from './model/message.ts'
+export { close, refuse, type Closing, type Outcome, type Refusal } from './model/outcome.ts'
+export { ReasonCode, reasonName } from './model/reason-code.ts'
+
+export type { ChannelDirectory, ChannelList, PageQuery } from './contracts/channel-directory.ts'
+export type { Clock } from './contracts/clock.ts'
+export type { ConnectionView, PayloadCipher } from './contracts/connection-view.ts'
+export type { Cursor, CursorStore, CursorUpdate } from './contracts/cursor-store.ts'
+export type { ConnectionInfo, Facts } from './contracts/facts.ts'
+export type {
+  CloseCause,
+  ConnCloseContext,
+  ConnectContext,
+  DistributeContext,
+  EventContext,
+  EventContexts,
+  EventName,
+  Handler,
+  OnSendContext,
+  PingContext,
+  PushOnlineContext,
+  RecvAckContext,
+} from './contracts/handler.ts'
+export type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
+export type { Logger } from './contracts/logger.ts'
+export type { AppendBatch, AppendResult, MessageStore, RangeQuery } from './contracts/message-store.ts'
+export type { PeerKickRequest, PeerPush, PeerPushHost, PeerPushRequest } from './contracts/peer-push.ts'
+export type { Presence, PresenceEntry } from './contracts/presence.ts'
+export type { Random } from './contracts/random.ts'
+export type { LogEntry, Replicator, ReplicatorHost } from './contracts/replicator.ts'
+export type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
+export type { Storage } from './contracts/storage.ts'
+export type { TokenVerifier, VerifyTokenRequest, VerifyTokenResult } from './contracts/token-verifier.ts'
+export type { BeforeSendAnswer, BeforeSendRequest, Webhook, WebhookEvent } from './contracts/webhook.ts'
+
+export type { UseOptions } from './events/chain-registry.ts'
+export type { ChannelFlags, ChannelsAPI, ListAPI, MemberInput, SubscribersAPI } from './management/channels.ts'
+export type { ConnectionFilter, ConnectionsAPI } from './management/connections.ts'
+export type { MessagesAPI, SendReceipt, SendRequest } from './management/messages.ts'
+export type { UsersAPI } from './management/users.ts'
+
+export { allowAnyToken, staticTokenVerifier, type StaticToken } from './adapters/memory/index.ts'
+export {
+  memoryChannelDirectory,
+  memoryCursorStore,
+  memoryMessageStore,
+  memoryPeerHub,
+  memoryPresence,
+  memoryReplicatorHub,
+  memoryStorage,
+  type MemoryMessageStoreOptions,
+  type MemoryPeerHub,
+  type MemoryPeerHubOptions,
+  type MemoryPresenceOptions,
+  type MemoryReplicatorHub,
+  type MemoryReplicatorHubOptions,
+} from './adapters/memory/index.ts'
+export { defaultKickPolicy } from './connection/kick-policy.ts'

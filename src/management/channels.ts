@@ -1,0 +1,124 @@
+import type { ChannelDirectory, ChannelList, PageQuery } from '../contracts/channel-directory.ts'
+import { badOption } from '../errors.ts'
+import { MemberRole, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
+import { checkKey, checkUID, checkUIDs } from './check.ts'
+
+/** A member as a host names one: a uid alone joins as an ordinary member, or keeps the role it has. */
+export type MemberInput = string | { readonly uid: string; readonly role?: MemberRole }
+
+/** Flags of a channel; what is left out stays as it is, and is false in a new channel. */
+export type ChannelFlags = Partial<Pick<ChannelInfo, 'ban' | 'disband'>>
+
+/** One of a channel's two lists. Changes hold for the next SEND. */
+export interface ListAPI {
+  add(key: ChannelKey, uids: readonly string[]): Promise<void>
+  remove(key: ChannelKey, uids: readonly string[]): Promise<void>
+  list(key: ChannelKey, query?: PageQuery): Promise<Page<string>>
+}
+
+/** A channel's members. Changes hold for the next message. */
+export interface SubscribersAPI {
+  add(key: ChannelKey, members: readonly MemberInput[]): Promise<void>
+  remove(key: ChannelKey, uids: readonly string[]): Promise<void>
+  list(key: ChannelKey, query?: PageQuery): Promise<Page<Member>>
+}
+
+export interface ChannelsAPIOptions {
+  readonly directory: ChannelDirectory
+  /** the members of a channel have changed */
+  readonly changed: (key: ChannelKey) => void
+}
+
+/** `engine.channels`: the host's hand on channels. Every call checks its arguments (TypeError) and may be repeated. */
+export class ChannelsAPI {
+  readonly subscribers: SubscribersAPI
+  /** who may not send; a person's own list hangs on (uid, person) */
+  readonly denylist: ListAPI
+  /** when not empty: who may send */
+  readonly allowlist: ListAPI
+  readonly #directory: ChannelDirectory
+  readonly #changed: (key: ChannelKey) => void
+
+  constructor({ directory, changed }: ChannelsAPIOptions) {
+    this.#directory = directory
+    this.#changed = changed
+    this.subscribers = {
+      add: (key, members) => this.#addMembers(checkKey(key), members),
+      remove: async (key, uids) => {
+        const checked = checkKey(key)
+        await directory.removeMembers(checked, checkUIDs('uids', uids))
+        changed(checked)
+      },
+      list: async (key, query) => directory.members(checkKey(key), query),
+    }
+    this.denylist = this.#listAPI('deny')
+    this.allowlist = this.#listAPI('allow')
+  }
+
+  /** Create a channel, or change its flags and add members: calling it at every start does no harm. */
+  async create(
+    channel: ChannelKey & ChannelFlags,
+    options: { readonly subscribers?: readonly MemberInput[] } = {},
+  ): Promise<ChannelInfo> {
+    const key = checkKey(channel)
+    const old = await this.#directory.channel(key)
+    const info: ChannelInfo = {
+      ...key,
+      ban: checkFlag('ban', channel.ban) ?? old?.ban ?? false,
+      disband: checkFlag('disband', channel.disband) ?? old?.disband ?? false,
+    }
+    await this.#directory.putChannel(info)
+    if (options.subscribers !== undefined) await this.#addMembers(key, options.subscribers)
+    return info
+  }
+
+  /** What is known of a channel; undefined when it does not exist. */
+  async get(key: ChannelKey): Promise<ChannelInfo | undefined> {
+    return this.#directory.channel(checkKey(key))
+  }
+
+  /** Remove a channel with its members and lists. Its messages stay, and its numbers go on should it come back. */
+  async remove(key: ChannelKey): Promise<void> {
+    const checked = checkKey(key)
+    await this.#directory.removeChannel(checked)
+    this.#changed(checked)
+  }
+
+  /** The channels a user is a member of. */
+  async of(uid: string, query?: PageQuery): Promise<Page<ChannelKey>> {
+    return this.#directory.channelsOf(checkUID('uid', uid), query)
+  }
+
+  /** The directory has been changed behind the engine's back: read this channel's members again. */
+  invalidate(key: ChannelKey): void {
+    this.#changed(checkKey(key))
+  }
+
+  async #addMembers(key: ChannelKey, inputs: readonly MemberInput[]): Promise<void> {
+    if (!Array.isArray(inputs)) badOption('subscribers', 'an array of uids or { uid, role }', inputs)
+    const members: Member[] = []
+    for (const [index, input] of (inputs as readonly MemberInput[]).entries()) {
+      const uid = checkUID(`subscribers[${index}]`, typeof input === 'string' ? input : input?.uid)
+      const role = typeof input === 'string' ? undefined : input.role
+      if (role !== undefined && !Object.values(MemberRole).includes(role)) badOption(`subscribers[${index}].role`, 'a MemberRole', role)
+      if (role !== undefined) members.push({ uid, role })
+      else if ((await this.#directory.member(key, uid)) === undefined) members.push({ uid, role: MemberRole.Member })
+    }
+    if (members.length > 0) await this.#directory.putMembers(key, members)
+    this.#changed(key)
+  }
+
+  #listAPI(list: ChannelList): ListAPI {
+    const directory = this.#directory
+    return {
+      add: async (key, uids) => directory.addToList(checkKey(key), list, checkUIDs('uids', uids)),
+      remove: async (key, uids) => directory.removeFromList(checkKey(key), list, checkUIDs('uids', uids)),
+      list: async (key, query) => directory.listed(checkKey(key), list, query),
+    }
+  }
+}
+
+function checkFlag(name: string, flag: unknown): boolean | undefined {
+  if (flag !== undefined && typeof flag !== 'boolean') badOption(name, 'true or false', flag)
+  return flag
+}

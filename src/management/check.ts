@@ -1,0 +1,31 @@
+import { badOption } from '../errors.ts'
+import { ChannelType, isValidChannelID, isValidUID, personChannelUIDs, type ChannelKey } from '../model/channel.ts'
+
+/** What a host hands to the management calls is checked here, once; inside the engine it is trusted. */
+
+/** @throws TypeError unless `key` names a channel; a person's own lists hang on (uid, person) */
+export function checkKey(key: ChannelKey): ChannelKey {
+  const { channelID, channelType } = (key ?? {}) as Partial<ChannelKey>
+  if (typeof channelType !== 'number' || !Number.isInteger(channelType) || channelType < 1 || channelType > 255) {
+    badOption('channelType', 'an integer from 1 to 255', channelType)
+  }
+  const isName = typeof channelID === 'string' && isValidChannelID(channelID)
+  const isPerson = channelType === ChannelType.Person
+  if (!isName || (isPerson && !isValidUID(channelID) && personChannelUIDs(channelID) === undefined)) {
+    badOption('channelID', 'a channel id: text without # & and control characters, for a person a uid', channelID)
+  }
+  return { channelID, channelType }
+}
+
+/** @throws TypeError unless `uid` could connect */
+export function checkUID(name: string, uid: unknown): string {
+  if (typeof uid !== 'string' || !isValidUID(uid)) badOption(name, 'a uid: text without @ # & and control characters', uid)
+  return uid
+}
+
+/** @throws TypeError unless all are uids */
+export function checkUIDs(name: string, uids: readonly string[]): readonly string[] {
+  if (!Array.isArray(uids)) badOption(name, 'an array of uids', uids)
+  uids.forEach((uid, index) => checkUID(`${name}[${index}]`, uid))
+  return uids
+}

@@ -1,0 +1,173 @@
+import { v7 as uuidv7 } from 'uuid'
+import type { ChannelDirectory } from '../contracts/channel-directory.ts'
+import type { Clock } from '../contracts/clock.ts'
+import type { IDSource } from '../contracts/id-source.ts'
+import type { MessageStore, RangeQuery } from '../contracts/message-store.ts'
+import type { Random } from '../contracts/random.ts'
+import { badOption, IMError, integerBetween } from '../errors.ts'
+import { canonicalKey, channelKeyString, ChannelType, type ChannelKey } from '../model/channel.ts'
+import { Setting, type Message } from '../model/message.ts'
+import { ReasonCode, reasonName } from '../model/reason-code.ts'
+import { checkKey, checkUID } from './check.ts'
+
+/** A message from the host. Times in seconds and milliseconds as named. */
+export interface SendRequest {
+  /** in a person channel the receiver's uid */
+  readonly channelID: string
+  readonly channelType: number
+  readonly fromUID: string
+  /** at most `maxPayloadBytes`; client SDKs expect UTF-8 JSON with a numeric `type` */
+  readonly payload: Uint8Array
+  /** the de-duplication key; default: a new one for every call */
+  readonly clientMsgNo?: string
+  readonly expireSec?: number
+  readonly topic?: string
+  /** counts as unread; default true */
+  readonly redDot?: boolean
+  readonly noPersist?: boolean
+  readonly syncOnce?: boolean
+  /** stop waiting; the message may be stored all the same */
+  readonly signal?: AbortSignal
+}
+
+/** What became of it: stored under these, or what an earlier call with the same clientMsgNo got. */
+export interface SendReceipt {
+  readonly messageID: string
+  /** 0 when `noPersist` */
+  readonly messageSeq: number
+  readonly clientMsgNo: string
+}
+
+export interface MessagesAPIOptions {
+  readonly store: MessageStore
+  readonly directory: ChannelDirectory
+  readonly ids: IDSource
+  readonly clock: Clock
+  readonly random: Random
+  readonly maxPayloadBytes: number
+  readonly isRunning: () => boolean
+  /** EventChannelDistribute; false at the bound of the channel's queue */
+  readonly distribute: (channel: string, key: ChannelKey, message: Message, settle: Settle) => boolean
+}
+
+type Settle = (reasonCode: ReasonCode, messageID: string, messageSeq: number) => void
+
+const PAGE_COUNT = 200
+const MAX_TEXT_BYTES = 32_767
+
+/** `engine.messages`: messages from the host, and what the channels hold. */
+export class MessagesAPI {
+  readonly #options: MessagesAPIOptions
+
+  constructor(options: MessagesAPIOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Send as any user, and wait until it is stored (and committed). The host is trusted: of all permission checks only
+   * "a group exists" and "not disbanded" hold, and no webhook is asked.
+   * @throws TypeError for wrong arguments; IM_NOT_RUNNING; IM_REFUSED and IM_SEND_FAILED with `context.reasonCode`;
+   *   IM_QUEUE_FULL; IM_ABORTED
+   */
+  async send(request: SendRequest): Promise<SendReceipt> {
+    const message = this.#messageOf(request)
+    request.signal?.throwIfAborted()
+    if (!this.#options.isRunning()) throw new IMError('IM_NOT_RUNNING')
+    const key = { channelID: message.channelID, channelType: message.channelType }
+    const info = await this.#options.directory.channel(key)
+    if (info === undefined && key.channelType !== ChannelType.Person) throw refused(ReasonCode.ChannelNotExist, key)
+    if (info?.disband === true) throw refused(ReasonCode.Disband, key)
+    return this.#distribute(key, message, request.signal)
+  }
+
+  /** Messages of a channel by seq, read page by page as they are consumed. A person channel goes by its canonical id. */
+  async *range(key: ChannelKey, query: RangeQuery = {}): AsyncGenerator<Message, void, undefined> {
+    const checked = checkKey(key)
+    if (query.limit !== undefined) integerBetween('limit', query.limit, 0, Number.MAX_SAFE_INTEGER)
+    const backward = query.direction === 'backward'
+    let left = query.limit ?? Number.POSITIVE_INFINITY
+    let startSeq = query.startSeq
+    while (left > 0) {
+      const limit = Math.min(left, PAGE_COUNT)
+      const page = await this.#options.store.range(checked, { ...query, limit, ...(startSeq === undefined ? {} : { startSeq }) })
+      yield* page
+      const last = page.at(-1)
+      if (last === undefined || page.length < limit) return
+      left -= page.length
+      startSeq = last.messageSeq + (backward ? -1 : 1)
+      if (startSeq < 1) return
+    }
+  }
+
+  /** The highest number given in a channel, 0 for none. */
+  async lastSeq(key: ChannelKey): Promise<number> {
+    return this.#options.store.lastSeq(checkKey(key))
+  }
+
+  /** Messages by id, in the order asked; undefined where there is none. */
+  async get(messageIDs: readonly string[]): Promise<readonly (Message | undefined)[]> {
+    return this.#options.store.get(messageIDs)
+  }
+
+  #distribute(key: ChannelKey, message: Message, signal: AbortSignal | undefined): Promise<SendReceipt> {
+    return new Promise((resolve, reject) => {
+      const abort = (): void => reject(new IMError('IM_ABORTED', { cause: signal?.reason, context: key }))
+      const settle: Settle = (reasonCode, messageID, messageSeq) => {
+        signal?.removeEventListener('abort', abort)
+        if (reasonCode === ReasonCode.Success) resolve({ messageID, messageSeq, clientMsgNo: message.clientMsgNo })
+        else reject(refused(reasonCode, key))
+      }
+      if (signal?.aborted === true) return abort() // the directory took its time
+      if (!this.#options.isRunning()) return reject(new IMError('IM_NOT_RUNNING'))
+      if (!this.#options.distribute(channelKeyString(key), key, message, settle)) {
+        return reject(new IMError('IM_QUEUE_FULL', { context: key }))
+      }
+      signal?.addEventListener('abort', abort, { once: true })
+    })
+  }
+
+  #messageOf(request: SendRequest): Message {
+    const { clock, ids, random, maxPayloadBytes } = this.#options
+    if (typeof request !== 'object' || request === null) badOption('the message', 'an object', request)
+    const { channelID, channelType } = checkKey(request)
+    const fromUID = checkUID('fromUID', request.fromUID)
+    if (channelType === ChannelType.Person) checkUID('channelID', channelID)
+    const { payload } = request
+    if (!(payload instanceof Uint8Array) || payload.length > maxPayloadBytes) {
+      badOption('payload', `a Uint8Array of at most ${maxPayloadBytes} bytes`, payload)
+    }
+    const expireSec = integerBetween('expireSec', request.expireSec ?? 0, 0, 0xffff_ffff)
+    const topic = checkText('topic', request.topic ?? '')
+    const clientMsgNo = checkText('clientMsgNo', request.clientMsgNo ?? uuidv7({ random: random.bytes(16), msecs: clock.nowMs() }))
+    return {
+      ...canonicalKey(fromUID, channelID, channelType),
+      messageID: ids.next(),
+      messageSeq: 0,
+      clientMsgNo,
+      fromUID,
+      payload: new Uint8Array(payload), // a copy: the caller may reuse its buffer
+      timestampMs: clock.nowMs(),
+      expireSec,
+      topic,
+      setting: topic === '' ? 0 : Setting.Topic,
+      noPersist: request.noPersist ?? false,
+      redDot: request.redDot ?? true,
+      syncOnce: request.syncOnce ?? false,
+    }
+  }
+}
+
+/** Final for the caller, or worth another try? The reasons that stand for our own failures and for load are. */
+function refused(reasonCode: ReasonCode, key: ChannelKey): IMError {
+  const mayPass =
+    reasonCode === ReasonCode.SystemError || reasonCode === ReasonCode.NodeNotMatch || reasonCode === ReasonCode.RateLimit
+  const context = { channelID: key.channelID, channelType: key.channelType, reasonCode }
+  return new IMError(mayPass ? 'IM_SEND_FAILED' : 'IM_REFUSED', { detail: reasonName(reasonCode), context })
+}
+
+function checkText(name: string, text: unknown): string {
+  if (typeof text !== 'string' || !text.isWellFormed() || Buffer.byteLength(text) > MAX_TEXT_BYTES) {
+    badOption(name, `well-formed text of at most ${MAX_TEXT_BYTES} bytes`, text)
+  }
+  return text
+}

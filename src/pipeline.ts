@@ -1,0 +1,462 @@
+import type { IMEngineOptions, Limits } from './config.ts'
+import { ConnectionRegistry } from './connection/connection-registry.ts'
+import type { Connection, ConnectionHost } from './connection/connection.ts'
+import { defaultKickPolicy } from './connection/kick-policy.ts'
+import type { Clock } from './contracts/clock.ts'
+import type { CloseCause, EventName } from './contracts/handler.ts'
+import type { KickPolicy, Login } from './contracts/kick-policy.ts'
+import type { Logger } from './contracts/logger.ts'
+import type { AppendResult } from './contracts/message-store.ts'
+import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
+import type { Random } from './contracts/random.ts'
+import type { LogEntry } from './contracts/replicator.ts'
+import type { Storage } from './contracts/storage.ts'
+import { asIMError, type IMError } from './errors.ts'
+import { ChainRegistry, type BuiltInChain } from './events/chain-registry.ts'
+import { ChannelPool } from './events/channel-pool.ts'
+import { PusherPool } from './events/pusher-pool.ts'
+import { ChainRunner, type ChainResult, type Runnable, type Step } from './events/run-chain.ts'
+import { Turn } from './events/turn.ts'
+import { runInOrder, UserPool } from './events/user-pool.ts'
+import { builtInChains } from './handlers/chains.ts'
+import type { DistributeItem } from './handlers/channel/distribute-item.ts'
+import { DistributeEvent, type DistributeServices } from './handlers/channel/distribute.ts'
+import { PushOnlineEvent, type PushOnlineServices, type PushSource } from './handlers/pusher/push-online.ts'
+import { ConnCloseEvent } from './handlers/user/conn-close.ts'
+import { ConnectEvent, type ConnectServices } from './handlers/user/connect.ts'
+import { receiveSend, type OnSendServices, type SendEvent } from './handlers/user/on-send.ts'
+import { PingEvent } from './handlers/user/ping.ts'
+import { RecvAckEvent } from './handlers/user/recv-ack.ts'
+import { channelKeyString, type ChannelKey } from './model/channel.ts'
+import type { ConnectPacket, SendPacket } from './model/frames.ts'
+import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
+import type { Message } from './model/message.ts'
+import { ReasonCode } from './model/reason-code.ts'
+import { RecentMessages } from './services/dedup.ts'
+import type { FactEmitter } from './services/fact-emitter.ts'
+import { snowflake } from './services/message-id.ts'
+import { PeerPushes } from './services/peer-pushes.ts'
+import { Subscribers } from './services/subscribers.ts'
+import { TimerWheel } from './services/timer-wheel.ts'
+import { WebhookNotifier } from './services/webhook-notifier.ts'
+
+export interface PipelineOptions {
+  readonly options: IMEngineOptions
+  readonly limits: Limits
+  readonly nodeID: number
+  readonly storage: Storage
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly facts: FactEmitter
+  /** aborted when the engine will wait no longer */
+  readonly closing: AbortSignal
+}
+
+type UserEvent = ConnectEvent | SendEvent | RecvAckEvent | PingEvent | ConnCloseEvent
+
+/** Any event on its way: a chain to run, and what to do with how it ended. */
+interface PipelineEvent extends Runnable {
+  readonly event: EventName
+  finish(result: ChainResult): void
+}
+
+const SMALL_EVENT_BYTES = 256
+
+/**
+ * The way of everything through one engine: frames of connections become events, events wait in the three pools, run
+ * through their chains, and lead to later events and to frames. Nothing here decides; handlers and connections do.
+ */
+export class Pipeline implements ConnectionHost {
+  readonly clock: Clock
+  readonly limits: Limits
+  readonly timers: TimerWheel
+  readonly slowConsumer: 'disconnect' | 'skip'
+  readonly registry = new ConnectionRegistry()
+  readonly chains: ChainRegistry
+  readonly subscribers: Subscribers
+  readonly ids: ReturnType<typeof snowflake>
+
+  readonly #runner: ChainRunner
+  readonly #turn: Turn
+  readonly #users: UserPool<UserEvent>
+  readonly #channels: ChannelPool<DistributeItem>
+  readonly #pushers: PusherPool<PushOnlineEvent>
+  readonly #peers: PeerPushes | undefined
+  readonly #notifier: WebhookNotifier | undefined
+  readonly #facts: FactEmitter
+  readonly #logger: Logger
+  readonly #kickPolicy: KickPolicy
+  readonly #connectServices: ConnectServices
+  readonly #sendServices: OnSendServices
+  readonly #distributeServices: DistributeServices
+  readonly #pushServices: PushOnlineServices
+  /** CONNECTs under way, so that a client that leaves ends its own authentication */
+  readonly #connecting = new Map<Connection, ConnectEvent>()
+  /** which connection a message came in on, while it is being agreed upon */
+  readonly #proposed = new Map<string, string>()
+  #unflushed: Connection[] = []
+  #releasedWaiters: (() => void)[] = []
+
+  constructor({ options, limits, nodeID, storage, clock, random, logger, facts, closing }: PipelineOptions) {
+    const { report } = facts
+    const { presence, replicator, peerPush, webhook } = options
+    this.clock = clock
+    this.limits = limits
+    this.slowConsumer = options.slowConsumer ?? 'disconnect'
+    this.timers = new TimerWheel(clock, limits.timerTickMs)
+    this.ids = snowflake(nodeID, clock)
+    this.chains = new ChainRegistry(builtInWithTimeouts(limits), limits.stepTimeoutMs)
+    this.subscribers = new Subscribers({
+      directory: storage.channels,
+      clock,
+      pageCount: limits.subscriberPageCount,
+      maxCachedMembers: limits.maxCachedMembers,
+      maxCachedChannels: limits.maxCachedChannels,
+      cacheMs: limits.subscriberCacheMs,
+    })
+    this.#facts = facts
+    this.#logger = logger
+    this.#kickPolicy = options.kickPolicy ?? defaultKickPolicy
+    this.#runner = new ChainRunner({ timers: this.timers, report })
+    this.#turn = new Turn(clock, [
+      () => this.#users.drain(),
+      () => this.#channels.drain(),
+      () => this.#pushers.drain(),
+      () => this.#flush(),
+    ])
+
+    const pool = {
+      schedule: this.#turn.request,
+      report: (defect: unknown) => report(asIMError(defect, 'IM_HANDLER_FAILED', {})),
+      maxEvents: limits.maxQueued,
+      maxBytes: limits.maxQueuedBytes,
+      maxBytesPerKey: limits.maxQueuedBytesPerKey,
+      maxBatchCount: limits.maxBatchCount,
+    }
+    this.#users = new UserPool({
+      ...pool,
+      maxEventsPerKey: limits.maxQueuedPerUser,
+      run: (event) => this.#run(event),
+      bytesOf: (event) => (event.event === 'EventOnSend' ? event.queueBytes : SMALL_EVENT_BYTES),
+    })
+    this.#channels = new ChannelPool({
+      ...pool,
+      maxEventsPerKey: limits.maxQueuedPerChannel,
+      run: (channel, items) => this.#runDistribute(channel, items),
+      bytesOf: (item) => item.queueBytes,
+    })
+    this.#pushers = new PusherPool({
+      ...pool,
+      maxEventsPerKey: limits.maxQueuedPerChannel,
+      run: (event) => this.#run(event),
+      bytesOf: (event) => event.queueBytes,
+    })
+    this.#peers =
+      peerPush &&
+      new PeerPushes({
+        peerPush,
+        clock,
+        timers: this.timers,
+        timeoutMs: limits.peerPushTimeoutMs,
+        maxCount: limits.maxPeerPushes,
+        closing,
+        facts,
+        report,
+      })
+    this.#notifier =
+      webhook &&
+      new WebhookNotifier({
+        webhook,
+        timers: this.timers,
+        timeoutMs: limits.webhookTimeoutMs,
+        maxCount: limits.maxWebhookNotifications,
+        closing,
+        report,
+      })
+
+    this.#connectServices = {
+      verifyToken: options.tokenVerifier,
+      channels: storage.channels,
+      presence,
+      peerPush,
+      nodeID,
+      plaintext: options.plaintext ?? 'refuse',
+      clock,
+      random,
+      closing,
+      report,
+      makeRoom: (conn, login) => this.#makeRoom(conn as Connection, login),
+      opened: (conn) => this.#opened(conn as Connection),
+    }
+    this.#sendServices = {
+      channels: storage.channels,
+      webhook,
+      systemUIDs: new Set(options.systemUIDs),
+      ids: this.ids,
+      clock,
+      facts,
+      ack: options.ack ?? 'committed',
+      plaintext: options.plaintext ?? 'refuse',
+      maxPayloadBytes: limits.maxPayloadBytes,
+      closing,
+      report,
+      isUserFull: (uid, bytes) => this.#users.isFull(uid, bytes),
+      onceUserRelieved: (uid, relieved) => this.#users.onceRelieved(uid, relieved),
+      submit: (uid, event) => this.#users.submitSend(uid, event),
+      distribute: (channel, item) => this.distribute(channel, item),
+      onceChannelRelieved: (channel, relieved) =>
+        this.#channels.onceRelieved(channel, () => this.#pushers.onceRelieved(channel, relieved)),
+    }
+    this.#distributeServices = {
+      store: storage.messages,
+      replicator,
+      recent: new RecentMessages(limits.maxRecentMessages),
+      facts,
+      closing,
+      report,
+      proposed: this.#proposed,
+      notify: (messages) => this.#notifier?.add({ event: 'msg.notify', messages }),
+      eachSubscriberPage: (key, take) => this.subscribers.each(key, take),
+      push: (channel, key, sources, uids) => this.#push(channel, key, sources, uids, false),
+    }
+    this.#pushServices = {
+      connectionsOf: (uid) => this.registry.of(uid),
+      // With a log every node delivers what it applies, so nothing has to be sent on.
+      presence: replicator === undefined ? presence : undefined,
+      nodeID,
+      facts,
+      closing,
+      report,
+      pushToPeer: (peerID, key, messages, uids) => this.#peers?.add(peerID, { key, messages, uids }),
+    }
+  }
+
+  /** Events that wait or run. */
+  get depth(): number {
+    return this.#users.depth + this.#channels.depth + this.#pushers.depth
+  }
+
+  /** EventChannelDistribute. @returns false when the channel, or what it pushes, is at its bound */
+  distribute(channel: string, item: DistributeItem): boolean {
+    return !this.#pushers.isFull(channel) && this.#channels.submit(channel, item)
+  }
+
+  /** Another node holds back messages for users of this one. */
+  pushed({ key, messages, uids }: PeerPushRequest): void {
+    const sources = messages.map((message): PushSource => ({ message, connectionID: undefined }))
+    this.#push(channelKeyString(key), key, sources, uids, true)
+  }
+
+  /** A login on another node: its kick rules hold here, too. */
+  kicked(request: PeerKickRequest): void {
+    this.#endOthers(request)
+  }
+
+  /**
+   * A committed entry of the log: number and keep it, and deliver it to the connections of this node. What this node has
+   * proposed is delivered from here, too, so that receivers see everything in log order.
+   */
+  applied({ key, messages }: LogEntry): MaybePromise<readonly AppendResult[]> {
+    const appended = this.#distributeServices.store.append([{ key, messages }])
+    const deliver = (results: readonly AppendResult[]): MaybePromise<readonly AppendResult[]> => {
+      const delivered = this.#deliverApplied(key, messages, results)
+      return isPromise(delivered) ? delivered.then(() => results) : results
+    }
+    return isPromise(appended) ? appended.then(([results]) => deliver(results!)) : deliver(appended[0]!)
+  }
+
+  /** Resolves when no event waits or runs and nothing is on its way to the webhook or to other nodes. */
+  async idle(): Promise<void> {
+    do {
+      await this.#users.idle()
+      await this.#channels.idle()
+      await this.#pushers.idle()
+      await this.#peers?.idle()
+      await this.#notifier?.idle()
+    } while (this.depth > 0)
+  }
+
+  /** Resolves when every socket is gone. */
+  allReleased(): Promise<void> {
+    if (this.registry.sockets.size === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#releasedWaiters.push(resolve))
+  }
+
+  // ---- ConnectionHost
+
+  connectArrived(connection: Connection, frame: ConnectPacket): void {
+    const event = new ConnectEvent(connection, frame, this.#connectServices)
+    this.#connecting.set(connection, event)
+    if (!this.#users.submitConnect(connection.connectionID, event)) {
+      connection.refuse(ReasonCode.RateLimit, event.connack(ReasonCode.RateLimit), 'limit')
+    }
+  }
+
+  connectTimedOut(connection: Connection): void {
+    const event = this.#connecting.get(connection)
+    if (event === undefined) return connection.destroy('auth-timeout')
+    connection.refuse(ReasonCode.SystemError, event.connack(ReasonCode.SystemError), 'auth-timeout')
+  }
+
+  sendArrived(connection: Connection, frame: SendPacket): void {
+    receiveSend(connection, frame, this.#sendServices)
+  }
+
+  recvAckArrived(connection: Connection, message: Message): void {
+    // At the bound the acknowledgement is lost, and the message is sent once more.
+    this.#users.submitSign(connection.connectionID, new RecvAckEvent(connection, message, this.#sendServices))
+  }
+
+  pingArrived(connection: Connection): void {
+    // At the bound there is no PONG: a client with that many PINGs under way is not waiting for it.
+    this.#users.submitSign(connection.connectionID, new PingEvent(connection, this.#sendServices))
+  }
+
+  flushWanted(connection: Connection): void {
+    this.#unflushed.push(connection)
+    this.#turn.request()
+  }
+
+  left(connection: Connection, cause: CloseCause): void {
+    this.registry.unregister(connection)
+    const { presence, nodeID, closing, report } = this.#connectServices
+    this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, { presence, nodeID, closing, report }))
+    this.#facts.emit('disconnected', { ...connection.info, cause })
+    this.#notifyOnline(connection, false)
+  }
+
+  refused(connection: Connection, cause: CloseCause, reasonCode: ReasonCode | undefined, detail: string | undefined): void {
+    this.#connecting.get(connection)?.abort(true)
+    this.#connecting.delete(connection)
+    const { connectionID, remoteAddress, uid } = connection
+    this.#logger.info({ connectionID, remoteAddress, uid, cause, reasonCode, detail }, 'connection refused')
+    this.#facts.emit('connectionRefused', { connectionID, remoteAddress, uid, cause, reasonCode, detail })
+  }
+
+  released(connection: Connection): void {
+    this.registry.removeSocket(connection)
+    if (this.registry.sockets.size > 0) return
+    for (const resolve of this.#releasedWaiters.splice(0)) resolve()
+  }
+
+  slow(connection: Connection, action: 'disconnected' | 'skipped'): void {
+    this.#facts.emit('slowConsumer', { connection: connection.info, action })
+  }
+
+  undelivered(connection: Connection, messages: readonly Message[]): void {
+    for (const message of messages) {
+      const key = { channelID: message.channelID, channelType: message.channelType }
+      this.#facts.emit('undelivered', { key, messages: [message], nodeID: undefined, uid: connection.uid })
+    }
+  }
+
+  defect(connection: Connection, error: unknown): void {
+    this.#facts.report(asIMError(error, 'IM_HANDLER_FAILED', { connectionID: connection.connectionID, uid: connection.uid }))
+  }
+
+  // ---- inside
+
+  /** One event through its chain. Never throws or rejects. */
+  #run(event: PipelineEvent): void | Promise<void> {
+    const result = this.#runner.run(this.chains.current<PipelineEvent>(event.event), event)
+    if (isPromise(result)) return result.then((late) => this.#finish(event, late as ChainResult))
+    this.#finish(event, result)
+  }
+
+  #finish(event: PipelineEvent, result: ChainResult): void {
+    if (event instanceof ConnectEvent) this.#connecting.delete(event.conn as Connection)
+    event.finish(result)
+  }
+
+  /**
+   * One channel's batch. When a handler has failed on it before anything was stored, its messages run one by one, so that
+   * only the one that the handler cannot bear is refused. Handlers before `store` may see a message twice for that reason.
+   */
+  #runDistribute(channel: string, items: readonly DistributeItem[]): void | Promise<void> {
+    const event = new DistributeEvent(channel, items, this.#distributeServices)
+    const settle = (result: ChainResult): void | Promise<void> => {
+      const failed = isFailureOf(result, 'IM_HANDLER_FAILED')
+      if (!failed || event.storing || items.length === 1) return this.#finish(event, result)
+      return runInOrder(items, (item) => this.#runDistribute(channel, [item]))
+    }
+    const result = this.#runner.run(this.chains.current<DistributeEvent>('EventChannelDistribute'), event)
+    return isPromise(result) ? result.then((late) => settle(late as ChainResult)) : settle(result)
+  }
+
+  #push(channel: string, key: ChannelKey, sources: readonly PushSource[], uids: readonly string[], fromPeer: boolean): void {
+    this.#pushers.submit(channel, new PushOnlineEvent(key, sources, uids, this.#pushServices, fromPeer))
+  }
+
+  #deliverApplied(key: ChannelKey, messages: readonly Message[], results: readonly AppendResult[]): MaybePromise<void> {
+    const stored: Message[] = []
+    results.forEach(({ status, messageSeq }, index) => {
+      if (status === 'stored') stored.push({ ...messages[index]!, messageSeq })
+    })
+    if (stored.length === 0) return
+    this.#facts.emit('messageStored', { key, messages: stored })
+    this.#notifier?.add({ event: 'msg.notify', messages: stored })
+    const sources = stored.map((message): PushSource => ({ message, connectionID: this.#proposed.get(message.messageID) }))
+    const failed = (reason: unknown): void => this.#facts.report(asIMError(reason, 'IM_DIRECTORY_UNAVAILABLE', key))
+    try {
+      const done = this.subscribers.each(key, (uids) => this.#push(channelKeyString(key), key, sources, uids, true))
+      if (isPromise(done)) return done.then(undefined, failed)
+    } catch (reason) {
+      failed(reason)
+    }
+  }
+
+  #makeRoom(connection: Connection, login: Login): boolean {
+    const verdicts = this.registry.of(login.uid).map((other) => this.#kickPolicy(login, other.login))
+    const stayingCount = verdicts.filter((verdict) => verdict === 'keep').length
+    if (stayingCount >= this.limits.maxConnectionsPerUID) return false
+    this.#endOthers(login)
+    this.registry.register(connection)
+    return true
+  }
+
+  #endOthers(login: Login): void {
+    for (const other of this.registry.of(login.uid)) {
+      const verdict = this.#kickPolicy(login, other.login)
+      if (verdict !== 'keep') other.kick(verdict, verdict === 'kick' ? 'login in other device' : '')
+    }
+  }
+
+  #opened(connection: Connection): void {
+    this.#facts.emit('connected', connection.info)
+    this.#notifyOnline(connection, true)
+  }
+
+  #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {
+    this.#notifier?.add({ event: 'user.onlinestatus', uid, deviceFlag, online, connectionID })
+  }
+
+  #flush(): void {
+    const connections = this.#unflushed
+    if (connections.length === 0) return
+    this.#unflushed = []
+    for (const connection of connections) connection.flush()
+  }
+}
+
+function isFailureOf(result: ChainResult, code: IMError['code']): boolean {
+  return result instanceof Error && result.code === code
+}
+
+/** The shipped chains, with the time-out each step has. */
+function builtInWithTimeouts(limits: Limits): Record<EventName, BuiltInChain> {
+  const timeouts: Record<string, number> = {
+    authenticate: limits.authTimeoutMs,
+    callWebhook: limits.webhookTimeoutMs,
+    replicate: limits.replicateTimeoutMs,
+  }
+  const chains = {} as Record<EventName, BuiltInChain>
+  for (const event of Object.keys(builtInChains) as EventName[]) {
+    const { steps, defaultBefore, pointOfNoReturn } = builtInChains[event]
+    const named = Object.entries(steps).map(([name, handler]): Step<never> => {
+      return { name, handler, timeoutMs: timeouts[name] ?? limits.stepTimeoutMs, onError: 'fail' }
+    })
+    chains[event] = { steps: named, defaultBefore, pointOfNoReturn }
+  }
+  return chains
+}

@@ -1,0 +1,30 @@
+import { randomBytes } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
+import type { Clock } from '../contracts/clock.ts'
+import type { Logger } from '../contracts/logger.ts'
+import type { Random } from '../contracts/random.ts'
+
+/** The machine's own time. */
+export function systemClock(): Clock {
+  return {
+    nowMs: () => Date.now(),
+    monotonicMs: () => performance.now(),
+    setTimer: (delayMs, fire) => setTimeout(fire, delayMs),
+    clearTimer: (timer) => clearTimeout(timer as NodeJS.Timeout),
+    // After the sockets that are readable now have been read: the engine's turn sees the input of all of them.
+    defer: (run) => void setImmediate(run),
+  }
+}
+
+/** The machine's own chance. */
+export function systemRandom(): Random {
+  return { bytes: (count) => randomBytes(count) }
+}
+
+/** Says nothing: the engine writes nowhere unless it is given a logger. */
+export const silentLogger: Logger = Object.freeze({
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+})
