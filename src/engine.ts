@@ -167,7 +167,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
 
   /** Hear of a fact; see `Facts`. A listener cannot veto, and one that throws is reported as IM_LISTENER_FAILED. */
   on<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => void): this {
-    this.#facts.emitter.on(name, listener as never)
+    this.#facts.emitter.on(name, listener)
     return this
   }
 
@@ -180,7 +180,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   }
 
   off<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => void): this {
-    this.#facts.emitter.off(name, listener as never)
+    this.#facts.emitter.off(name, listener)
     return this
   }
 

@@ -360,7 +360,7 @@ export class Pipeline implements ConnectionHost {
   /** One event through its chain. Never throws or rejects. */
   #run(event: PipelineEvent): void | Promise<void> {
     const result = this.#runner.run(this.chains.current<PipelineEvent>(event.event), event)
-    if (isPromise(result)) return result.then((late) => this.#finish(event, late as ChainResult))
+    if (isPromise(result)) return result.then((late) => this.#finish(event, late))
     this.#finish(event, result)
   }
 
@@ -381,7 +381,7 @@ export class Pipeline implements ConnectionHost {
       return runInOrder(items, (item) => this.#runDistribute(channel, [item]))
     }
     const result = this.#runner.run(this.chains.current<DistributeEvent>('EventChannelDistribute'), event)
-    return isPromise(result) ? result.then((late) => settle(late as ChainResult)) : settle(result)
+    return isPromise(result) ? result.then((late) => settle(late)) : settle(result)
   }
 
   #push(channel: string, key: ChannelKey, sources: readonly PushSource[], uids: readonly string[], fromPeer: boolean): void {

@@ -73,7 +73,7 @@ export class KeyedQueue<E> {
   submit(key: string, event: E): boolean {
     const options = this.#options
     const bytes = options.bytesOf(event)
-    let lane = this.#lanes.get(key)
+    const lane = this.#lanes.get(key)
     if (
       this.#count >= options.maxEvents ||
       this.#bytes + bytes > options.maxBytes ||

@@ -117,7 +117,7 @@ export class ChainRunner {
       this.#report(failure)
       return undefined
     }
-    if (step.onError === 'fail') return outcome as Refusal | Closing
+    if (step.onError === 'fail') return outcome
     this.#report(new IMError('IM_HANDLER_FAILED', { detail: 'too late to refuse', context: contextOf(step, ctx) }))
     return undefined
   }

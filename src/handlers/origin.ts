@@ -1,4 +1,4 @@
-import { IMError } from '../errors.ts'
+import type { IMError } from '../errors.ts'
 import { ReasonCode } from '../model/reason-code.ts'
 
 /** Who waits for the fate of a message: a client for its SENDACK, or a caller of `messages.send`. */

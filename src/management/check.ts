@@ -26,6 +26,5 @@ export function checkUID(name: string, uid: unknown): string {
 /** @throws TypeError unless all are uids */
 export function checkUIDs(name: string, uids: readonly string[]): readonly string[] {
   if (!Array.isArray(uids)) badOption(name, 'an array of uids', uids)
-  uids.forEach((uid, index) => checkUID(`${name}[${index}]`, uid))
-  return uids
+  return uids.map((uid, index) => checkUID(`${name}[${index}]`, uid))
 }

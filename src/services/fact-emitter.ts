@@ -1,7 +1,8 @@
 import { EventEmitter } from 'eventemitter3'
 import type { Facts, FactSink } from '../contracts/facts.ts'
 import type { Logger } from '../contracts/logger.ts'
-import { asIMError, IMError } from '../errors.ts'
+import type { IMError } from '../errors.ts';
+import { asIMError } from '../errors.ts'
 import { isPromise } from '../model/maybe-promise.ts'
 
 type Listener = (...args: unknown[]) => unknown
