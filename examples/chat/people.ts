@@ -1,0 +1,186 @@
+import { randomBytes } from 'node:crypto'
+import { LOBBY, MAX_NAME_CHARS, SYSTEM_UID, type Person } from './wire.ts'
+
+interface Account {
+  readonly uid: string
+  readonly name: string
+  readonly token: string
+  readonly connectionIDs: Set<string>
+  readonly readSeqs: Map<string, number>
+  lastSeenMs: number | null
+  signedInMs: number
+  left: boolean
+}
+
+export type SignIn =
+  | { readonly ok: true; readonly person: Person; readonly token: string; readonly isNew: boolean }
+  | { readonly ok: false; readonly why: 'bad-name' | 'name-taken' | 'full' }
+
+export interface PeopleOptions {
+  /** accounts in the life of this process, those that left included; default 5000 */
+  readonly maxCount?: number
+  /** how long the name of someone offline stays theirs; default one day */
+  readonly keepNameMs?: number
+  readonly nowMs?: () => number
+}
+
+// The engine's own voice: nobody signs in as it.
+const RESERVED_UIDS = new Set([SYSTEM_UID, LOBBY.channelID])
+
+/**
+ * Who is who: names, tokens and who is online, in memory. There are no passwords in this example: a name belongs to whoever
+ * took it first and is proven by the token they were given, so typing somebody's name does not make you them. A name that is
+ * given up may be taken again, but under another uid: the new owner does not inherit the old one's conversations.
+ */
+export class People {
+  readonly #accounts = new Map<string, Account>()
+  readonly #byToken = new Map<string, Account>()
+  readonly #byName = new Map<string, Account>()
+  readonly #listeners = new Set<(person: Person) => void>()
+  readonly #maxCount: number
+  readonly #keepNameMs: number
+  readonly #nowMs: () => number
+
+  constructor({ maxCount = 5000, keepNameMs = 24 * 3_600_000, nowMs = Date.now }: PeopleOptions = {}) {
+    this.#maxCount = maxCount
+    this.#keepNameMs = keepNameMs
+    this.#nowMs = nowMs
+  }
+
+  /** Take a free name, or come back to one's own with the token that was given for it. */
+  signIn({ name, token }: { name: string; token?: string | undefined }): SignIn {
+    const shownName = cleanName(name)
+    if (shownName === undefined) return { ok: false, why: 'bad-name' }
+    const holder = this.#byName.get(nameKey(shownName))
+    if (holder !== undefined) {
+      if (token !== undefined && token === holder.token) {
+        holder.signedInMs = this.#nowMs()
+        return { ok: true, person: toPerson(holder), token: holder.token, isNew: false }
+      }
+      if (!this.#isExpired(holder)) return { ok: false, why: 'name-taken' }
+      this.#leave(holder)
+    }
+    // Accounts that left keep their place: a uid that came free again would open its old conversations to a stranger.
+    if (this.#accounts.size >= this.#maxCount) return { ok: false, why: 'full' }
+    const account: Account = {
+      uid: this.#freeUID(shownName),
+      name: shownName,
+      token: randomBytes(16).toString('hex'),
+      connectionIDs: new Set(),
+      readSeqs: new Map(),
+      lastSeenMs: null,
+      signedInMs: this.#nowMs(),
+      left: false,
+    }
+    this.#accounts.set(account.uid, account)
+    this.#byToken.set(account.token, account)
+    this.#byName.set(nameKey(account.name), account)
+    this.#changed(account)
+    return { ok: true, person: toPerson(account), token: account.token, isNew: true }
+  }
+
+  /** Give the name up. The token is worth nothing from now on. */
+  signOut(uid: string): void {
+    const account = this.#accounts.get(uid)
+    if (account !== undefined) this.#leave(account)
+  }
+
+  byToken(token: string): Person | undefined {
+    const account = this.#byToken.get(token)
+    return account && toPerson(account)
+  }
+
+  isTokenOf({ uid, token }: { uid: string; token: string }): boolean {
+    return this.#byToken.get(token)?.uid === uid
+  }
+
+  has(uid: string): boolean {
+    return this.#accounts.has(uid)
+  }
+
+  list(): Person[] {
+    return Array.from(this.#accounts.values(), toPerson)
+  }
+
+  connected({ uid, connectionID }: { uid: string; connectionID: string }): void {
+    const account = this.#accounts.get(uid)
+    if (account === undefined) return
+    account.connectionIDs.add(connectionID)
+    if (account.connectionIDs.size === 1) this.#changed(account)
+  }
+
+  disconnected({ uid, connectionID }: { uid: string; connectionID: string }): void {
+    const account = this.#accounts.get(uid)
+    if (account === undefined || !account.connectionIDs.delete(connectionID)) return
+    account.lastSeenMs = this.#nowMs()
+    if (account.connectionIDs.size === 0) this.#changed(account)
+  }
+
+  /** How far `uid` has read in one conversation; 0 for not at all. Never goes back. */
+  readSeq(uid: string, conversation: string): number {
+    return this.#accounts.get(uid)?.readSeqs.get(conversation) ?? 0
+  }
+
+  markRead(uid: string, conversation: string, seq: number): void {
+    if (seq > this.readSeq(uid, conversation)) this.#accounts.get(uid)?.readSeqs.set(conversation, seq)
+  }
+
+  /** @returns how to stop listening */
+  onChange(listener: (person: Person) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  #changed(account: Account): void {
+    const person = toPerson(account)
+    for (const listener of this.#listeners) listener(person)
+  }
+
+  #leave(account: Account): void {
+    if (account.left) return
+    account.left = true
+    account.readSeqs.clear()
+    this.#byToken.delete(account.token)
+    this.#byName.delete(nameKey(account.name))
+    this.#changed(account)
+  }
+
+  #isExpired(account: Account): boolean {
+    const sinceMs = Math.max(account.lastSeenMs ?? 0, account.signedInMs)
+    return account.connectionIDs.size === 0 && this.#nowMs() - sinceMs > this.#keepNameMs
+  }
+
+  #freeUID(name: string): string {
+    const base = uidBase(name)
+    if (!this.#accounts.has(base) && !RESERVED_UIDS.has(base)) return base
+    let count = 2
+    while (this.#accounts.has(`${base}-${count}`)) count++
+    return `${base}-${count}`
+  }
+}
+
+function toPerson({ uid, name, connectionIDs, lastSeenMs, left }: Account): Person {
+  const online = connectionIDs.size > 0
+  return { uid, name, online, lastSeenMs: online ? null : lastSeenMs, left }
+}
+
+/** One line of visible text, or undefined. Control and invisible characters would let two names look the same. */
+function cleanName(name: string): string | undefined {
+  const text = name.normalize('NFC').replace(/\s+/gu, ' ').trim()
+  if (text === '' || text.length > MAX_NAME_CHARS || /\p{C}/u.test(text)) return undefined
+  return /[\p{L}\p{N}]/u.test(text) ? text : undefined
+}
+
+function nameKey(name: string): string {
+  return name.normalize('NFKC').toLowerCase()
+}
+
+/** ASCII letters, digits and dashes only: some SDKs mis-frame anything else, and the protocol forbids `@`, `#` and `&`. */
+function uidBase(name: string): string {
+  const ascii = name
+    .normalize('NFKD')
+    .replace(/\p{M}/gu, '')
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+  return ascii.slice(0, 24).replace(/^-+|-+$/g, '') || 'user'
+}

@@ -1,0 +1,139 @@
+import { createServer as createHTTPServer, type IncomingMessage, type Server as HTTPServer, type ServerResponse } from 'node:http'
+import { createServer as createTCPServer, type AddressInfo, type Server as TCPServer } from 'node:net'
+import { DeviceLevel, IMEngine } from 'imengine'
+import { attachNetServer } from 'imengine/net'
+import { attachWebSocketServer } from 'imengine/ws'
+import { WebSocketServer } from 'ws'
+import { ChatAPI } from './api.ts'
+import { Conversations } from './conversations.ts'
+import { Refusal, SECURITY_HEADERS, sendFailure } from './http.ts'
+import { bundlePage, type Asset } from './page-bundle.ts'
+import { People, type PeopleOptions } from './people.ts'
+import { LOBBY, SYSTEM_UID, type Person } from './wire.ts'
+
+export interface ChatOptions {
+  /** HTTP and WebSocket; 0 for any free port */
+  readonly port: number
+  /** wkproto over TCP, for the native SDKs; 0 for any free port */
+  readonly tcpPort: number
+  /** default: this machine only */
+  readonly host?: string
+  readonly people?: PeopleOptions
+}
+
+export interface Chat {
+  readonly port: number
+  readonly tcpPort: number
+  readonly engine: IMEngine
+  close(): Promise<void>
+}
+
+/** A whole chat: the engine with WebSocket and TCP in front of it, the page, and the little HTTP a host adds itself. */
+export async function start({ port, tcpPort, host = '127.0.0.1', people: peopleOptions }: ChatOptions): Promise<Chat> {
+  const people = new People(peopleOptions)
+  const conversations = new Conversations()
+
+  const engine = new IMEngine({
+    nodeID: 1,
+    // Master: who signs in a second time takes the place of the first, and the first is told so.
+    tokenVerifier: ({ uid, token }) => (people.isTokenOf({ uid, token }) ? { ok: true, deviceLevel: DeviceLevel.Master } : { ok: false }),
+    limits: { maxSendsPerSecond: 50 },
+  })
+  engine.on('connected', (connection) => people.connected(connection))
+  engine.on('disconnected', (connection) => people.disconnected(connection))
+  engine.on('messageStored', ({ key, messages }) => conversations.note(key, messages))
+  people.onChange((person) => {
+    if (person.left) leave(person).catch((error: unknown) => console.error('could not remove', person.uid, error))
+  })
+  await engine.start()
+  await engine.channels.create(LOBBY)
+  await engine.messages.send({ ...LOBBY, fromUID: SYSTEM_UID, payload: textPayload('Welcome! Everybody who signs in is in this room.') })
+
+  async function join({ uid }: Person): Promise<void> {
+    await engine.channels.subscribers.add(LOBBY, [uid])
+    // What was said before they came is there to be read, but not new to them.
+    people.markRead(uid, `${LOBBY.channelType}:${LOBBY.channelID}`, conversations.find(uid, LOBBY)?.last?.messageSeq ?? 0)
+  }
+
+  async function leave({ uid }: Person): Promise<void> {
+    await engine.channels.subscribers.remove(LOBBY, [uid])
+    engine.connections.kick({ uid }, 'signed out')
+  }
+
+  const assets = await bundlePage()
+  const api = new ChatAPI({ engine, people, conversations, join })
+  const http = createHTTPServer((request, response) => void answer(request, response, { api, assets }))
+  const wss = new WebSocketServer({ server: http, path: '/ws', maxPayload: 1 << 20 })
+  // Errors of the HTTP server reach the WebSocket server too; `listen` below reports them.
+  wss.on('error', () => undefined)
+  attachWebSocketServer(engine, wss)
+  const tcp = createTCPServer({ noDelay: true })
+  attachNetServer(engine, tcp)
+
+  async function close(): Promise<void> {
+    api.close()
+    const closed = [stopped(http), stopped(tcp)]
+    wss.close()
+    await engine.close({ drainMs: 5000 })
+    http.closeAllConnections()
+    await Promise.all(closed)
+  }
+
+  try {
+    return { port: await listen(http, port, host), tcpPort: await listen(tcp, tcpPort, host), engine, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse, { api, assets }: { api: ChatAPI; assets: ReadonlyMap<string, Asset> }): Promise<void> {
+  for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value)
+  try {
+    // Only path and query count; the host is whatever this server is reached by.
+    if (!URL.canParse(request.url ?? '/', 'http://chat')) throw new Refusal(400, 'bad-address', 'This is not an address.')
+    const url = new URL(request.url ?? '/', 'http://chat')
+    const asset = assets.get(url.pathname)
+    if (asset === undefined) await api.handle(request, response, url)
+    else sendAsset(request, response, asset)
+  } catch (error) {
+    if (!(error instanceof Refusal)) console.error('request failed:', error)
+    sendFailure(response, error)
+  }
+}
+
+function sendAsset(request: IncomingMessage, response: ServerResponse, { contentType, body, gzip, etag }: Asset): void {
+  if (request.method !== 'GET' && request.method !== 'HEAD') throw new Refusal(405, 'bad-method', 'This is not how to ask for it.', { allow: 'GET, HEAD' })
+  response.setHeader('etag', etag).setHeader('cache-control', 'no-cache').setHeader('vary', 'accept-encoding')
+  if (request.headers['if-none-match'] === etag) {
+    response.writeHead(304).end()
+    return
+  }
+  const zipped = /\bgzip\b/.test(String(request.headers['accept-encoding'] ?? ''))
+  if (zipped) response.setHeader('content-encoding', 'gzip')
+  const bytes = zipped ? gzip : body
+  response.writeHead(200, { 'content-type': contentType, 'content-length': bytes.length })
+  response.end(request.method === 'HEAD' ? undefined : bytes)
+}
+
+function textPayload(content: string): Uint8Array {
+  return Buffer.from(JSON.stringify({ type: 1, content }))
+}
+
+/** @returns the port, which is a free one when `port` was 0. Rejects with the system's error, EADDRINUSE most likely. */
+function listen(server: HTTPServer | TCPServer, port: number, host: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      resolve((server.address() as AddressInfo).port)
+    })
+  })
+}
+
+function stopped(server: HTTPServer | TCPServer): Promise<void> {
+  return new Promise((resolve) => {
+    if (server.listening) server.close(() => resolve())
+    else resolve()
+  })
+}
