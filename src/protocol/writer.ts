@@ -1,4 +1,4 @@
-import { highHalf, lowHalf } from '../model/int64.ts'
+import { writeUint64Decimal } from '../model/int64.ts'
 import { MAX_BODY_BYTES, MAX_STRING_BYTES } from './limits.ts'
 import { allocateNative, type NativeBuffer } from './native-buffer.ts'
 
@@ -42,10 +42,6 @@ export class Writer {
     this.bytes = allocateNative(byteCount)
   }
 
-  get position(): number {
-    return this.#position
-  }
-
   u8(value: number): void {
     if ((value & 0xff) !== value) throw notAnInteger(value, 8)
     this.bytes[this.#position++] = value
@@ -63,17 +59,17 @@ export class Writer {
 
   /** A 64-bit id from its unsigned decimal digits. */
   u64(decimal: string): void {
-    const high = highHalf(decimal)
-    const low = lowHalf(decimal)
-    if (high >>> 0 !== high || low >>> 0 !== low) throw new RangeError('imengine: an id must be an unsigned 64-bit decimal')
-    this.#word(high)
-    this.#word(low)
+    if (!writeUint64Decimal(this.bytes, this.#position, decimal)) {
+      throw new RangeError('imengine: an id must be the decimal digits of an unsigned 64-bit number')
+    }
+    this.#position += 8
   }
 
   seq64(value: number): void {
     if (!Number.isSafeInteger(value) || value < 0) throw notAnInteger(value, 53)
-    this.#word(Math.floor(value / TWO_32))
-    this.#word(value % TWO_32)
+    const high = Math.floor(value / TWO_32)
+    this.#word(high)
+    this.#word(value - high * TWO_32)
   }
 
   i64(value: bigint): void {
@@ -94,6 +90,8 @@ export class Writer {
   }
 
   raw(source: Uint8Array): void {
+    // `set` would take a string and write zeros.
+    if (!ArrayBuffer.isView(source)) throw new TypeError('imengine: a payload must be a Uint8Array')
     this.bytes.set(source, this.#position)
     this.#position += source.length
   }

@@ -2,12 +2,8 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { FrameFlag, FrameType, type Frame } from '../../src/model/frames.ts'
 
-/** A field of a vector's frame: text, number, flag set, or a long text or byte string in its short form. */
-type VectorField = string | number | boolean | Record<string, boolean> | Repeat
-interface Repeat {
-  readonly $repeat?: [character: string, count: number]
-  readonly $repeatHex?: [hex: string, count: number]
-}
+/** A field of a vector's frame; byte fields are hex, flags a set of names. */
+type VectorField = string | number | boolean | Record<string, boolean>
 
 export type VectorFrame = Readonly<Record<string, VectorField>> & { readonly type: keyof typeof FrameType }
 
@@ -39,12 +35,20 @@ export interface StreamVector {
   readonly expect: { readonly frames: VectorFrame[]; readonly rest?: number; readonly error?: string }
 }
 
-/** The vectors of one file of `test/vectors/`, as its README describes them. */
+/** The vectors of one file of `test/vectors/`, as its README describes them, with long texts written out. */
 export function loadVectors<T>(file: string): T[] {
   const url = new URL(`../vectors/${file}`, import.meta.url)
-  const parsed = JSON.parse(readFileSync(url, 'utf8')) as { count: number; vectors: T[] }
+  const parsed = JSON.parse(readFileSync(url, 'utf8'), expandRepeat) as { count: number; vectors: T[] }
   if (parsed.vectors.length !== parsed.count) throw new Error(`${file} says ${parsed.count} vectors and has another number`)
   return parsed.vectors
+}
+
+/** `{"$repeat":[text,n]}` and `{"$repeatHex":[hex,n]}` stand for n copies. */
+function expandRepeat(_key: string, value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  const { $repeat, $repeatHex } = value as Record<string, [text: string, count: number] | undefined>
+  const repeated = $repeat ?? $repeatHex
+  return repeated === undefined ? value : repeated[0].repeat(repeated[1])
 }
 
 /** The bytes of a vector, checked against its digest when they are given in the short form. */
@@ -94,22 +98,12 @@ export function vectorFrame(frame: VectorFrame): Frame {
 }
 
 function fieldValue(name: string, field: VectorField): unknown {
-  if (name === 'payload' || name === 'data') return new Uint8Array(Buffer.from(expandHex(field), 'hex'))
+  if (name === 'payload' || name === 'data') return new Uint8Array(Buffer.from(field as string, 'hex'))
   if (name === 'clientTimestamp' || name === 'timeDiff') return BigInt(field as string)
   if (name === 'messageSeq') return Number(field)
   // The vectors call message ids signed; the packets give their bits as one unsigned number.
   if (name === 'messageId') return BigInt.asUintN(64, BigInt(field as string)).toString()
-  if (typeof field === 'object' && Array.isArray((field as Repeat).$repeat)) {
-    const [character, count] = (field as Repeat).$repeat!
-    return character.repeat(count)
-  }
   return field
-}
-
-function expandHex(field: VectorField): string {
-  if (typeof field === 'string') return field
-  const [hex, count] = (field as Repeat).$repeatHex!
-  return hex.repeat(count)
 }
 
 function flagBits(flags: Record<string, boolean>): number {
