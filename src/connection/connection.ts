@@ -245,7 +245,7 @@ export class Connection implements ConnectingPort {
   }
 
   end(cause: CloseCause): void {
-    if (this.closed) return
+    if (this.closed && cause !== 'shutdown') return // a kicked one keeps its linger time, unless the engine closes
     this.#leave(cause, undefined, undefined)
     this.#shutDown(1000, '')
   }
