@@ -140,8 +140,8 @@ export class App {
         const conversation = this.store.conversation(channel)
         this.store.markRead(conversation, readSeq)
         if (last !== undefined) conversation.preview = { ...last, key: last.messageID, delivery: last.fromUID === this.store.me ? 'sent' : 'received', reasonCode: 0 }
-        const missing = conversation.messages.length > 0 && lastSeq > conversation.lastSeq
-        if (missing) await this.#catchUp(conversation)
+        // Not by `lastSeq`: what was typed meanwhile may already be acknowledged with a number beyond what was missed.
+        if (conversation.messages.length > 0 && endOfRun(conversation) < lastSeq) await this.#catchUp(conversation)
         conversation.lastSeq = Math.max(conversation.lastSeq, lastSeq)
         this.store.changed()
       }
