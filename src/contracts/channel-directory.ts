@@ -7,7 +7,7 @@ export type ChannelList = 'deny' | 'allow'
 export interface PageQuery {
   /** from the page before; absent for the first */
   readonly cursor?: string
-  /** 1 .. 10000, default 1000 */
+  /** 1 .. 10000, default 1000; anything else is a TypeError, thrown or as a rejection */
   readonly limit?: number
 }
 

@@ -8,7 +8,7 @@ import { badOption, IMError } from '../../errors.ts'
 import type { MaybePromise } from '../../model/maybe-promise.ts'
 
 export interface MemoryPeerHubOptions {
-  /** default 10 000: pushes from one node to another that wait for the one before; beyond it `push` rejects with IM_QUEUE_FULL */
+  /** default 10 000: pushes from one node to another that wait for the one before; beyond it `push` rejects */
   readonly maxWaitingPushes?: number
 }
 
@@ -61,7 +61,7 @@ class MemoryPeer implements PeerPush {
   async push(nodeID: number, request: PeerPushRequest, signal: AbortSignal): Promise<void> {
     const lane = this.#laneTo(nodeID)
     if (lane.waitingCount >= this.#maxWaitingPushes) {
-      throw new IMError('IM_QUEUE_FULL', { detail: 'too many pushes wait for a node', context: { nodeID } })
+      throw unreachable(nodeID, new Error('too many pushes wait for it'))
     }
     const { channelID, channelType } = request.key
     // The messages themselves never change; the arrays are the caller's.

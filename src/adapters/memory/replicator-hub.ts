@@ -9,7 +9,6 @@ import type { LogEntry, Replicator, ReplicatorHost } from '../../contracts/repli
 import { badOption, IMError } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
-import { isPromise } from '../../model/maybe-promise.ts'
 
 export interface MemoryReplicatorHubOptions {
   /**
@@ -112,6 +111,7 @@ class MemoryReplicator implements Replicator {
   readonly #waiters = new Map<number, Waiter>()
   #host: ReplicatorHost | undefined
   #applying: Promise<void> | undefined
+  #isApplying = false
   #endPause: (() => void) | undefined
 
   constructor(log: SharedLog, retryPause: RetryPause) {
@@ -165,28 +165,33 @@ class MemoryReplicator implements Replicator {
 
   /** There may be something to apply. */
   wake(): void {
-    this.#applying ??= this.#applyAll().finally(() => {
-      this.#applying = undefined
-    })
+    if (this.#isApplying) return
+    this.#isApplying = true
+    this.#applying = this.#applyAll()
   }
 
   async #applyAll(): Promise<void> {
     await Promise.resolve() // never within the proposer's own call
-    for (;;) {
-      const host = this.#host
-      if (host === undefined) return
-      const index = this.#log.positions.get(host.nodeID) ?? 0
-      const entry = this.#log.at(index)
-      if (entry === undefined) return
-      try {
-        const answer = host.apply(entry)
-        const results = isPromise(answer) ? await answer : answer
-        this.#log.applied(host.nodeID, index)
-        this.#take(index)?.resolve(results)
-      } catch {
-        // The host reports its own failures; here the entry only stays where it is.
-        if (this.#host !== undefined) await this.#pause()
-      }
+    for (let next = this.#next(); next !== undefined; next = this.#next()) await this.#applyOne(next)
+    // Nothing was awaited since the last look at the log, so no `wake` can have come in between and been ignored.
+    this.#isApplying = false
+  }
+
+  #next(): { host: ReplicatorHost; index: number; entry: LogEntry } | undefined {
+    if (this.#host === undefined) return undefined
+    const index = this.#log.positions.get(this.#host.nodeID) ?? 0
+    const entry = this.#log.at(index)
+    return entry === undefined ? undefined : { host: this.#host, index, entry }
+  }
+
+  async #applyOne({ host, index, entry }: { host: ReplicatorHost; index: number; entry: LogEntry }): Promise<void> {
+    try {
+      const results = await host.apply(entry)
+      this.#log.applied(host.nodeID, index)
+      this.#take(index)?.resolve(results)
+    } catch {
+      // The host reports its own failures; here the entry only stays where it is.
+      if (this.#host !== undefined) await this.#pause()
     }
   }
 
