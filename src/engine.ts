@@ -54,8 +54,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #logger: Logger
   readonly #facts: FactEmitter
   readonly #pipeline: Pipeline
-  /** aborted when the engine will wait no longer */
-  readonly #closing = new AbortController()
   readonly #plugins = new Set<string>()
   #state: State = 'new'
   #started: Promise<void> | undefined
@@ -82,7 +80,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       random,
       logger: this.#logger,
       facts: this.#facts,
-      closing: this.#closing.signal,
     }))
     const directory = this.#storage.channels
     this.channels = new ChannelsAPI({ directory, changed: (key) => pipeline.subscribers.forget(key) })
@@ -167,20 +164,18 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
 
   /** Hear of a fact; see `Facts`. A listener cannot veto, and one that throws is reported as IM_LISTENER_FAILED. */
   on<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => void): this {
-    this.#facts.emitter.on(name, listener)
+    this.#facts.on(name, listener)
     return this
   }
 
+  /** As `on`, for the next time only. */
   once<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => void): this {
-    const once = (...args: Facts[K]): void => {
-      this.off(name, once)
-      listener(...args)
-    }
-    return this.on(name, once)
+    this.#facts.once(name, listener)
+    return this
   }
 
   off<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => void): this {
-    this.#facts.emitter.off(name, listener)
+    this.#facts.off(name, listener)
     return this
   }
 
@@ -232,7 +227,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const pipeline = this.#pipeline
     for (const connection of pipeline.registry.sockets) connection.quiesce()
     await this.#drain(drainMs, signal)
-    this.#closing.abort(new IMError('IM_ABORTED', { detail: 'the engine is closing' }))
+    pipeline.waits.abort(new IMError('IM_ABORTED', { detail: 'the engine is closing' }))
     for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
     await pipeline.allReleased()
     await pipeline.idle() // the ends of the connections

@@ -37,6 +37,7 @@ import type { FactEmitter } from './services/fact-emitter.ts'
 import { snowflake } from './services/message-id.ts'
 import { PeerPushes } from './services/peer-pushes.ts'
 import { Subscribers } from './services/subscribers.ts'
+import { Waits } from './services/time-limit.ts'
 import { TimerWheel } from './services/timer-wheel.ts'
 import { WebhookNotifier } from './services/webhook-notifier.ts'
 
@@ -49,8 +50,6 @@ export interface PipelineOptions {
   readonly random: Random
   readonly logger: Logger
   readonly facts: FactEmitter
-  /** aborted when the engine will wait no longer */
-  readonly closing: AbortSignal
 }
 
 type UserEvent = ConnectEvent | SendEvent | RecvAckEvent | PingEvent | ConnCloseEvent
@@ -59,6 +58,7 @@ type UserEvent = ConnectEvent | SendEvent | RecvAckEvent | PingEvent | ConnClose
 interface PipelineEvent extends Runnable {
   readonly event: EventName
   finish(result: ChainResult): void
+  release(): void
 }
 
 const SMALL_EVENT_BYTES = 256
@@ -73,6 +73,8 @@ export class Pipeline implements ConnectionHost {
   readonly timers: TimerWheel
   readonly slowConsumer: 'disconnect' | 'skip'
   readonly registry = new ConnectionRegistry()
+  /** aborted when the engine will wait no longer */
+  readonly waits = new Waits()
   readonly chains: ChainRegistry
   readonly subscribers: Subscribers
   readonly ids: ReturnType<typeof snowflake>
@@ -98,7 +100,7 @@ export class Pipeline implements ConnectionHost {
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
-  constructor({ options, limits, nodeID, storage, clock, random, logger, facts, closing }: PipelineOptions) {
+  constructor({ options, limits, nodeID, storage, clock, random, logger, facts }: PipelineOptions) {
     const { report } = facts
     const { presence, replicator, peerPush, webhook } = options
     this.clock = clock
@@ -156,11 +158,10 @@ export class Pipeline implements ConnectionHost {
       peerPush &&
       new PeerPushes({
         peerPush,
-        clock,
         timers: this.timers,
         timeoutMs: limits.peerPushTimeoutMs,
         maxCount: limits.maxPeerPushes,
-        closing,
+        waits: this.waits,
         facts,
         report,
       })
@@ -171,7 +172,7 @@ export class Pipeline implements ConnectionHost {
         timers: this.timers,
         timeoutMs: limits.webhookTimeoutMs,
         maxCount: limits.maxWebhookNotifications,
-        closing,
+        waits: this.waits,
         report,
       })
 
@@ -184,7 +185,7 @@ export class Pipeline implements ConnectionHost {
       plaintext: options.plaintext ?? 'refuse',
       clock,
       random,
-      closing,
+      waits: this.waits,
       report,
       makeRoom: (conn, login) => this.#makeRoom(conn as Connection, login),
       opened: (conn) => this.#opened(conn as Connection),
@@ -199,7 +200,7 @@ export class Pipeline implements ConnectionHost {
       ack: options.ack ?? 'committed',
       plaintext: options.plaintext ?? 'refuse',
       maxPayloadBytes: limits.maxPayloadBytes,
-      closing,
+      waits: this.waits,
       report,
       isUserFull: (uid, bytes) => this.#users.isFull(uid, bytes),
       onceUserRelieved: (uid, relieved) => this.#users.onceRelieved(uid, relieved),
@@ -213,7 +214,7 @@ export class Pipeline implements ConnectionHost {
       replicator,
       recent: new RecentMessages(limits.maxRecentMessages),
       facts,
-      closing,
+      waits: this.waits,
       report,
       proposed: this.#proposed,
       notify: (messages) => this.#notifier?.add({ event: 'msg.notify', messages }),
@@ -226,7 +227,7 @@ export class Pipeline implements ConnectionHost {
       presence: replicator === undefined ? presence : undefined,
       nodeID,
       facts,
-      closing,
+      waits: this.waits,
       report,
       pushToPeer: (peerID, key, messages, uids) => this.#peers?.add(peerID, { key, messages, uids }),
     }
@@ -320,8 +321,8 @@ export class Pipeline implements ConnectionHost {
 
   left(connection: Connection, cause: CloseCause): void {
     this.registry.unregister(connection)
-    const { presence, nodeID, closing, report } = this.#connectServices
-    this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, { presence, nodeID, closing, report }))
+    const { presence, nodeID, waits, report } = this.#connectServices
+    this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, { presence, nodeID, waits, report }))
     this.#facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
   }
@@ -366,6 +367,7 @@ export class Pipeline implements ConnectionHost {
 
   #finish(event: PipelineEvent, result: ChainResult): void {
     if (event instanceof ConnectEvent) this.#connecting.delete(event.conn as Connection)
+    event.release()
     event.finish(result)
   }
 
@@ -378,6 +380,7 @@ export class Pipeline implements ConnectionHost {
     const settle = (result: ChainResult): void | Promise<void> => {
       const failed = isFailureOf(result, 'IM_HANDLER_FAILED')
       if (!failed || event.storing || items.length === 1) return this.#finish(event, result)
+      event.release()
       return runInOrder(items, (item) => this.#runDistribute(channel, [item]))
     }
     const result = this.#runner.run(this.chains.current<DistributeEvent>('EventChannelDistribute'), event)
@@ -454,7 +457,9 @@ function builtInWithTimeouts(limits: Limits): Record<EventName, BuiltInChain> {
   for (const event of Object.keys(builtInChains) as EventName[]) {
     const { steps, defaultBefore, pointOfNoReturn } = builtInChains[event]
     const named = Object.entries(steps).map(([name, handler]): Step<never> => {
-      return { name, handler, timeoutMs: timeouts[name] ?? limits.stepTimeoutMs, onError: 'fail' }
+      const timeoutMs = timeouts[name] ?? limits.stepTimeoutMs
+      const timeoutCode = name === 'replicate' ? 'IM_REPLICATION_TIMEOUT' : 'IM_HANDLER_TIMEOUT'
+      return { name, handler, timeoutMs, timeoutCode, onError: 'fail' }
     })
     chains[event] = { steps: named, defaultBefore, pointOfNoReturn }
   }

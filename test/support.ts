@@ -16,7 +16,11 @@ const stages: Stage[] = []
 
 // One engine left open would be found by the next test file only.
 afterEach(async () => {
-  for (const { engine } of stages.splice(0)) await engine.close({ drainMs: 0 })
+  for (const { engine, clock } of stages.splice(0)) {
+    const closing = engine.close({ drainMs: 0 })
+    await clock.advance(engine.limits.closeTimeoutMs + 1_000) // for clients that do not read
+    await closing
+  }
 })
 
 /** A running engine in virtual time with the group "team" of ann, bob and cat; closed after the test. */

@@ -78,7 +78,7 @@ export class ChainRegistry {
     if (!Number.isFinite(timeoutMs) || timeoutMs <= 0) badOption('options.timeoutMs', 'a positive number of milliseconds', timeoutMs)
     const { pointOfNoReturn } = this.#chain(event).builtIn
     const isLate = pointOfNoReturn !== undefined && this.#indexFor(event, options) > this.#find(event, pointOfNoReturn, 'step')
-    return { name, handler: handler, timeoutMs, onError: isLate ? 'continue' : 'fail' }
+    return { name, handler: handler, timeoutMs, timeoutCode: 'IM_HANDLER_TIMEOUT', onError: isLate ? 'continue' : 'fail' }
   }
 
   #indexFor(event: EventName, { before, after }: UseOptions): number {

@@ -1,6 +1,6 @@
 import type { Timers } from '../contracts/clock.ts'
 import type { Handler } from '../contracts/handler.ts'
-import { asIMError, IMError, type IMErrorContext } from '../errors.ts'
+import { asIMError, IMError, type IMErrorCode, type IMErrorContext } from '../errors.ts'
 import { isPromise } from '../model/maybe-promise.ts'
 import type { Closing, Outcome, Refusal } from '../model/outcome.ts'
 
@@ -10,6 +10,8 @@ export interface Step<C> {
   readonly handler: Handler<C>
   /** how long a promise it returned may stay pending */
   readonly timeoutMs: number
+  /** what it is called when it stays pending for longer */
+  readonly timeoutCode: IMErrorCode
   /** 'continue': a failure is reported and the chain goes on, for steps behind the point where a message is stored */
   readonly onError: 'fail' | 'continue'
 }
@@ -87,7 +89,7 @@ export class ChainRunner {
     return new Promise((resolve, reject) => {
       const entry = this.#timers.after(step.timeoutMs, () => {
         ctx.abort(step.onError === 'fail')
-        reject(new IMError('IM_HANDLER_TIMEOUT', { detail: `${step.timeoutMs} ms`, context: contextOf(step, ctx) }))
+        reject(new IMError(step.timeoutCode, { detail: `${step.timeoutMs} ms`, context: contextOf(step, ctx) }))
       })
       // After the time-out both do nothing: the promise is settled and the entry gone.
       pending.then(

@@ -1,11 +1,11 @@
+import type { AbortGroup } from '../contracts/abort-group.ts'
 import type { EventContext } from '../contracts/handler.ts'
-import type { IMErrorContext } from '../errors.ts'
+import { IMError, type IMErrorContext } from '../errors.ts'
 
 /** What the events of all chains share: the notes of handlers, and an abort signal that is made only when asked for. */
 export abstract class EngineEvent implements EventContext {
   abstract readonly event: string
-  /** aborted when the engine closes */
-  protected abstract readonly closing: AbortSignal
+  protected abstract readonly waits: AbortGroup
   private notes: Record<string, unknown> | undefined
   private controller: AbortController | undefined
   private over = false
@@ -17,16 +17,25 @@ export abstract class EngineEvent implements EventContext {
   get signal(): AbortSignal {
     if (this.controller === undefined) {
       this.controller = new AbortController()
-      if (this.over) this.controller.abort()
+      if (this.over) this.controller.abort(new IMError('IM_ABORTED'))
+      else this.waits.add(this.controller)
     }
-    return AbortSignal.any([this.controller.signal, this.closing])
+    return this.controller.signal
   }
 
   /** A step has outlived its time-out. `over`: so has the chain; otherwise later steps get a signal of their own. */
   abort(over: boolean): void {
     this.over = over
-    this.controller?.abort()
+    if (this.controller === undefined) return
+    this.controller.abort(new IMError('IM_ABORTED'))
+    this.waits.remove(this.controller)
     if (!over) this.controller = undefined
+  }
+
+  /** The chain has ended: nothing of it waits any more. */
+  release(): void {
+    this.over = true
+    if (this.controller !== undefined) this.waits.remove(this.controller)
   }
 
   abstract describe(): IMErrorContext

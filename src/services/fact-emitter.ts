@@ -1,8 +1,7 @@
 import { EventEmitter } from 'eventemitter3'
 import type { Facts, FactSink } from '../contracts/facts.ts'
 import type { Logger } from '../contracts/logger.ts'
-import type { IMError } from '../errors.ts';
-import { asIMError } from '../errors.ts'
+import { asIMError, type IMError } from '../errors.ts'
 import { isPromise } from '../model/maybe-promise.ts'
 
 type Listener = (...args: unknown[]) => unknown
@@ -12,20 +11,34 @@ type Listener = (...args: unknown[]) => unknown
  * promise that rejects, is reported and changes nothing: neither for the engine nor for the next listener.
  */
 export class FactEmitter implements FactSink {
-  readonly emitter = new EventEmitter<Facts>()
+  readonly #emitter = new EventEmitter<keyof Facts>()
+  /** each listener as it is registered: inside a guard, one per fact, so that `off` finds it */
+  readonly #guards = new WeakMap<Listener, Map<keyof Facts, Listener>>()
   readonly #logger: Logger
 
   constructor(logger: Logger) {
     this.#logger = logger
   }
 
+  on<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => unknown): void {
+    this.#emitter.on(name, this.#guarded(name, listener as Listener))
+  }
+
+  once<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => unknown): void {
+    this.#emitter.once(name, this.#guarded(name, listener as Listener))
+  }
+
+  off<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => unknown): void {
+    const guard = this.#guards.get(listener as Listener)?.get(name)
+    if (guard !== undefined) this.#emitter.off(name, guard)
+  }
+
   has(name: keyof Facts): boolean {
-    return this.emitter.listenerCount(name) > 0
+    return this.#emitter.listenerCount(name) > 0
   }
 
   emit<K extends keyof Facts>(name: K, ...args: Facts[K]): void {
-    if (this.emitter.listenerCount(name) === 0) return
-    for (const listener of this.emitter.listeners(name) as unknown as Listener[]) this.#call(name, listener, args)
+    this.#emitter.emit(name, ...args)
   }
 
   /** A failure: one log line, one `'error'` fact. */
@@ -37,7 +50,15 @@ export class FactEmitter implements FactSink {
     this.emit('error', error)
   }
 
-  #call<K extends keyof Facts>(name: K, listener: Listener, args: Facts[K]): void {
+  #guarded(name: keyof Facts, listener: Listener): Listener {
+    let byName = this.#guards.get(listener)
+    if (byName === undefined) this.#guards.set(listener, (byName = new Map<keyof Facts, Listener>()))
+    let guard = byName.get(name)
+    if (guard === undefined) byName.set(name, (guard = (...args) => this.#call(name, listener, args)))
+    return guard
+  }
+
+  #call(name: keyof Facts, listener: Listener, args: unknown[]): void {
     try {
       const result = listener(...args)
       if (isPromise(result)) result.then(undefined, (reason: unknown) => this.#listenerFailed(name, reason))

@@ -17,7 +17,8 @@ export function snowflake(nodeID: number, clock: Clock): IDSource {
   let sequence = 0
   return {
     next(): string {
-      const now = Math.max(0, clock.nowMs() - EPOCH_MS)
+      // From 1 on: the id 0 means "none" on the wire. A clock with fractions must not start its millisecond twice.
+      const now = Math.max(1, Math.floor(clock.nowMs()) - EPOCH_MS)
       if (now > millisecond) {
         millisecond = now
         sequence = 0

@@ -1,18 +1,19 @@
 import PQueue from 'p-queue'
-import type { Clock, Timers } from '../contracts/clock.ts'
+import type { AbortGroup } from '../contracts/abort-group.ts'
+import type { Timers } from '../contracts/clock.ts'
 import type { FactSink } from '../contracts/facts.ts'
 import type { PeerPush, PeerPushRequest } from '../contracts/peer-push.ts'
-import { asIMError, IMError } from '../errors.ts'
+import { IMError } from '../errors.ts'
+import { withTimeLimit } from './time-limit.ts'
 
 export interface PeerPushesOptions {
   readonly peerPush: PeerPush
-  readonly clock: Clock
   readonly timers: Timers
   /** from the first try of a push to giving it up */
   readonly timeoutMs: number
   /** pushes waiting per node, at most */
   readonly maxCount: number
-  readonly closing: AbortSignal
+  readonly waits: AbortGroup
   readonly facts: FactSink
   readonly report: (error: IMError) => void
 }
@@ -43,28 +44,22 @@ export class PeerPushes {
   }
 
   async #push(nodeID: number, request: PeerPushRequest): Promise<void> {
-    const { peerPush, clock, timers, timeoutMs, closing } = this.#options
-    const timeout = new AbortController()
-    const signal = AbortSignal.any([timeout.signal, closing])
-    const startedAtMs = clock.monotonicMs()
-    const entry = timers.after(timeoutMs, () => timeout.abort())
     let failure: unknown
-    while (!signal.aborted) {
-      try {
-        await Promise.race([peerPush.push(nodeID, request, signal), rejected(signal)])
-        timers.cancel(entry)
-        return
-      } catch (reason) {
-        failure = reason
+    const pushUntilConfirmed = async (signal: AbortSignal): Promise<void> => {
+      while (!signal.aborted) {
+        try {
+          return await this.#options.peerPush.push(nodeID, request, signal)
+        } catch (reason) {
+          failure = reason
+        }
+        await new Promise<void>((resolve) => void this.#options.timers.after(RETRY_PAUSE_MS, resolve))
       }
-      if (clock.monotonicMs() - startedAtMs + RETRY_PAUSE_MS >= timeoutMs) break
-      await new Promise<void>((resolve) => {
-        const pause = timers.after(RETRY_PAUSE_MS, resolve)
-        signal.addEventListener('abort', () => { timers.cancel(pause); resolve() }, { once: true })
-      })
     }
-    timers.cancel(entry)
-    this.#giveUp(nodeID, request, asIMError(failure, 'IM_PEER_UNREACHABLE', { nodeID }))
+    try {
+      await withTimeLimit(this.#options, pushUntilConfirmed)
+    } catch (reason) {
+      this.#giveUp(nodeID, request, new IMError('IM_PEER_UNREACHABLE', { cause: failure ?? reason, context: { nodeID } }))
+    }
   }
 
   #giveUp(nodeID: number, request: PeerPushRequest, error: IMError): void {
@@ -72,12 +67,4 @@ export class PeerPushes {
     this.#options.report(error)
     this.#options.facts.emit('undelivered', { key, messages, nodeID, uid: undefined })
   }
-}
-
-function rejected(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    const abort = (): void => reject(new IMError('IM_ABORTED'))
-    if (signal.aborted) abort()
-    else signal.addEventListener('abort', abort, { once: true })
-  })
 }

@@ -39,7 +39,7 @@ export class TimerWheel implements Timers {
     const entry: Entry = { dueMs, tick: Math.max(Math.ceil(dueMs / this.#tickMs), this.#tick + 1), fire }
     this.#slots[entry.tick % SLOT_COUNT]!.add(entry)
     this.#count++
-    this.#timer ??= this.#clock.setTimer(this.#tickMs, this.#turn)
+    this.#arm(now)
     return entry
   }
 
@@ -65,12 +65,18 @@ export class TimerWheel implements Timers {
 
   readonly #turn = (): void => {
     this.#timer = undefined
-    const last = this.#tickOf(this.#clock.monotonicMs())
+    const nowMs = this.#clock.monotonicMs()
+    const last = this.#tickOf(nowMs)
     // After a stall of the event loop one round over all slots is enough.
     const first = Math.max(this.#tick + 1, last - SLOT_COUNT + 1)
     this.#tick = last // now, so that what is armed from inside a time-out lands behind the ticks of this round
     for (let tick = first; tick <= last; tick++) this.#expire(tick, last)
-    if (this.#count > 0) this.#timer ??= this.#clock.setTimer(this.#tickMs, this.#turn)
+    if (this.#count > 0) this.#arm(nowMs)
+  }
+
+  /** Wake at the next tick's beginning: from any other moment a time-out could be two ticks late. */
+  #arm(nowMs: number): void {
+    this.#timer ??= this.#clock.setTimer((this.#tickOf(nowMs) + 1) * this.#tickMs - nowMs, this.#turn)
   }
 
   #expire(tick: number, last: number): void {

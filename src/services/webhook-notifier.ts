@@ -1,6 +1,8 @@
+import type { AbortGroup } from '../contracts/abort-group.ts'
 import type { Timers } from '../contracts/clock.ts'
 import type { Webhook, WebhookEvent } from '../contracts/webhook.ts'
-import { asIMError, IMError } from '../errors.ts'
+import { IMError } from '../errors.ts'
+import { withTimeLimit } from './time-limit.ts'
 
 export interface WebhookNotifierOptions {
   readonly webhook: Webhook
@@ -8,7 +10,7 @@ export interface WebhookNotifierOptions {
   readonly timeoutMs: number
   /** events waiting at most; beyond it the newest are left out and reported */
   readonly maxCount: number
-  readonly closing: AbortSignal
+  readonly waits: AbortGroup
   readonly report: (error: IMError) => void
 }
 
@@ -54,16 +56,11 @@ export class WebhookNotifier {
   }
 
   async #tell(events: readonly WebhookEvent[]): Promise<void> {
-    const { webhook, timers, timeoutMs, closing, report } = this.#options
-    const timeout = new AbortController()
-    const signal = AbortSignal.any([timeout.signal, closing])
-    const entry = timers.after(timeoutMs, () => timeout.abort(new IMError('IM_WEBHOOK_FAILED', { detail: `${timeoutMs} ms` })))
+    const { webhook, report } = this.#options
     try {
-      await Promise.race([webhook.notify?.(events, signal), rejectOnAbort(signal)])
+      await withTimeLimit(this.#options, (signal) => webhook.notify?.(events, signal))
     } catch (reason) {
-      report(asIMError(reason, 'IM_WEBHOOK_FAILED', {}))
-    } finally {
-      timers.cancel(entry)
+      report(new IMError('IM_WEBHOOK_FAILED', { cause: reason }))
     }
   }
 
@@ -72,12 +69,4 @@ export class WebhookNotifier {
     this.#options.report(new IMError('IM_QUEUE_FULL', { detail: `${this.#leftOutCount} webhook notifications left out` }))
     this.#leftOutCount = 0
   }
-}
-
-function rejectOnAbort(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    const abort = (): void => reject(asIMError(signal.reason, 'IM_ABORTED', {}))
-    if (signal.aborted) abort()
-    else signal.addEventListener('abort', abort, { once: true })
-  })
 }

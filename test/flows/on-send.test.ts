@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ChannelType, memoryStorage, ReasonCode, refuse, type BeforeSendRequest, type MessageStore } from 'imengine'
+import { ChannelType, memoryStorage, ReasonCode, refuse, type BeforeSendRequest, type ChannelKey, type MessageStore } from 'imengine'
 import { FrameFlag, FrameType } from 'imengine/protocol'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
 
@@ -11,7 +11,7 @@ describe('EventOnSend: permission', () => {
     const { client: ann } = await connect('ann')
     const { client: eve } = await connect('eve')
     const { client: sys } = await connect('sys')
-    const refused = async (client: typeof ann, reasonCode: ReasonCode, to = TEAM): Promise<void> => {
+    const refused = async (client: typeof ann, reasonCode: ReasonCode, to: ChannelKey = TEAM): Promise<void> => {
       expect(await client.send({ ...to, payload: 'x' })).toMatchObject({ reasonCode, messageID: '0', messageSeq: 0 })
     }
 

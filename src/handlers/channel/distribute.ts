@@ -1,3 +1,4 @@
+import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { FactSink } from '../../contracts/facts.ts'
 import type { DistributeContext, Steps } from '../../contracts/handler.ts'
 import type { AppendResult, MessageStore } from '../../contracts/message-store.ts'
@@ -24,7 +25,7 @@ export interface DistributeServices {
   readonly replicator: Replicator | undefined
   readonly recent: RecentMessagesPort
   readonly facts: FactSink
-  readonly closing: AbortSignal
+  readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** with a replicator: which connection a message came in on, for the delivery that happens when the log is applied */
   readonly proposed: Map<string, string>
@@ -57,8 +58,8 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
     this.services = services
   }
 
-  protected get closing(): AbortSignal {
-    return this.services.closing
+  protected get waits(): AbortGroup {
+    return this.services.waits
   }
 
   get messages(): readonly Message[] {

@@ -1,3 +1,4 @@
+import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ConnectionView } from '../../contracts/connection-view.ts'
 import type { FactSink } from '../../contracts/facts.ts'
 import type { Steps, PushOnlineContext } from '../../contracts/handler.ts'
@@ -24,7 +25,7 @@ export interface PushOnlineServices {
   readonly presence: Presence | undefined
   readonly nodeID: number
   readonly facts: FactSink
-  readonly closing: AbortSignal
+  readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** hand messages to another node; it sees to time-out and repetition */
   readonly pushToPeer: (nodeID: number, key: ChannelKey, messages: readonly Message[], uids: readonly string[]) => void
@@ -66,8 +67,8 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
     this.queueBytes = sources.reduce((bytes, source) => bytes + source.message.payload.length, EVENT_BYTES)
   }
 
-  protected get closing(): AbortSignal {
-    return this.services.closing
+  protected get waits(): AbortGroup {
+    return this.services.waits
   }
 
   get messages(): readonly Message[] {

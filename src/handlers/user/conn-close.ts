@@ -1,3 +1,4 @@
+import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ConnectionView } from '../../contracts/connection-view.ts'
 import type { CloseCause, ConnCloseContext, Steps } from '../../contracts/handler.ts'
 import type { Presence } from '../../contracts/presence.ts'
@@ -11,7 +12,7 @@ export const connCloseSteps: Steps<ConnCloseEvent> = { leavePresence }
 export interface ConnCloseServices {
   readonly presence: Presence | undefined
   readonly nodeID: number
-  readonly closing: AbortSignal
+  readonly waits: AbortGroup
   readonly report: (error: IMError) => void
 }
 
@@ -28,8 +29,8 @@ export class ConnCloseEvent extends EngineEvent implements ConnCloseContext {
     this.services = services
   }
 
-  protected get closing(): AbortSignal {
-    return this.services.closing
+  protected get waits(): AbortGroup {
+    return this.services.waits
   }
 
   describe(): IMErrorContext {

@@ -1,3 +1,4 @@
+import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
 import type { Clock } from '../../contracts/clock.ts'
 import type { ConnectingPort, PayloadCipher } from '../../contracts/connection-view.ts'
@@ -28,7 +29,7 @@ export interface ConnectServices {
   readonly plaintext: 'refuse' | 'allow'
   readonly clock: Clock
   readonly random: Random
-  readonly closing: AbortSignal
+  readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /**
    * End the connections that this login takes the place of, and take the new one into the registry: from then on pushes
@@ -68,8 +69,8 @@ export class ConnectEvent extends EngineEvent implements ConnectContext {
     this.serverTimeMs = services.clock.nowMs()
   }
 
-  protected get closing(): AbortSignal {
-    return this.services.closing
+  protected get waits(): AbortGroup {
+    return this.services.waits
   }
 
   get verifyToken(): TokenVerifier {

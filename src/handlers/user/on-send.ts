@@ -1,3 +1,4 @@
+import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
 import type { Clock } from '../../contracts/clock.ts'
 import type { ChannelRef, ConnectionPort } from '../../contracts/connection-view.ts'
@@ -29,7 +30,7 @@ export interface OnSendServices {
   readonly ack: 'committed' | 'accepted'
   readonly plaintext: 'refuse' | 'allow'
   readonly maxPayloadBytes: number
-  readonly closing: AbortSignal
+  readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** the user's queue */
   readonly isUserFull: (uid: string, bytes: number) => boolean
@@ -70,8 +71,8 @@ export class SendEvent extends EngineEvent implements OnSendContext, Origin {
     this.payload = frame.payload
   }
 
-  protected get closing(): AbortSignal {
-    return this.services.closing
+  protected get waits(): AbortGroup {
+    return this.services.waits
   }
 
   get key(): ChannelKey {

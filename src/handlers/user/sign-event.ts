@@ -1,10 +1,11 @@
+import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ConnectionPort } from '../../contracts/connection-view.ts'
 import { IMError, type IMErrorContext } from '../../errors.ts'
 import type { Closing, Refusal } from '../../model/outcome.ts'
 import { EngineEvent } from '../engine-event.ts'
 
 export interface SignServices {
-  readonly closing: AbortSignal
+  readonly waits: AbortGroup
   readonly report: (error: IMError) => void
 }
 
@@ -19,8 +20,8 @@ export abstract class SignEvent extends EngineEvent {
     this.services = services
   }
 
-  protected get closing(): AbortSignal {
-    return this.services.closing
+  protected get waits(): AbortGroup {
+    return this.services.waits
   }
 
   describe(): IMErrorContext {

@@ -1,0 +1,142 @@
+import { createServer } from 'node:net'
+import { describe, expect, it } from 'vitest'
+import { allowAnyToken, IMEngine, memoryStorage, ReasonCode, type MessageStore, type Storage } from 'imengine'
+import { FrameType } from 'imengine/protocol'
+import { connectTestClient, FakeClock, socketPair } from 'imengine/testing'
+import { deferred, stage, storageWith, TEAM } from '../support.ts'
+
+describe('close', () => {
+  it('answers what is in flight, delivers it, then closes every socket without a word', async () => {
+    const gate = deferred()
+    const storage = memoryStorage()
+    const append: MessageStore['append'] = (batches) => gate.promise.then(() => storage.messages.append(batches))
+    const { engine, connect, clock } = await stage({ storage: storageWith(storage, { append }) })
+    const ann = await connect('ann')
+    const bob = await connect('bob')
+    const answer = ann.client.send({ ...TEAM, payload: 'last' })
+    await clock.settle()
+    const closing = engine.close()
+    const late = ann.client.send({ ...TEAM, payload: 'too late' }).catch(() => 'never answered')
+    await clock.settle()
+    gate.resolve()
+    expect(await answer).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 1 })
+    await closing
+    expect(bob.client.messages.map((message) => message.text)).toEqual(['last'])
+    expect(await late).toBe('never answered')
+    expect(ann.client.received.some((frame) => frame.type === FrameType.DISCONNECT)).toBe(false)
+    expect(await ann.pair.client.closed).toMatchObject({ by: 'server' })
+    expect(await storage.messages.lastSeq(TEAM)).toBe(1)
+  })
+
+  it('leaves no timer, is idempotent, never rejects, and closes adapters once and in the end', async () => {
+    const calls: string[] = []
+    const base = memoryStorage()
+    const storage: Storage = { ...base, open: () => void calls.push('open'), close: () => { calls.push('close'); throw new Error('disk') } }
+    const clock = new FakeClock()
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), clock, storage })
+    const errors: string[] = []
+    engine.on('error', (error) => errors.push(error.code))
+    await Promise.all([engine.start(), engine.start()])
+    engine.on('disconnected', () => calls.push('disconnected'))
+    await connectTestClient(engine, { uid: 'ann' })
+    const first = engine.close()
+    expect(engine.close({ drainMs: 1 })).toBe(first)
+    await first
+    expect(calls).toEqual(['open', 'disconnected', 'close'])
+    expect(errors).toEqual(['IM_STORE_UNAVAILABLE'])
+    expect(clock.pendingTimerCount).toBe(0)
+    expect(engine.state).toBe('closed')
+    await expect(engine.start()).resolves.toBeUndefined() // the same promise as before
+    await expect(engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('x') })).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
+  })
+
+  it('gives up on what hangs after drainMs, or at once when the signal says so, and tells nobody a lie', async () => {
+    for (const how of ['drain', 'signal'] as const) {
+      const storage = memoryStorage()
+      const append: MessageStore['append'] = () => new Promise(() => undefined)
+      const { engine, connect, clock, errors } = await stage({ storage: storageWith(storage, { append }), limits: { stepTimeoutMs: 60_000 } })
+      const { client, pair } = await connect('ann')
+      const answer = client.send({ ...TEAM, payload: 'x' }).catch(() => 'never answered')
+      await clock.settle()
+      const giveUp = new AbortController()
+      const closing = how === 'drain' ? engine.close({ drainMs: 1_000 }) : engine.close({ signal: giveUp.signal })
+      await clock.settle()
+      expect(engine.state).toBe('closing')
+      if (how === 'drain') await clock.advance(1_100)
+      else giveUp.abort()
+      await clock.settle()
+      expect((await pair.client.closed).by).toBe('server')
+      expect(await answer).toBe('never answered')
+      await clock.advance(60_000)
+      await closing
+      expect(errors.map((error) => error.code)).toContain('IM_CLOSE_TIMEOUT')
+    }
+  })
+
+  it('is not held up by a client that does not read, nor by a socket that never confirms', async () => {
+    const { engine, connect, clock } = await stage()
+    const { pair } = await connect('ann', { highWaterBytes: 1 })
+    pair.client.pauseReading()
+    engine.accept({ send: () => undefined, close: () => undefined, bufferedBytes: 0 }) // never says closed
+    const closing = engine.close()
+    await clock.advance(engine.limits.closeTimeoutMs + 200)
+    await closing
+    expect(clock.pendingTimerCount).toBe(0)
+  })
+
+  it('may come before start, during start and after a start that failed', async () => {
+    const never = new IMEngine({ tokenVerifier: allowAnyToken() })
+    await never.close()
+    await expect(never.start()).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
+
+    const gate = deferred()
+    const calls: string[] = []
+    const slow = new IMEngine({
+      tokenVerifier: allowAnyToken(),
+      storage: { ...memoryStorage(), open: () => gate.promise, close: () => void calls.push('close') },
+    })
+    const starting = slow.start()
+    const closing = slow.close()
+    gate.resolve()
+    await Promise.all([starting, closing])
+    expect(calls).toEqual(['close'])
+    expect(slow.state).toBe('closed')
+
+    const broken = new IMEngine({
+      tokenVerifier: allowAnyToken(),
+      storage: { ...memoryStorage(), open: () => Promise.reject(new Error('no disk')), close: () => void calls.push('close again') },
+    })
+    await expect(broken.start()).rejects.toThrow('no disk')
+    await broken.close()
+    expect(calls).toEqual(['close', 'close again'])
+  })
+
+  it('turns sockets away before start and after close, and ignores whatever they say', async () => {
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
+    for (const step of [() => engine.start(), () => engine.close(), () => Promise.resolve()]) {
+      if (engine.state !== 'running') {
+        const pair = socketPair()
+        pair.attach(engine.accept(pair.server))
+        pair.client.write(Uint8Array.of(0x10, 0x00))
+        expect(await pair.client.closed).toMatchObject({ by: 'server', code: 1013 })
+      }
+      await step()
+    }
+  })
+
+  it('disposes of an engine with `await using`', async () => {
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
+    await engine.start()
+    await engine[Symbol.asyncDispose]()
+    expect(engine.state).toBe('closed')
+  })
+
+  it('does not close a server that it does not own', async () => {
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { engine } = await stage()
+    await engine.close()
+    expect(server.listening).toBe(true)
+    await new Promise((resolve) => server.close(resolve))
+  })
+})

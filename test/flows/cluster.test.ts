@@ -1,0 +1,173 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import {
+  allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage,
+  type IMEngineOptions, type PeerPush,
+} from 'imengine'
+import { FrameType } from 'imengine/protocol'
+import { connectTestClient, FakeClock, seededRandom } from 'imengine/testing'
+import { TEAM } from '../support.ts'
+
+const engines: IMEngine[] = []
+afterEach(async () => {
+  await Promise.all(engines.splice(0).map((engine) => engine.close({ drainMs: 0 })))
+})
+
+async function node(nodeID: number, options: Partial<IMEngineOptions>): Promise<IMEngine> {
+  const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, random: seededRandom(nodeID), ...options })
+  engines.push(engine)
+  await engine.start()
+  return engine
+}
+
+/** Two nodes over one store: presence says who is where, pushes go from node to node. */
+async function pair(options: Partial<IMEngineOptions> = {}, wrap: (peer: PeerPush) => PeerPush = (peer) => peer) {
+  const clock = new FakeClock()
+  const storage = memoryStorage()
+  const presence = memoryPresence({ nowMs: () => clock.monotonicMs() })
+  const hub = memoryPeerHub()
+  const shared = { clock, storage, presence, ...options }
+  const one = await node(1, { ...shared, peerPush: wrap(hub.peer()) })
+  const two = await node(2, { ...shared, peerPush: wrap(hub.peer()) })
+  await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+  return { one, two, clock, presence }
+}
+
+describe('two nodes over one store', () => {
+  it('deliver to each other’s connections, in order, to all devices but the sending one', async () => {
+    const { one, two, clock } = await pair()
+    const { client: annHere } = await connectTestClient(one, { uid: 'ann', deviceID: 'a' })
+    const { client: annThere } = await connectTestClient(two, { uid: 'ann', deviceID: 'b' })
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    for (let count = 0; count < 20; count++) await annHere.send({ ...TEAM, payload: String(count) })
+    await clock.settle()
+    const all = Array.from({ length: 20 }, (_, index) => index + 1)
+    expect(bob.messages.map((message) => message.messageSeq)).toEqual(all)
+    expect(annThere.messages.map((message) => message.messageSeq)).toEqual(all)
+    expect(annHere.messages).toEqual([])
+  })
+
+  it('repeat a push that was not confirmed, and tell undelivered when the peer stays away', async () => {
+    let failures = 2
+    const { one, two, clock } = await pair({}, (peer) => ({
+      start: (host) => peer.start(host),
+      kick: (request, signal) => peer.kick(request, signal),
+      close: () => peer.close(),
+      push: (nodeID, request, signal) => (failures-- > 0 ? Promise.reject(new Error('lost')) : peer.push(nodeID, request, signal)),
+    }))
+    const undelivered: unknown[] = []
+    one.on('undelivered', ({ nodeID, messages }) => undelivered.push([nodeID, messages[0]?.messageSeq]))
+    const { client: ann } = await connectTestClient(one, { uid: 'ann' })
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    await ann.send({ ...TEAM, payload: 'one' })
+    await clock.advance(1_000)
+    expect(bob.messages.map((message) => message.text)).toEqual(['one'])
+    failures = Number.POSITIVE_INFINITY
+    expect(await ann.send({ ...TEAM, payload: 'two' })).toMatchObject({ reasonCode: 1 })
+    await clock.advance(6_000)
+    expect(undelivered).toEqual([[2, 2]])
+  })
+
+  it('end an older master login on the other node, and not a login of another kind of device', async () => {
+    const { one, two, clock } = await pair({ tokenVerifier: allowAnyToken({ deviceLevel: DeviceLevel.Master }) })
+    const old = await connectTestClient(one, { uid: 'ann', deviceID: 'a', deviceFlag: 0 })
+    await connectTestClient(one, { uid: 'ann', deviceID: 'w', deviceFlag: 1 })
+    await connectTestClient(two, { uid: 'ann', deviceID: 'b', deviceFlag: 0 })
+    expect(await old.client.next(FrameType.DISCONNECT)).toMatchObject({ reasonCode: 12 })
+    await clock.settle()
+    expect(one.connections.list().map(({ deviceID }) => deviceID)).toEqual(['w'])
+    expect(two.connections.list().map(({ deviceID }) => deviceID)).toEqual(['b'])
+    await clock.advance(3_000)
+  })
+
+  it('go on delivering to their own connections when presence does not answer', async () => {
+    const presence = memoryPresence()
+    let down = false
+    const { one } = await pair({
+      presence: { ...bindAll(presence), locate: (uids) => (down ? Promise.reject(new Error('down')) : presence.locate(uids)) },
+    })
+    const errors: string[] = []
+    one.on('error', (error) => errors.push(error.code))
+    const { client: ann } = await connectTestClient(one, { uid: 'ann' })
+    const { client: bob } = await connectTestClient(one, { uid: 'bob' })
+    down = true
+    await ann.send({ ...TEAM, payload: 'x' })
+    expect((await bob.nextRecv()).text).toBe('x')
+    expect(errors).toEqual(['IM_PRESENCE_UNAVAILABLE'])
+  })
+
+  it('refuse a CONNECT with 15 while presence does not answer, and leave nothing behind', async () => {
+    const presence = memoryPresence()
+    const { one } = await pair({ presence: { ...bindAll(presence), online: () => Promise.reject(new Error('down')) } })
+    await expect(connectTestClient(one, { uid: 'ann' })).rejects.toThrow('SystemError')
+    expect(one.connections.list()).toEqual([])
+    expect((await presence.locate(['ann'])).size).toBe(0)
+  })
+})
+
+describe('two nodes over one log', () => {
+  it('number alike whoever proposes, deliver everywhere in log order, and know a repeat on the other node', async () => {
+    const log = memoryReplicatorHub()
+    const clock = new FakeClock()
+    const stores = [memoryStorage(), memoryStorage()]
+    const one = await node(1, { clock, storage: stores[0]!, replicator: log.replicator() })
+    const two = await node(2, { clock, storage: stores[1]!, replicator: log.replicator() })
+    for (const engine of [one, two]) await engine.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    const { client: ann } = await connectTestClient(one, { uid: 'ann' })
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    const answers = []
+    for (let count = 0; count < 25; count++) {
+      answers.push(ann.send({ ...TEAM, payload: `a${count}` }), bob.send({ ...TEAM, payload: `b${count}` }))
+    }
+    const seqs = (await Promise.all(answers)).map((answer) => answer.messageSeq)
+    await clock.settle()
+    expect([...seqs].sort((a, b) => a - b)).toEqual(Array.from({ length: 50 }, (_, index) => index + 1))
+    for (const client of [ann, bob]) {
+      const received = client.messages.map((message) => message.messageSeq)
+      expect(received).toEqual([...received].sort((a, b) => a - b))
+      expect(received).toHaveLength(25)
+    }
+    const read = async (engine: IMEngine): Promise<string[]> => {
+      const texts: string[] = []
+      for await (const message of engine.messages.range(TEAM)) texts.push(`${message.messageSeq} ${message.messageID} ${Buffer.from(message.payload)}`)
+      return texts
+    }
+    expect(await read(two)).toEqual(await read(one))
+
+    const { client: annThere } = await connectTestClient(two, { uid: 'ann', deviceID: 'other' })
+    const repeat = await annThere.send({ ...TEAM, payload: 'a0', clientMsgNo: 'ann-1' })
+    expect(repeat).toMatchObject({ reasonCode: 1, messageSeq: (await answers[0]!).messageSeq })
+  })
+
+  it('tell the client to try again when nothing is committed in time, and answer the repeat', async () => {
+    const clock = new FakeClock()
+    const log = memoryReplicatorHub()
+    const inner = log.replicator()
+    let stuck = true
+    const one = await node(1, {
+      clock,
+      replicator: {
+        start: (host) => inner.start(host),
+        close: () => inner.close(),
+        propose: (key, messages, signal) => (stuck ? new Promise(() => undefined) : inner.propose(key, messages, signal)),
+      },
+    })
+    const { client } = await connectTestClient(one, { uid: 'ann' })
+    const message = { channelID: 'bob', channelType: ChannelType.Person, payload: 'x', clientMsgNo: 'n' }
+    const answer = client.send(message)
+    await clock.advance(one.limits.replicateTimeoutMs + 200)
+    expect((await answer).reasonCode).toBe(18)
+    stuck = false
+    expect(await client.send(message)).toMatchObject({ reasonCode: 1, messageSeq: 1 })
+  })
+})
+
+function bindAll<T extends object>(target: T): T {
+  return new Proxy(target, {
+    get: (object, name) => {
+      const member = object[name as keyof T]
+      return typeof member === 'function' ? (member.bind(object) as unknown) : member
+    },
+    ownKeys: (object) => Reflect.ownKeys(Object.getPrototypeOf(object) === Object.prototype ? object : (Object.getPrototypeOf(object) as object)).concat(Reflect.ownKeys(object)),
+    getOwnPropertyDescriptor: (object, name) => ({ configurable: true, enumerable: name !== 'constructor', value: object[name as keyof T] }),
+  })
+}
