@@ -17,7 +17,7 @@ import { UsersAPI } from './management/users.ts'
 import type { MaybePromise } from './model/maybe-promise.ts'
 import { Pipeline } from './pipeline.ts'
 import { FactEmitter } from './services/fact-emitter.ts'
-import { silentLogger, systemClock, systemRandom } from './services/system.ts'
+import { safeLogger, systemClock, systemRandom } from './services/system.ts'
 
 /** Handlers, options and resources under one name. `setup` is called once, by `engine.use`. */
 export interface Plugin {
@@ -68,7 +68,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.nodeID = options.nodeID ?? 1
     this.#clock = options.clock ?? systemClock()
     this.#storage = options.storage ?? memoryStorage({ nowMs: () => this.#clock.nowMs() })
-    this.#logger = options.logger ?? silentLogger
+    this.#logger = safeLogger(options.logger)
     this.#facts = new FactEmitter(this.#logger)
     const random = options.random ?? systemRandom()
     const pipeline = (this.#pipeline = new Pipeline({

@@ -130,7 +130,7 @@ export class Pipeline implements ConnectionHost {
 
     const pool = {
       schedule: this.#turn.request,
-      report: (defect: unknown) => report(asIMError(defect, 'IM_HANDLER_FAILED', {})),
+      report: this.#defect,
       maxEvents: limits.maxQueued,
       maxBytes: limits.maxQueuedBytes,
       maxBytesPerKey: limits.maxQueuedBytesPerKey,
@@ -381,11 +381,14 @@ export class Pipeline implements ConnectionHost {
       const failed = isFailureOf(result, 'IM_HANDLER_FAILED')
       if (!failed || event.storing || items.length === 1) return this.#finish(event, result)
       event.release()
-      return runInOrder(items, (item) => this.#runDistribute(channel, [item]))
+      return runInOrder(items, (item) => this.#runDistribute(channel, [item]), this.#defect)
     }
     const result = this.#runner.run(this.chains.current<DistributeEvent>('EventChannelDistribute'), event)
     return isPromise(result) ? result.then((late) => settle(late)) : settle(result)
   }
+
+  /** An error of ours, not of a handler: told, and nothing else stops for it. */
+  readonly #defect = (defect: unknown): void => this.#facts.report(asIMError(defect, 'IM_HANDLER_FAILED', {}))
 
   #push(channel: string, key: ChannelKey, sources: readonly PushSource[], uids: readonly string[], fromPeer: boolean): void {
     this.#pushers.submit(channel, new PushOnlineEvent(key, sources, uids, this.#pushServices, fromPeer))

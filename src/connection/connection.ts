@@ -14,9 +14,9 @@ import { encode } from '../protocol/encode.ts'
 import { FrameDecoder } from '../protocol/frame-decoder.ts'
 import { negotiateVersion } from '../protocol/negotiate.ts'
 import { RecvEncoder } from '../protocol/recv-encoder.ts'
+import { Redelivery } from './redelivery.ts'
 import { SendQueue } from './send-queue.ts'
 import { TokenBucket } from './token-bucket.ts'
-import { UnackedRecvs } from './unacked.ts'
 
 export interface ConnectionLimits {
   readonly connectTimeoutMs: number
@@ -80,11 +80,10 @@ export class Connection implements ConnectingPort {
   cipher: PayloadCipher | undefined
   kicked = false
 
-  readonly #socket: Socket
   readonly #host: ConnectionHost
   readonly #decoder: FrameDecoder
   readonly #outbound: SendQueue
-  readonly #unacked: UnackedRecvs
+  readonly #redelivery: Redelivery
   #sendTokens: TokenBucket | undefined
   #state: State = 'new'
   #framingKnown = false
@@ -98,22 +97,25 @@ export class Connection implements ConnectingPort {
   #lastInboundMs: number
   /** connect, authentication or idle time-out while it lives; linger or close time-out while it ends */
   #timer: TimerEntry | undefined
-  #redelivery: TimerEntry | undefined
-  /** the socket is to be closed as soon as everything is written */
-  #shutdown: { readonly code: number; readonly reason: string } | undefined
-  #socketClosing = false
   #lastChannel: ChannelRef | undefined
 
   constructor(socket: Socket, host: ConnectionHost, connectionID: string, remoteAddress: string | undefined) {
-    this.#socket = socket
     this.#host = host
     this.connectionID = connectionID
     this.remoteAddress = remoteAddress
     this.connectedAtMs = host.clock.nowMs()
     this.#lastInboundMs = host.clock.monotonicMs()
     this.#decoder = new FrameDecoder({ maxFrameBytes: host.limits.maxFrameBytes })
-    this.#outbound = new SendQueue(socket)
-    this.#unacked = new UnackedRecvs(host.limits.maxUnackedRecvs)
+    this.#outbound = new SendQueue(socket, () => this.destroy('peer'))
+    this.#redelivery = new Redelivery({
+      clock: host.clock,
+      timers: host.timers,
+      afterMs: host.limits.redeliverAfterMs,
+      maxRedeliveries: host.limits.maxRedeliveries,
+      maxUnackedRecvs: host.limits.maxUnackedRecvs,
+      resend: (message) => this.#resend(message),
+      giveUp: (messages) => host.undelivered(this, messages),
+    })
     this.#timer = host.timers.after(host.limits.connectTimeoutMs, () => this.#endSilently('connect-timeout'))
   }
 
@@ -156,7 +158,6 @@ export class Connection implements ConnectingPort {
   drained(): void {
     if (this.#state === 'closed') return
     this.#outbound.drained()
-    this.#flushNow()
   }
 
   closedByPeer(): void {
@@ -190,16 +191,16 @@ export class Connection implements ConnectingPort {
 
   send(bytes: Uint8Array): void {
     // A kicked connection lingers: what it is still owed (DISCONNECT, a SENDACK) may leave.
-    if (this.#state === 'closed' || this.#shutdown !== undefined) return
+    if (this.#outbound.isEnding) return
     this.#outbound.push(bytes)
     this.#wantFlush()
     // Pushes stop at the bound; answers to a client that asks without reading must end, too.
-    if (this.#isBeyond(2 * this.#host.limits.maxOutboundBytes)) this.#cutOff()
+    if (this.#outbound.isBeyond(2 * this.#host.limits.maxOutboundBytes)) this.#cutOff()
   }
 
   push(message: Message, bytes: Uint8Array): boolean {
     if (this.#state !== 'open') return false
-    if (this.#isBeyond(this.#host.limits.maxOutboundBytes - bytes.length)) {
+    if (this.#outbound.isBeyond(this.#host.limits.maxOutboundBytes - bytes.length)) {
       if (this.#host.slowConsumer === 'disconnect') this.#cutOff()
       else this.#skip()
       return false
@@ -207,14 +208,14 @@ export class Connection implements ConnectingPort {
     this.#skipping = false
     this.#outbound.push(bytes)
     this.#wantFlush()
-    if (!message.noPersist) this.#remember(message)
+    if (!message.noPersist) this.#redelivery.pushed(message)
     return true
   }
 
   /** Write what has gathered. The engine calls it at the end of a turn. */
   flush(): void {
     this.#flushWanted = false
-    this.#flushNow()
+    this.#outbound.flush()
   }
 
   // ---- port for handlers
@@ -233,15 +234,15 @@ export class Connection implements ConnectingPort {
   pauseUntil(register: (resume: () => void) => void): void {
     if (this.#paused || this.closed) return
     this.#paused = true
-    this.#socket.pause?.()
+    this.#outbound.pause()
     register(() => {
       this.#paused = false
-      if (!this.closed) this.#socket.resume?.()
+      if (!this.closed) this.#outbound.resume()
     })
   }
 
   settleRecv(messageID: string): void {
-    this.#unacked.remove(messageID)
+    this.#redelivery.acknowledged(messageID)
   }
 
   end(cause: CloseCause): void {
@@ -272,13 +273,7 @@ export class Connection implements ConnectingPort {
   destroy(cause: CloseCause): void {
     if (this.#state === 'closed') return
     this.#leave(cause, undefined, undefined)
-    this.#outbound.clear()
-    try {
-      if (this.#socket.destroy !== undefined) this.#socket.destroy()
-      else this.#socket.close(1001, cause)
-    } catch {
-      // The socket is broken already; what remains is to forget it.
-    }
+    this.#outbound.destroy(cause)
     this.#release()
   }
 
@@ -336,7 +331,7 @@ export class Connection implements ConnectingPort {
         return this.#host.sendArrived(this, frame)
       case FrameType.RECVACK: {
         // Unknown ids are no error: some clients acknowledge what was never stored, and one rounds ids.
-        const message = this.#unacked.find(frame.messageID)
+        const message = this.#redelivery.find(frame.messageID)
         if (message !== undefined) this.#host.recvAckArrived(this, message)
         return
       }
@@ -362,33 +357,15 @@ export class Connection implements ConnectingPort {
     }
   }
 
-  #remember(message: Message): void {
-    const { limits, clock } = this.#host
-    this.#unacked.add(message, clock.monotonicMs() + limits.redeliverAfterMs)
-    if (limits.redeliverAfterMs > 0) this.#redelivery ??= this.#host.timers.after(limits.redeliverAfterMs, this.#redeliver)
-  }
-
-  readonly #redeliver = (): void => {
-    this.#redelivery = undefined
-    if (this.#state !== 'open') return
-    const { limits, clock, timers } = this.#host
-    const nowMs = clock.monotonicMs()
-    const { again, givenUp } = this.#unacked.takeDue(nowMs, limits.redeliverAfterMs, limits.maxRedeliveries)
-    for (const message of again) {
-      const view = {
-        version: this.version,
-        channelID: receivedChannelID(message, this.uid),
-        redDot: receivedRedDot(message, this.uid),
-        dup: true,
-        ...(this.cipher === undefined ? {} : { cipher: this.cipher }),
-      }
-      this.send(new RecvEncoder(message).encode(view))
+  #resend(message: Message): void {
+    const view = {
+      version: this.version,
+      channelID: receivedChannelID(message, this.uid),
+      redDot: receivedRedDot(message, this.uid),
+      dup: true,
+      cipher: this.cipher,
     }
-    if (givenUp.length > 0) this.#host.undelivered(this, givenUp)
-    const nextDueMs = this.#unacked.nextDueMs
-    if (nextDueMs !== undefined && !this.closed) {
-      this.#redelivery = timers.after(Math.max(1, nextDueMs - nowMs), this.#redeliver)
-    }
+    this.send(new RecvEncoder(message).encode(view))
   }
 
   #armIdle(delayMs: number): void {
@@ -403,26 +380,10 @@ export class Connection implements ConnectingPort {
   }
 
   #wantFlush(): void {
-    if (this.#outbound.unsentBytes >= FLUSH_BYTES) return this.#flushNow()
+    if (this.#outbound.flushableBytes >= FLUSH_BYTES) return this.#outbound.flush()
     if (this.#flushWanted) return
     this.#flushWanted = true
     this.#host.flushWanted(this)
-  }
-
-  #flushNow(): void {
-    if (this.#state === 'closed') return
-    try {
-      this.#outbound.flush()
-    } catch {
-      return this.destroy('peer') // a socket that throws on write is gone
-    }
-    if (this.#shutdown !== undefined && this.#outbound.isEmpty) this.#closeSocket()
-  }
-
-  #isBeyond(bytes: number): boolean {
-    if (this.#outbound.bytes <= bytes) return false
-    this.#outbound.refresh()
-    return this.#outbound.bytes > bytes
   }
 
   #cutOff(): void {
@@ -457,37 +418,23 @@ export class Connection implements ConnectingPort {
     const wasOpen = this.#state === 'open'
     this.#state = 'closing'
     this.#setTimer(undefined)
-    if (this.#redelivery !== undefined) this.#host.timers.cancel(this.#redelivery)
-    this.#redelivery = undefined
-    this.#unacked.clear()
+    this.#redelivery.stop()
     if (wasOpen) this.#host.left(this, cause)
     else this.#host.refused(this, cause, reasonCode, detail)
   }
 
   /** Close the socket once everything is written, or when it takes too long. */
   #shutDown(code: number, reason: string): void {
-    if (this.#state === 'closed' || this.#shutdown !== undefined) return
-    this.#shutdown = { code, reason }
+    if (this.#state === 'closed' || this.#outbound.isEnding) return
     this.#setTimer(this.#host.timers.after(this.#host.limits.closeTimeoutMs, () => this.destroy('peer')))
-    this.#flushNow()
-  }
-
-  #closeSocket(): void {
-    const { code, reason } = this.#shutdown!
-    if (this.#socketClosing) return
-    this.#socketClosing = true
-    try {
-      this.#socket.close(code, reason)
-    } catch {
-      this.destroy('peer')
-    }
+    this.#outbound.end(code, reason)
   }
 
   #release(): void {
     if (this.#state === 'closed') return
     this.#state = 'closed'
     this.#setTimer(undefined)
-    this.#outbound.clear()
+    this.#outbound.release()
     this.#host.released(this)
   }
 

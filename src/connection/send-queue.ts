@@ -1,20 +1,26 @@
 import type { Socket } from '../contracts/socket.ts'
 
 /**
- * Frames on their way to one socket. They gather during a turn and leave together: one write on a byte stream, one message
- * per frame (corked) on a transport with messages. While the transport wants no more, frames wait here.
+ * Frames on their way to one socket, and everything else that is asked of it. Frames gather during a turn and leave
+ * together: one write on a byte stream, one message per frame (corked) on a transport with messages. While the transport
+ * wants no more, frames wait here. Nothing throws: a socket that does is told to `broken`, once.
  */
 export class SendQueue {
   readonly #socket: Socket
+  readonly #broken: () => void
   #frames: Uint8Array[] = []
   #bytes = 0
   /** the transport said false and has not drained since */
-  #blocked = false
+  #isBlocked = false
   /** what the transport held when last asked: asking costs something on some of them, so it is done once per flush */
   #socketBytes = 0
+  /** how the socket is to be closed once everything is written */
+  #ending: { readonly code: number; readonly reason: string } | undefined
+  #isOver = false
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, broken: () => void) {
     this.#socket = socket
+    this.#broken = broken
   }
 
   /** Bytes that have not left the process, here and in the transport. */
@@ -22,45 +28,88 @@ export class SendQueue {
     return this.#bytes + this.#socketBytes
   }
 
-  /** Bytes that wait for the next flush. */
-  get unsentBytes(): number {
-    return this.#blocked ? 0 : this.#bytes
+  /** Bytes that the next flush will write. */
+  get flushableBytes(): number {
+    return this.#isBlocked ? 0 : this.#bytes
   }
 
-  get isEmpty(): boolean {
-    return this.#frames.length === 0
+  /** Nothing more is accepted: the socket is closing. */
+  get isEnding(): boolean {
+    return this.#ending !== undefined || this.#isOver
   }
 
   push(frame: Uint8Array): void {
+    if (this.isEnding) return
     this.#frames.push(frame)
     this.#bytes += frame.length
   }
 
-  /** Write what waits. Throws what the socket throws. */
   flush(): void {
-    if (this.#blocked || this.#frames.length === 0) return
-    const frames = this.#frames
-    this.#frames = []
-    const bytes = this.#bytes
-    this.#bytes = 0
-    if (this.#socket.framing === 'message') this.#sendEach(frames)
-    else this.#send(frames.length === 1 ? frames[0]! : Buffer.concat(frames, bytes))
-    this.#socketBytes = this.#socket.bufferedBytes
+    this.#attempt(() => this.#write())
   }
 
   drained(): void {
-    this.#blocked = false
-    this.#socketBytes = this.#socket.bufferedBytes
+    this.#isBlocked = false
+    this.#attempt(() => {
+      this.#socketBytes = this.#socket.bufferedBytes
+      this.#write()
+    })
   }
 
-  /** Ask the transport again: a peer that has read meanwhile must not be taken for one that does not. */
-  refresh(): void {
-    this.#socketBytes = this.#socket.bufferedBytes
+  /** Are more than `limit` bytes waiting? Asks the transport again first: a peer may have read meanwhile. */
+  isBeyond(limit: number): boolean {
+    if (this.bytes <= limit) return false
+    this.#attempt(() => (this.#socketBytes = this.#socket.bufferedBytes))
+    return this.bytes > limit
   }
 
-  clear(): void {
+  pause(): void {
+    this.#attempt(() => this.#socket.pause?.())
+  }
+
+  resume(): void {
+    this.#attempt(() => this.#socket.resume?.())
+  }
+
+  /** Close the socket as soon as everything is written. */
+  end(code: number, reason: string): void {
+    if (this.isEnding) return
+    this.#ending = { code, reason }
+    this.flush()
+  }
+
+  /** Close the socket now and forget what waits. */
+  destroy(reason: string): void {
+    if (this.#isOver) return
+    this.release()
+    try {
+      if (this.#socket.destroy !== undefined) this.#socket.destroy()
+      else this.#socket.close(1001, reason)
+    } catch {
+      // It is broken already; what remains is to forget it.
+    }
+  }
+
+  /** The socket is gone. */
+  release(): void {
+    this.#isOver = true
     this.#frames = []
     this.#bytes = 0
+  }
+
+  #write(): void {
+    if (!this.#isBlocked && this.#frames.length > 0) {
+      const frames = this.#frames
+      const bytes = this.#bytes
+      this.#frames = []
+      this.#bytes = 0
+      if (this.#socket.framing === 'message') this.#sendEach(frames)
+      else this.#send(frames.length === 1 ? frames[0]! : Buffer.concat(frames, bytes))
+      this.#socketBytes = this.#socket.bufferedBytes
+    }
+    if (this.#ending === undefined || this.#frames.length > 0 || this.#isOver) return
+    this.#isOver = true
+    this.#socket.close(this.#ending.code, this.#ending.reason)
   }
 
   #sendEach(frames: readonly Uint8Array[]): void {
@@ -68,10 +117,10 @@ export class SendQueue {
     try {
       for (let index = 0; index < frames.length; index++) {
         this.#send(frames[index]!)
-        if (this.#blocked) {
-          for (const waiting of frames.slice(index + 1)) this.push(waiting)
-          return
-        }
+        if (!this.#isBlocked) continue
+        this.#frames = frames.slice(index + 1)
+        for (const frame of this.#frames) this.#bytes += frame.length
+        return
       }
     } finally {
       this.#socket.uncork?.()
@@ -79,6 +128,15 @@ export class SendQueue {
   }
 
   #send(bytes: Uint8Array): void {
-    if (this.#socket.send(bytes) === false) this.#blocked = true
+    if (this.#socket.send(bytes) === false) this.#isBlocked = true
+  }
+
+  #attempt(action: () => void): void {
+    if (this.#isOver) return
+    try {
+      action()
+    } catch {
+      this.#broken()
+    }
   }
 }

@@ -17,7 +17,7 @@ export class PusherPool<E> {
   readonly #queue: KeyedQueue<E>
 
   constructor(options: PusherPoolOptions<E>) {
-    this.#queue = new KeyedQueue({ ...options, run: (_key, batch) => runInOrder(batch, options.run) })
+    this.#queue = new KeyedQueue({ ...options, run: (_key, batch) => runInOrder(batch, options.run, options.report) })
   }
 
   get depth(): number {

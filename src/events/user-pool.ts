@@ -25,7 +25,7 @@ export class UserPool<E> {
   constructor(options: UserPoolOptions<E>) {
     const queueOptions: KeyedQueueOptions<E> = {
       ...options,
-      run: (_key, batch) => runInOrder(batch, options.run),
+      run: (_key, batch) => runInOrder(batch, options.run, options.report),
     }
     this.#requests = new KeyedQueue(queueOptions)
     this.#signs = new KeyedQueue(queueOptions)
@@ -74,10 +74,22 @@ export class UserPool<E> {
   }
 }
 
-/** One event after the other; a promise only from the first event that returned one. */
-export function runInOrder<E>(batch: readonly E[], run: (event: E) => void | Promise<void>, first = 0): void | Promise<void> {
+/**
+ * One event after the other; a promise only from the first event that returned one. `run` is not expected to throw or
+ * reject: should it, that is told to `report`, and the events behind it run all the same.
+ */
+export function runInOrder<E>(
+  batch: readonly E[],
+  run: (event: E) => void | Promise<void>,
+  report: (defect: unknown) => void,
+  first = 0,
+): void | Promise<void> {
   for (let index = first; index < batch.length; index++) {
-    const running = run(batch[index]!)
-    if (running !== undefined) return running.then(() => runInOrder(batch, run, index + 1))
+    try {
+      const running = run(batch[index]!)
+      if (running !== undefined) return running.then(undefined, report).then(() => runInOrder(batch, run, report, index + 1))
+    } catch (defect) {
+      report(defect)
+    }
   }
 }

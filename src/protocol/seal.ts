@@ -56,9 +56,9 @@ function sendSignHead(packet: SendPacket): string {
   return `${packet.clientSeq}${packet.clientMsgNo}${packet.channelID}${packet.channelType}`
 }
 
-/** Takes as long for a key that is wrong in its first character as for one that is wrong in its last. */
+/** Of two msgKeys: takes as long for one that is wrong in its first character as for one that is wrong in its last. */
 function isSameMsgKey(expected: string, given: string): boolean {
-  let difference = expected.length ^ given.length
-  for (let i = 0; i < expected.length; i++) difference |= expected.charCodeAt(i) ^ given.charCodeAt(i)
+  let difference = 0
+  for (let i = 0; i < MSG_KEY_LENGTH; i++) difference |= expected.charCodeAt(i) ^ given.charCodeAt(i)
   return difference === 0
 }

@@ -21,10 +21,17 @@ export function systemRandom(): Random {
   return { bytes: (count) => randomBytes(count) }
 }
 
-/** Says nothing: the engine writes nowhere unless it is given a logger. */
-export const silentLogger: Logger = Object.freeze({
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-})
+/**
+ * The host's logger, or silence: the engine writes nowhere unless it is given one. A logger that throws must not stop what
+ * was about to happen after the line.
+ */
+export function safeLogger(logger: Logger | undefined): Logger {
+  const guarded = (level: keyof Logger): Logger['info'] => (fields, message) => {
+    try {
+      logger?.[level](fields, message)
+    } catch {
+      // There is nowhere left to say so.
+    }
+  }
+  return { debug: guarded('debug'), info: guarded('info'), warn: guarded('warn'), error: guarded('error') }
+}

@@ -91,6 +91,18 @@ const scenarios: readonly Scenario<readonly Replicator[]>[] = [
     },
   ],
   [
+    'a proposal made the moment the one before has resolved is applied too',
+    async (replicators) => {
+      const [one] = await cluster(replicators)
+      const { signal } = new AbortController()
+      for (let n = 1; n <= 20; n++) {
+        // Straight from one promise to the next call: a turn in between would let a replicator come to rest first.
+        const results = await one.replicator.propose(ROOM, [sampleMessage(n)], signal)
+        assert.deepEqual(seqs(results), [1000 + n])
+      }
+    },
+  ],
+  [
     'every node applies every entry, also those of others, with its key, its messages and the proposing node',
     async (replicators) => {
       const nodes = await cluster(replicators)

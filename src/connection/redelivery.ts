@@ -1,0 +1,58 @@
+import type { Clock, TimerEntry, Timers } from '../contracts/clock.ts'
+import type { Message } from '../model/message.ts'
+import { UnackedRecvs } from './unacked.ts'
+
+export interface RedeliveryOptions {
+  readonly clock: Clock
+  readonly timers: Timers
+  /** 0: never again on the same connection */
+  readonly afterMs: number
+  readonly maxRedeliveries: number
+  readonly maxUnackedRecvs: number
+  readonly resend: (message: Message) => void
+  readonly giveUp: (messages: readonly Message[]) => void
+}
+
+/** Sends what one connection does not acknowledge again, some times. One time-out however many messages wait. */
+export class Redelivery {
+  readonly #options: RedeliveryOptions
+  readonly #unacked: UnackedRecvs
+  #timer: TimerEntry | undefined
+
+  constructor(options: RedeliveryOptions) {
+    this.#options = options
+    this.#unacked = new UnackedRecvs(options.maxUnackedRecvs)
+  }
+
+  pushed(message: Message): void {
+    const { clock, timers, afterMs } = this.#options
+    this.#unacked.add(message, clock.monotonicMs() + afterMs)
+    if (afterMs > 0) this.#timer ??= timers.after(afterMs, this.#check)
+  }
+
+  find(messageID: string): Message | undefined {
+    return this.#unacked.find(messageID)
+  }
+
+  acknowledged(messageID: string): void {
+    this.#unacked.remove(messageID)
+  }
+
+  /** The connection is gone; the history has what it did not acknowledge. */
+  stop(): void {
+    if (this.#timer !== undefined) this.#options.timers.cancel(this.#timer)
+    this.#timer = undefined
+    this.#unacked.clear()
+  }
+
+  readonly #check = (): void => {
+    this.#timer = undefined
+    const { clock, timers, afterMs, maxRedeliveries, resend, giveUp } = this.#options
+    const nowMs = clock.monotonicMs()
+    const { again, givenUp } = this.#unacked.takeDue(nowMs, afterMs, maxRedeliveries)
+    for (const message of again) resend(message)
+    if (givenUp.length > 0) giveUp(givenUp)
+    const nextDueMs = this.#unacked.nextDueMs // undefined, too, when a resend has ended the connection
+    if (nextDueMs !== undefined) this.#timer ??= timers.after(Math.max(1, nextDueMs - nowMs), this.#check)
+  }
+}
