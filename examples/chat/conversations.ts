@@ -56,7 +56,8 @@ export function toStored({ messageID, messageSeq, clientMsgNo, fromUID, timestam
   return { messageID, messageSeq, clientMsgNo, fromUID, timestampSec: Math.floor(timestampMs / 1000), content: contentOf(payload) }
 }
 
-function contentOf(payload: Uint8Array): StoredMessage['content'] {
+/** What a payload says, as the client SDKs write it. */
+export function contentOf(payload: Uint8Array): StoredMessage['content'] {
   try {
     const content: unknown = JSON.parse(Buffer.from(payload).toString())
     if (typeof content === 'object' && content !== null && 'type' in content && typeof content.type === 'number') return { ...content, type: content.type }

@@ -1,15 +1,15 @@
 import { createServer as createHTTPServer, type IncomingMessage, type Server as HTTPServer, type ServerResponse } from 'node:http'
 import { createServer as createTCPServer, type AddressInfo, type Server as TCPServer } from 'node:net'
-import { DeviceLevel, IMEngine } from 'imengine'
+import { ChannelType, DeviceLevel, IMEngine, ReasonCode, refuse } from 'imengine'
 import { attachNetServer } from 'imengine/net'
 import { attachWebSocketServer } from 'imengine/ws'
 import { WebSocketServer } from 'ws'
 import { ChatAPI } from './api.ts'
-import { Conversations } from './conversations.ts'
+import { contentOf, Conversations } from './conversations.ts'
 import { Refusal, SECURITY_HEADERS, sendFailure } from './http.ts'
 import { bundlePage, type Asset } from './page-bundle.ts'
 import { People, type PeopleOptions } from './people.ts'
-import { LOBBY, SYSTEM_UID, type Person } from './wire.ts'
+import { LOBBY, MAX_TEXT_CHARS, SYSTEM_UID, type Person } from './wire.ts'
 
 export interface ChatOptions {
   /** HTTP and WebSocket; 0 for any free port */
@@ -30,6 +30,7 @@ export interface Chat {
 
 /** A whole chat: the engine with WebSocket and TCP in front of it, the page, and the little HTTP a host adds itself. */
 export async function start({ port, tcpPort, host = '127.0.0.1', people: peopleOptions }: ChatOptions): Promise<Chat> {
+  const assets = await bundlePage()
   const people = new People(peopleOptions)
   const conversations = new Conversations()
 
@@ -39,6 +40,12 @@ export async function start({ port, tcpPort, host = '127.0.0.1', people: peopleO
     tokenVerifier: ({ uid, token }) => (people.isTokenOf({ uid, token }) ? { ok: true, deviceLevel: DeviceLevel.Master } : { ok: false }),
     limits: { maxSendsPerSecond: 50 },
   })
+  // The rules of this chat, as a step of the engine's own chain: the sender is told the reason, nobody else hears of it.
+  engine.use('EventOnSend', function checkRules({ frame, payload }) {
+    if (frame.channelType === ChannelType.Person && !people.has(frame.channelID)) return refuse(ReasonCode.ChannelNotExist)
+    const { type, content } = contentOf(payload)
+    if (type !== 1 || typeof content !== 'string' || content.length > MAX_TEXT_CHARS) return refuse(ReasonCode.NotAllowSend)
+  }, { after: 'checkPermission' })
   engine.on('connected', (connection) => people.connected(connection))
   engine.on('disconnected', (connection) => people.disconnected(connection))
   engine.on('messageStored', ({ key, messages }) => conversations.note(key, messages))
@@ -60,7 +67,6 @@ export async function start({ port, tcpPort, host = '127.0.0.1', people: peopleO
     engine.connections.kick({ uid }, 'signed out')
   }
 
-  const assets = await bundlePage()
   const api = new ChatAPI({ engine, people, conversations, join })
   const http = createHTTPServer((request, response) => void answer(request, response, { api, assets }))
   const wss = new WebSocketServer({ server: http, path: '/ws', maxPayload: 1 << 20 })

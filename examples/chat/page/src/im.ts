@@ -1,4 +1,16 @@
-import { Channel, ChannelTypeGroup, ChannelTypePerson, Conversation, Message, MessageText, PullMode, WKSDK, type SyncOptions } from 'wukongimjssdk/lib/sdk'
+import {
+  Channel,
+  ChannelTypeGroup,
+  ChannelTypePerson,
+  Conversation,
+  Message,
+  MessageText,
+  PullMode,
+  UnknownContent,
+  WKSDK,
+  type MessageContent,
+  type SyncOptions,
+} from 'wukongimjssdk/lib/sdk'
 import type { ChannelRef, ConversationSummary, History, StoredMessage } from '../../wire.ts'
 import type { IncomingMessage, Link } from './store.ts'
 
@@ -144,7 +156,12 @@ export class IM {
     message.channel = channel
     message.timestamp = stored.timestampSec
     message.content = this.#sdk.getMessageContent(stored.content.type)
-    ;(message.content as MessageText).decode(new TextEncoder().encode(JSON.stringify(stored.content)))
+    try {
+      ;(message.content as MessageContent).decode(new TextEncoder().encode(JSON.stringify(stored.content)))
+    } catch {
+      // The SDK takes replies and mentions on trust. One message that it cannot read must not hide the others.
+      message.content = new UnknownContent()
+    }
     return message
   }
 
@@ -160,14 +177,16 @@ export class IM {
 
 function toIncoming(message: Message): IncomingMessage {
   const { channel } = message
+  // What is inside is another user's: the SDK promises text, the wire does not.
   const content: unknown = message.content
+  const text: unknown = content instanceof MessageText ? content.text : undefined
   return {
     channel: { channelID: channel.channelID, channelType: channel.channelType },
     clientMsgNo: message.clientMsgNo,
     messageID: String(message.messageID),
     messageSeq: message.messageSeq,
     fromUID: message.fromUID,
-    text: content instanceof MessageText ? (content.text ?? '') : 'This message is of a kind this page does not show.',
+    text: typeof text === 'string' ? text : 'This message is of a kind this page does not show.',
     timestampMs: message.timestamp * 1000,
   }
 }
