@@ -55,6 +55,13 @@ describe('fields that the version or the setting leaves out', () => {
   })
 })
 
+test('the stream bit adds its three fields at versions 2 to 4, and nothing at any other', () => {
+  const extraBytes = [1, 2, 3, 4, 5, 6].map(
+    (version) => encode({ ...recv, setting: 0x02, streamNo: 'sn' }, version).length - encode(recv, version).length,
+  )
+  expect(extraBytes).toEqual([0, 13, 13, 13, 0, 0])
+})
+
 describe('a mistake of the caller', () => {
   const mistakes: [name: string, frame: unknown, version: number][] = [
     ['a string of 32768 bytes', { ...recv, fromUID: 'x'.repeat(32_768) }, 5],
