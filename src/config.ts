@@ -147,7 +147,10 @@ export function checkOptions(options: IMEngineOptions): Limits {
     const value = options[name as keyof typeof contractMethods]
     if (value !== undefined) implementing(`options.${name}`, value, methods)
   }
+  optionalFunctions('options.webhook', options.webhook, ['beforeSend', 'notify'])
   if (options.storage !== undefined) {
+    implementing('options.storage', options.storage, [])
+    optionalFunctions('options.storage', options.storage, ['open', 'close'])
     for (const [part, methods] of Object.entries(storageMethods)) {
       implementing(`options.storage.${part}`, options.storage[part as keyof typeof storageMethods], methods)
     }
@@ -164,7 +167,7 @@ export function checkOptions(options: IMEngineOptions): Limits {
 function checkLimits(given: Partial<Limits> | undefined): Limits {
   if (given !== undefined && (typeof given !== 'object' || given === null)) badOption('options.limits', 'an object', given)
   for (const [name, value] of Object.entries(given ?? {})) {
-    if (!(name in LIMITS)) badOption(`options.limits.${name}`, 'left out: there is no such limit', value)
+    if (!Object.hasOwn(LIMITS, name)) badOption(`options.limits.${name}`, 'left out: there is no such limit', value)
   }
   const limits = {} as Record<keyof Limits, number>
   for (const name of Object.keys(LIMITS) as (keyof Limits)[]) {
@@ -180,6 +183,13 @@ function implementing(option: string, value: unknown, methods: readonly string[]
   for (const method of methods) {
     const member = (value as Record<string, unknown>)[method]
     if (typeof member !== 'function') badOption(`${option}.${method}`, 'a function', member)
+  }
+}
+
+function optionalFunctions(option: string, value: object | undefined, methods: readonly string[]): void {
+  for (const method of methods) {
+    const member = (value as Record<string, unknown> | undefined)?.[method]
+    if (member !== undefined && typeof member !== 'function') badOption(`${option}.${method}`, 'a function, or left out', member)
   }
 }
 

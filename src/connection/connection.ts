@@ -200,12 +200,7 @@ export class Connection implements ConnectingPort {
 
   push(message: Message, bytes: Uint8Array): boolean {
     if (this.#state !== 'open') return false
-    if (this.#outbound.isBeyond(this.#host.limits.maxOutboundBytes - bytes.length)) {
-      if (this.#host.slowConsumer === 'disconnect') this.#cutOff()
-      else this.#skip()
-      return false
-    }
-    this.#skipping = false
+    if (!this.#reads()) return false
     this.#outbound.push(bytes)
     this.#wantFlush()
     if (!message.noPersist) this.#redelivery.pushed(message)
@@ -358,6 +353,7 @@ export class Connection implements ConnectingPort {
   }
 
   #resend(message: Message): void {
+    if (this.#outbound.isBlocked || !this.#reads()) return // the first one has not left, or cannot be read
     const view = {
       version: this.version,
       channelID: receivedChannelID(message, this.uid),
@@ -386,14 +382,25 @@ export class Connection implements ConnectingPort {
     this.#host.flushWanted(this)
   }
 
-  #cutOff(): void {
-    this.#host.slow(this, 'disconnected')
-    this.destroy('slow-consumer')
+  /** Has the client read enough to be given more? If not, the slow-consumer policy has been carried out. */
+  #reads(): boolean {
+    if (!this.#outbound.isBeyond(this.#host.limits.maxOutboundBytes)) {
+      this.#skipping = false
+      return !this.closed // asking the socket may have shown that it is broken
+    }
+    if (this.#host.slowConsumer === 'disconnect') {
+      this.#cutOff()
+    } else if (!this.#skipping) {
+      this.#skipping = true
+      this.#host.slow(this, 'skipped')
+    }
+    return false
   }
 
-  #skip(): void {
-    if (!this.#skipping) this.#host.slow(this, 'skipped')
-    this.#skipping = true
+  #cutOff(): void {
+    if (this.closed) return
+    this.#host.slow(this, 'disconnected')
+    this.destroy('slow-consumer')
   }
 
   #endMalformed(code: MalformedCode): void {

@@ -16,6 +16,9 @@ export class SendQueue {
   #socketBytes = 0
   /** how the socket is to be closed once everything is written */
   #ending: { readonly code: number; readonly reason: string } | undefined
+  /** `close` has been called; the socket has not said that it is gone */
+  #isClosing = false
+  /** the socket is gone, or given up */
   #isOver = false
 
   constructor(socket: Socket, broken: () => void) {
@@ -26,6 +29,11 @@ export class SendQueue {
   /** Bytes that have not left the process, here and in the transport. */
   get bytes(): number {
     return this.#bytes + this.#socketBytes
+  }
+
+  /** The transport takes nothing: what was pushed is still here. */
+  get isBlocked(): boolean {
+    return this.#isBlocked
   }
 
   /** Bytes that the next flush will write. */
@@ -56,9 +64,13 @@ export class SendQueue {
     })
   }
 
-  /** Are more than `limit` bytes waiting? Asks the transport again first: a peer may have read meanwhile. */
+  /**
+   * Are more than `limit` bytes waiting for the peer to read? Before that is said of it, what gathered in this turn is
+   * written and the transport is asked again: the peer may have read everything it was given.
+   */
   isBeyond(limit: number): boolean {
     if (this.bytes <= limit) return false
+    this.flush()
     this.#attempt(() => (this.#socketBytes = this.#socket.bufferedBytes))
     return this.bytes > limit
   }
@@ -107,8 +119,8 @@ export class SendQueue {
       else this.#send(frames.length === 1 ? frames[0]! : Buffer.concat(frames, bytes))
       this.#socketBytes = this.#socket.bufferedBytes
     }
-    if (this.#ending === undefined || this.#frames.length > 0 || this.#isOver) return
-    this.#isOver = true
+    if (this.#ending === undefined || this.#frames.length > 0 || this.#isClosing) return
+    this.#isClosing = true
     this.#socket.close(this.#ending.code, this.#ending.reason)
   }
 
@@ -118,8 +130,9 @@ export class SendQueue {
       for (let index = 0; index < frames.length; index++) {
         this.#send(frames[index]!)
         if (!this.#isBlocked) continue
-        this.#frames = frames.slice(index + 1)
-        for (const frame of this.#frames) this.#bytes += frame.length
+        const rest = frames.slice(index + 1)
+        for (const frame of rest) this.#bytes += frame.length
+        this.#frames = [...rest, ...this.#frames] // behind them: what a transport that calls back at once has caused
         return
       }
     } finally {

@@ -1,11 +1,10 @@
-import { v7 as uuidv7 } from 'uuid'
 import type { ChannelDirectory } from '../contracts/channel-directory.ts'
 import type { Clock } from '../contracts/clock.ts'
 import type { IDSource } from '../contracts/id-source.ts'
 import type { MessageStore, RangeQuery } from '../contracts/message-store.ts'
 import type { Random } from '../contracts/random.ts'
-import { badOption, IMError, integerBetween } from '../errors.ts'
-import { canonicalKey, channelKeyString, ChannelType, type ChannelKey } from '../model/channel.ts'
+import { asIMError, badOption, IMError, integerBetween } from '../errors.ts'
+import { canonicalKey, channelKeyString, ChannelType, type ChannelInfo, type ChannelKey } from '../model/channel.ts'
 import { Setting, type Message } from '../model/message.ts'
 import { ReasonCode, reasonName } from '../model/reason-code.ts'
 import { checkKey, checkUID } from './check.ts'
@@ -70,14 +69,16 @@ export class MessagesAPI {
    *   IM_QUEUE_FULL; IM_ABORTED
    */
   async send(request: SendRequest): Promise<SendReceipt> {
-    const message = this.#messageOf(request)
-    request.signal?.throwIfAborted()
-    if (!this.#options.isRunning()) throw new IMError('IM_NOT_RUNNING')
+    const message = this.#messageOf(request, request?.clientMsgNo ?? (await this.#newClientMsgNo()))
     const key = { channelID: message.channelID, channelType: message.channelType }
-    const info = await this.#options.directory.channel(key)
-    if (info === undefined && key.channelType !== ChannelType.Person) throw refused(ReasonCode.ChannelNotExist, key)
-    if (info?.disband === true) throw refused(ReasonCode.Disband, key)
-    return this.#distribute(key, message, request.signal)
+    return untilAborted(request.signal, key, async () => {
+      if (!this.#options.isRunning()) throw new IMError('IM_NOT_RUNNING')
+      const info = await this.#channel(key)
+      if (info === undefined && key.channelType !== ChannelType.Person) throw refused(ReasonCode.ChannelNotExist, key)
+      if (info?.disband === true) throw refused(ReasonCode.Disband, key)
+      if (request.signal?.aborted !== true) return this.#distribute(key, message)
+      throw new IMError('IM_ABORTED', { context: key }) // the directory took its time
+    })
   }
 
   /** Messages of a channel by seq, read page by page as they are consumed. A person channel goes by its canonical id. */
@@ -109,25 +110,34 @@ export class MessagesAPI {
     return this.#options.store.get(messageIDs)
   }
 
-  #distribute(key: ChannelKey, message: Message, signal: AbortSignal | undefined): Promise<SendReceipt> {
+  async #channel(key: ChannelKey): Promise<ChannelInfo | undefined> {
+    try {
+      return await this.#options.directory.channel(key)
+    } catch (error) {
+      throw asIMError(error, 'IM_DIRECTORY_UNAVAILABLE', key)
+    }
+  }
+
+  #distribute(key: ChannelKey, message: Message): Promise<SendReceipt> {
     return new Promise((resolve, reject) => {
-      const abort = (): void => reject(new IMError('IM_ABORTED', { cause: signal?.reason, context: key }))
       const settle: Settle = (reasonCode, messageID, messageSeq) => {
-        signal?.removeEventListener('abort', abort)
         if (reasonCode === ReasonCode.Success) resolve({ messageID, messageSeq, clientMsgNo: message.clientMsgNo })
         else reject(refused(reasonCode, key))
       }
-      if (signal?.aborted === true) return abort() // the directory took its time
-      if (!this.#options.isRunning()) return reject(new IMError('IM_NOT_RUNNING'))
-      if (!this.#options.distribute(channelKeyString(key), key, message, settle)) {
-        return reject(new IMError('IM_QUEUE_FULL', { context: key }))
-      }
-      signal?.addEventListener('abort', abort, { once: true })
+      if (!this.#options.isRunning()) reject(new IMError('IM_NOT_RUNNING'))
+      else if (!this.#options.distribute(channelKeyString(key), key, message, settle)) reject(new IMError('IM_QUEUE_FULL', { context: key }))
     })
   }
 
-  #messageOf(request: SendRequest): Message {
-    const { clock, ids, random, maxPayloadBytes } = this.#options
+  /** Loaded at the first use: most hosts name their messages or send none, and its many files slow down every start. */
+  async #newClientMsgNo(): Promise<string> {
+    const { v7 } = await import('uuid')
+    const { clock, random } = this.#options
+    return v7({ random: random.bytes(16), msecs: clock.nowMs() })
+  }
+
+  #messageOf(request: SendRequest, clientMsgNoOrNew: string): Message {
+    const { clock, ids, maxPayloadBytes } = this.#options
     if (typeof request !== 'object' || request === null) badOption('the message', 'an object', request)
     const { channelID, channelType } = checkKey(request)
     const fromUID = checkUID('fromUID', request.fromUID)
@@ -138,7 +148,7 @@ export class MessagesAPI {
     }
     const expireSec = integerBetween('expireSec', request.expireSec ?? 0, 0, 0xffff_ffff)
     const topic = checkText('topic', request.topic ?? '')
-    const clientMsgNo = checkText('clientMsgNo', request.clientMsgNo ?? uuidv7({ random: random.bytes(16), msecs: clock.nowMs() }))
+    const clientMsgNo = checkText('clientMsgNo', clientMsgNoOrNew)
     return {
       ...canonicalKey(fromUID, channelID, channelType),
       messageID: ids.next(),
@@ -154,6 +164,22 @@ export class MessagesAPI {
       redDot: request.redDot ?? true,
       syncOnce: request.syncOnce ?? false,
     }
+  }
+}
+
+/** Run `action`, but wait for it no longer than the signal allows. @throws IM_ABORTED */
+async function untilAborted<T>(signal: AbortSignal | undefined, context: ChannelKey, action: () => Promise<T>): Promise<T> {
+  if (signal === undefined) return action()
+  let abort = (): void => undefined
+  const aborted = new Promise<never>((_resolve, reject) => {
+    abort = () => reject(new IMError('IM_ABORTED', { cause: signal.reason, context }))
+    if (signal.aborted) abort()
+    else signal.addEventListener('abort', abort, { once: true })
+  })
+  try {
+    return await (signal.aborted ? aborted : Promise.race([action(), aborted]))
+  } finally {
+    signal.removeEventListener('abort', abort)
   }
 }
 

@@ -54,6 +54,7 @@ export class PeerPushes {
         }
         await new Promise<void>((resolve) => void this.#options.timers.after(RETRY_PAUSE_MS, resolve))
       }
+      throw signal.reason
     }
     try {
       await withTimeLimit(this.#options, pushUntilConfirmed)

@@ -45,6 +45,7 @@ export async function withTimeLimit<T>({ timers, timeoutMs, waits }: TimeLimit, 
   const timer = timers.after(timeoutMs, () => controller.abort(new IMError('IM_ABORTED', { detail: `no answer after ${timeoutMs} ms` })))
   waits.add(controller)
   try {
+    controller.signal.throwIfAborted()
     return await Promise.race([action(controller.signal), aborted])
   } finally {
     timers.cancel(timer)
