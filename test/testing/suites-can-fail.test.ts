@@ -1,0 +1,385 @@
+import { describe, expect, it } from 'vitest'
+import {
+  memoryChannelDirectory,
+  memoryCursorStore,
+  memoryPeerHub,
+  memoryPresence,
+  memoryReplicatorHub,
+  staticTokenVerifier,
+} from '../../src/adapters/memory/index.ts'
+import type { ChannelDirectory } from '../../src/contracts/channel-directory.ts'
+import type { Clock } from '../../src/contracts/clock.ts'
+import type { CursorStore } from '../../src/contracts/cursor-store.ts'
+import type { PeerPush } from '../../src/contracts/peer-push.ts'
+import type { Presence, PresenceEntry } from '../../src/contracts/presence.ts'
+import type { Random } from '../../src/contracts/random.ts'
+import type { Replicator, ReplicatorHost } from '../../src/contracts/replicator.ts'
+import type { Socket } from '../../src/contracts/socket.ts'
+import type { TokenVerifier } from '../../src/contracts/token-verifier.ts'
+import {
+  channelDirectoryContract,
+  clockContract,
+  cursorStoreContract,
+  FakeClock,
+  loggerContract,
+  peerPushContract,
+  presenceContract,
+  randomContract,
+  recordingLogger,
+  replicatorContract,
+  seededRandom,
+  socketContract,
+  socketPair,
+  tokenVerifierContract,
+  webhookContract,
+  type ContractCase,
+  type WebhookFarEnd,
+} from '../../src/testing/index.ts'
+import { firstFailure } from './failed-cases.ts'
+
+/** `subject` with some of its methods replaced; what replaces them gets the original. */
+function broken<T extends object>(subject: T, replace: (original: T) => Partial<T>): T {
+  const replaced = replace(subject)
+  return new Proxy(subject, {
+    get: (target, name): unknown => {
+      const value: unknown = name in replaced ? Reflect.get(replaced, name) : Reflect.get(target, name)
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value
+    },
+  })
+}
+
+type Row = readonly [defect: string, cases: readonly ContractCase[]]
+
+const directory = (defect: string, replace: (original: ChannelDirectory) => Partial<ChannelDirectory>): Row => [
+  `ChannelDirectory: ${defect}`,
+  channelDirectoryContract({ open: () => ({ subject: broken(memoryChannelDirectory(), replace) }) }),
+]
+
+const cursors = (defect: string, replace: (original: CursorStore) => Partial<CursorStore>): Row => [
+  `CursorStore: ${defect}`,
+  cursorStoreContract({ open: () => ({ subject: broken(memoryCursorStore(), replace) }) }),
+]
+
+const presence = (defect: string, replace: (original: Presence) => Partial<Presence>): Row => [
+  `Presence: ${defect}`,
+  presenceContract({
+    open: () => {
+      const clock = new FakeClock()
+      return { subject: broken(memoryPresence({ nowMs: () => clock.monotonicMs() }), replace), clock }
+    },
+    advance: ({ clock }, ms) => clock.advance(ms),
+  }),
+]
+
+const tokens = (defect: string, verifier: TokenVerifier): Row => [
+  `TokenVerifier: ${defect}`,
+  tokenVerifierContract({
+    open: () => ({ subject: verifier }),
+    accepted: [{ uid: 'ann', token: 'secret', deviceLevel: 0 }, { uid: 'bob', token: 'hidden' }],
+  }),
+]
+
+const webhook = (defect: string, replace: (far: WebhookFarEnd) => Partial<WebhookFarEnd>): Row => [
+  `Webhook: ${defect}`,
+  webhookContract({ open: (far) => ({ subject: broken(far, replace) }) }),
+]
+
+const replicator = (defect: string, replace: (original: Replicator) => Partial<Replicator>): Row => [
+  `Replicator: ${defect}`,
+  replicatorContract({
+    open: () => {
+      const hub = memoryReplicatorHub({ retryDelayMs: 1 })
+      const subject = [1, 2, 3].map(() => broken(hub.replicator(), replace))
+      return {
+        subject,
+        close: async () => {
+          for (const one of subject) await one.close()
+        },
+      }
+    },
+  }),
+]
+
+const peers = (defect: string, replace: (original: PeerPush) => Partial<PeerPush>): Row => [
+  `PeerPush: ${defect}`,
+  peerPushContract({
+    open: () => {
+      const hub = memoryPeerHub()
+      return { subject: [1, 2, 3].map(() => broken(hub.peer(), replace)) }
+    },
+  }),
+]
+
+const socket = (defect: string, replace: (original: Socket) => Partial<Socket>): Row => [
+  `Socket: ${defect}`,
+  socketContract({
+    open: (acceptor) => {
+      const pair = socketPair({ framing: 'message' })
+      pair.attach(acceptor.accept(broken(pair.server, replace)))
+      return { subject: pair.client }
+    },
+  }),
+]
+
+const clock = (defect: string, replace: (original: FakeClock) => Partial<Clock>): Row => [
+  `Clock: ${defect}`,
+  clockContract({
+    open: () => {
+      const original = new FakeClock()
+      return { subject: broken<Clock>(original, () => replace(original)), original }
+    },
+    advance: ({ original }, ms) => original.advance(ms),
+  }),
+]
+
+const random = (defect: string, bytes: Random['bytes']): Row => [
+  `Random: ${defect}`,
+  randomContract({ open: () => ({ subject: { bytes } }) }),
+]
+
+/** A host that is given what `change` makes of every call. */
+function withHost(host: ReplicatorHost, apply: (original: ReplicatorHost) => ReplicatorHost['apply']): ReplicatorHost {
+  return { nodeID: host.nodeID, apply: apply(host) }
+}
+
+const onlineOf = (entry: PresenceEntry, over: Partial<PresenceEntry>): PresenceEntry => ({ ...entry, ...over })
+
+const rows: readonly Row[] = [
+  directory('pages count from the start of what is there now', (original) => ({
+    members: async (key, query = {}) => {
+      const { items } = await original.members(key, { ...query, limit: 10_000, cursor: '0' })
+      const start = Number(query.cursor ?? 0)
+      const end = start + (query.limit ?? 1000)
+      return { items: items.slice(start, end), ...(end < items.length && { cursor: String(end) }) }
+    },
+  })),
+  directory('the last page has a cursor', (original) => ({
+    listed: async (key, list, query) => {
+      const page = await original.listed(key, list, query)
+      return page.items.length === 0 ? page : { cursor: '999999', ...page }
+    },
+  })),
+  directory('a limit is not looked at', (original) => ({
+    members: (key, query = {}) => original.members(key, { ...query, limit: Math.min(Math.max(1, Math.trunc(query.limit ?? 1000) || 1), 10_000) }),
+  })),
+  directory('a role does not change', (original) => ({
+    putMembers: async (key, members) => {
+      for (const member of members) if ((await original.member(key, member.uid)) === undefined) await original.putMembers(key, [member])
+    },
+  })),
+  directory('members bring a channel into being', (original) => ({
+    putMembers: async (key, members) => {
+      await original.putChannel({ ...key, ban: false, disband: false })
+      await original.putMembers(key, members)
+    },
+  })),
+  directory('both lists are one', (original) => ({ isListed: (key, _list, uid) => original.isListed(key, 'deny', uid) })),
+  directory('flags that are not named are cleared', (original) => ({
+    setUserFlags: (uid, flags) => original.setUserFlags(uid, { banned: false, sendBanned: false, ...flags }),
+  })),
+  directory('removing a channel leaves its members', () => ({ removeChannel: () => {} })),
+  directory('what is not there is an error', () => ({
+    channel: () => {
+      throw new Error('no such channel')
+    },
+  })),
+  cursors('a position may go back', () => {
+    const held = new Map<string, { deliveredSeq: number; readSeq: number }>()
+    const nameOf = (uid: string, key: object): string => JSON.stringify([uid, key])
+    const cursor: CursorStore['cursor'] = (uid, key) => held.get(nameOf(uid, key)) ?? { deliveredSeq: 0, readSeq: 0 }
+    const advance: CursorStore['advance'] = async (updates) => {
+      for (const { uid, key, ...seqs } of updates) held.set(nameOf(uid, key), { ...(await cursor(uid, key)), ...seqs })
+    }
+    return { cursor, advance }
+  }),
+  cursors('only what was flushed is seen', (original) => {
+    let waiting: Parameters<CursorStore['advance']>[0] = []
+    return { advance: (updates) => void (waiting = [...waiting, ...updates]), flush: () => original.advance(waiting) }
+  }),
+  cursors('the two positions are one', (original) => ({
+    cursor: async (uid, key) => {
+      const { deliveredSeq, readSeq } = await original.cursor(uid, key)
+      return { deliveredSeq: Math.max(deliveredSeq, readSeq), readSeq }
+    },
+  })),
+  presence('one offline ends all connections of the user on the node', (original) => ({
+    offline: async (entry) => {
+      for (const one of await original.devices(entry.uid)) if (one.nodeID === entry.nodeID) await original.offline(one)
+    },
+  })),
+  presence('nodes are not in order', (original) => ({
+    locate: async (uids) => new Map([...(await original.locate(uids))].map(([uid, nodeIDs]) => [uid, [...nodeIDs].reverse()])),
+  })),
+  presence('who is offline is in the map', (original) => ({
+    locate: async (uids) => new Map([...uids.map((uid) => [uid, []] as const), ...(await original.locate(uids))]),
+  })),
+  presence('connections are told apart by their id alone', (original) => ({
+    online: (entry) => original.online(onlineOf(entry, { nodeID: 1 })),
+  })),
+  presence('silent nodes stay', () => ({ heartbeat: () => {} })),
+  presence('leave does nothing', () => ({ leave: () => {} })),
+  tokens('a refusal is a throw', ({ token }) => {
+    if (token !== 'secret' && token !== 'hidden') throw new Error('wrong')
+    return { ok: true }
+  }),
+  tokens('the start of a token will do', ({ uid, token }) => ({ ok: ({ ann: 'secret', bob: 'hidden' }[uid] ?? '-').startsWith(token) })),
+  tokens('any known token will do', ({ token }) => ({ ok: token === 'secret' || token === 'hidden' })),
+  tokens('everybody is a master', ({ uid, token }) =>
+    ({ ann: 'secret', bob: 'hidden' })[uid] === token ? { ok: true, deviceLevel: 1 } : { ok: false },
+  ),
+  tokens('a refusal says success', (request) => {
+    const result = staticTokenVerifier({ ann: 'secret', bob: 'hidden' })(request)
+    return 'ok' in result && !result.ok ? { ok: false, reason: 1 } : result
+  }),
+  webhook('payloads are text', (far) => ({
+    beforeSend: (request, signal) => far.beforeSend({ ...request, payload: Buffer.from(Buffer.from(request.payload).toString()) }, signal),
+  })),
+  webhook('a new payload is lost', (far) => ({
+    beforeSend: async (request, signal) => {
+      const { newPayload: _lost, ...answer } = await far.beforeSend(request, signal)
+      return answer
+    },
+  })),
+  webhook('a failure lets the message through', (far) => ({
+    beforeSend: async (request, signal) => {
+      try {
+        return await far.beforeSend(request, signal)
+      } catch {
+        return { code: 0 }
+      }
+    },
+  })),
+  webhook('only the first event is told', (far) => ({ notify: (events, signal) => far.notify(events.slice(0, 1), signal) })),
+  webhook('a failure to notify is hidden', (far) => ({
+    notify: async (events, signal) => {
+      try {
+        await far.notify(events, signal)
+      } catch {
+        // swallowed
+      }
+    },
+  })),
+  replicator('an entry that failed is skipped', (original) => ({
+    start: (host) =>
+      original.start(
+        withHost(host, (node) => async (entry) => {
+          try {
+            return await node.apply(entry)
+          } catch {
+            return []
+          }
+        }),
+      ),
+  })),
+  replicator('one node is given only what it proposed', (original) => ({
+    start: (host) => original.start(withHost(host, (node) => (entry) => (entry.nodeID === node.nodeID ? node.apply(entry) : []))),
+  })),
+  replicator('an entry is applied twice', (original) => ({
+    start: (host) =>
+      original.start(
+        withHost(host, (node) => async (entry) => {
+          await node.apply(entry)
+          return await node.apply(entry)
+        }),
+      ),
+  })),
+  replicator('a wait has no end', (original) => ({
+    propose: (key, messages) => Promise.race([original.propose(key, messages, new AbortController().signal), soonFailing()]),
+  })),
+  replicator('close changes nothing', () => ({ close: () => {} })),
+  peers('pushes overtake each other', (original) => ({
+    start: (host) => {
+      let callCount = 0
+      return original.start({
+        ...host,
+        nodeID: host.nodeID,
+        kicked: (request) => host.kicked(request),
+        pushed: (request) => {
+          const delayed = callCount++ % 2 === 0
+          if (delayed) setImmediate(() => void Promise.resolve(host.pushed(request)).catch(() => {}))
+          else return host.pushed(request)
+        },
+      })
+    },
+  })),
+  peers('a failure is told as success', (original) => ({
+    push: async (nodeID, request, signal) => {
+      try {
+        await original.push(nodeID, request, signal)
+      } catch {
+        // swallowed
+      }
+    },
+  })),
+  peers('a failure has no code', (original) => ({
+    push: async (nodeID, request, signal) => {
+      try {
+        await original.push(nodeID, request, signal)
+      } catch {
+        throw new Error('failed')
+      }
+    },
+  })),
+  peers('a kick goes nowhere', () => ({ kick: () => {} })),
+  peers('uids are lost', (original) => ({ push: (nodeID, request, signal) => original.push(nodeID, { ...request, uids: [] }, signal) })),
+  socket('nothing is ever buffered', () => ({ bufferedBytes: 0 })),
+  socket('what was sent is lost on close', (original) => ({ close: () => original.destroy?.() })),
+  socket('pause does nothing', () => ({ pause: () => {} })),
+  socket('messages are cut in two', (original) => ({
+    send: (bytes) => {
+      original.send(bytes.subarray(0, 1))
+      return original.send(bytes.subarray(1))
+    },
+  })),
+  socket('a byte is changed', (original) => ({
+    send: (bytes) => original.send(Uint8Array.from(bytes, (byte, i) => (i === 70_000 ? byte ^ 1 : byte))),
+  })),
+  clock('a timer is early', (original) => ({ setTimer: (delayMs, fire) => original.setTimer(delayMs / 2, fire) })),
+  clock('a timer fires twice', (original) => ({
+    setTimer: (delayMs, fire) => {
+      original.setTimer(delayMs + 5, fire)
+      return original.setTimer(delayMs, fire)
+    },
+  })),
+  clock('a timer cannot be cleared', () => ({ clearTimer: () => {} })),
+  clock('time is in seconds', (original) => ({ nowMs: () => original.nowMs() / 1000 })),
+  clock('monotonic time stands still', () => ({ monotonicMs: () => 0 })),
+  clock('what is deferred runs at once', () => ({ defer: (run) => run() })),
+  clock('what is deferred runs with the promises', () => ({ defer: (run) => queueMicrotask(run) })),
+  random('it is always the same', (count) => new Uint8Array(count).fill(4)),
+  random('it is one byte short', (count) => seededRandom(count).bytes(Math.max(0, count - 1))),
+  random('it is text', (() => {
+    const source = seededRandom(1)
+    return (count: number) => source.bytes(count).map((byte) => byte & 0x7f)
+  })()),
+  [
+    'Logger: circular fields throw',
+    loggerContract({
+      open: () => {
+        const print = (fields: object): void => void JSON.stringify(fields)
+        return { subject: { debug: print, info: print, warn: print, error: print } }
+      },
+    }),
+  ],
+  [
+    'Logger: a level is lost',
+    loggerContract({
+      open: () => {
+        const logger = recordingLogger()
+        return { subject: broken(logger, () => ({ warn: () => {} })), logger }
+      },
+      messages: ({ logger }) => logger.lines.map((line) => line.message),
+    }),
+  ],
+]
+
+async function soonFailing(): Promise<never> {
+  for (let i = 0; i < 200; i++) await new Promise((resolve) => setImmediate(resolve))
+  throw new Error('still waiting')
+}
+
+describe('a suite sees that', () => {
+  it.each(rows)('%s', async (_defect, cases) => {
+    expect(await firstFailure(cases)).toBeDefined()
+  })
+})
