@@ -5,9 +5,11 @@
 import type { RawData, WebSocket, WebSocketServer } from 'ws'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from '../../contracts/socket.ts'
 
+type Request = { readonly socket: { readonly remoteAddress?: string | undefined } }
+
 export interface AttachWebSocketOptions {
   /** what to tell the engine about a socket before its first byte; default: the TCP peer's address */
-  readonly describe?: (socket: WebSocket, request: { readonly socket: { readonly remoteAddress?: string | undefined } }) => AcceptInfo
+  readonly describe?: (socket: WebSocket, request: Request) => AcceptInfo
 }
 
 /**
@@ -21,9 +23,8 @@ export function attachWebSocketServer(
   server: WebSocketServer,
   { describe = describeByAddress }: AttachWebSocketOptions = {},
 ): () => void {
-  const onConnection = (socket: WebSocket, request: Parameters<typeof describe>[1]): void => {
-    serveWebSocket(engine, socket, describe(socket, request))
-  }
+  const onConnection = (socket: WebSocket, request: Request): void =>
+    void serveWebSocket(engine, socket, describe(socket, request))
   server.on('connection', onConnection)
   return () => void server.off('connection', onConnection)
 }
@@ -33,7 +34,7 @@ export function serveWebSocket(engine: SocketAcceptor, socket: WebSocket, info: 
   socket.on('error', () => undefined) // 'close' follows, and says all the engine needs
   const connection = engine.accept(new MessageSocket(socket), info)
   socket.on('message', (message: RawData, isBinary: boolean) => {
-    const chunk = Array.isArray(message) ? Buffer.concat(message) : Buffer.from(message as Buffer)
+    const chunk = Array.isArray(message) ? Buffer.concat(message) : message instanceof ArrayBuffer ? Buffer.from(message) : message
     // Binary clients never send text. What may be JSON is the engine's to judge, by its first byte.
     if (isBinary || chunk[0] === OPENING_BRACE) connection.receive(chunk)
     else socket.close(1003, 'binary messages only')
@@ -58,12 +59,12 @@ class MessageSocket implements Socket {
   }
 
   send(bytes: Uint8Array): void {
-    // `ws` reports a failure to write by 'close'; without a callback it would throw it at us.
-    this.#socket.send(bytes, { binary: true, compress: false }, ignore)
+    // A failure to write is told by 'close'; without a callback `ws` would throw it at us.
+    this.#socket.send(bytes, { binary: true, compress: false }, () => undefined)
   }
 
-  close(code?: number, reason?: string): void {
-    this.#socket.close(code, reason === undefined ? undefined : cut(reason))
+  close(code?: number, reason = ''): void {
+    this.#socket.close(code, reason.replace(/[^\x20-\x7e]/g, '?').slice(0, 123)) // 123 bytes at most (RFC 6455)
   }
 
   destroy(): void {
@@ -92,13 +93,6 @@ class MessageSocket implements Socket {
   }
 }
 
-function describeByAddress(_socket: WebSocket, { socket }: { readonly socket: { readonly remoteAddress?: string | undefined } }): AcceptInfo {
+function describeByAddress(_socket: WebSocket, { socket }: Request): AcceptInfo {
   return socket.remoteAddress === undefined ? {} : { remoteAddress: socket.remoteAddress }
 }
-
-/** A close reason holds at most 123 bytes. */
-function cut(reason: string): string {
-  return Buffer.from(reason).subarray(0, 120).toString('latin1').replace(/[^\x20-\x7e]/g, '?')
-}
-
-function ignore(): void {}
