@@ -167,7 +167,8 @@ describe('the chat server', () => {
   })
 })
 
-describe.skipIf(CHROMIUM === undefined)('the chat page', () => {
+// Browsers are slow where many tests run at once: the limit is only there to end what hangs.
+describe.skipIf(CHROMIUM === undefined)('the chat page', { timeout: 90_000 }, () => {
   let chat: Chat
   let browser: Browser
   let line: Line
@@ -189,7 +190,7 @@ describe.skipIf(CHROMIUM === undefined)('the chat page', () => {
 
   async function open(name: string, { port = chat.port, ...options }: BrowserContextOptions & { port?: number } = {}): Promise<Page> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB', ...options })
-    context.setDefaultTimeout(10_000)
+    context.setDefaultTimeout(20_000)
     const page = await context.newPage()
     page.on('pageerror', (error) => {
       // The SDK itself throws away, in this way, a live message that is not JSON.

@@ -13,7 +13,7 @@ const KICKED = 4
 const DISCONNECTED = 0
 
 /** The client SDK from npm, unmodified, each user in a process of its own, against an engine over a real WebSocket. */
-describe('wukongimjssdk 1.0.4', () => {
+describe('wukongimjssdk 1.0.4', { timeout: 60_000 }, () => {
   const engine = new IMEngine({
     tokenVerifier: ({ uid, token }) =>
       token === `token-of-${uid}` ? { ok: true, deviceLevel: uid.startsWith('master') ? DeviceLevel.Master : DeviceLevel.Slave } : { ok: false },
