@@ -34,12 +34,7 @@ async function withExample<T extends { close(): Promise<void> }>(
   use: (example: T) => Promise<readonly TestClient[]>,
 ): Promise<void> {
   const example = await started
-  let clients: readonly TestClient[] = []
-  try {
-    clients = await use(example)
-  } finally {
-    await example.close()
-  }
+  const clients = await use(example).finally(() => example.close())
   await Promise.all(clients.map((client) => client.closed))
 }
 
