@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import * as api from 'imengine'
 import { allowAnyToken, ERRORS, IMEngine, LIMITS, ReasonCode } from 'imengine'
@@ -6,6 +6,10 @@ import type { EventName } from 'imengine'
 import { describe, expect, it } from 'vitest'
 import manifest from '../package.json' with { type: 'json' }
 import { allPages, anchorsOf, codeBlocks, linkTargets, page, regionOf, resolveLink, ROOT, tableRows } from './docs/markdown.ts'
+
+const EVENTS: readonly EventName[] = [
+  'EventConnect', 'EventOnSend', 'EventRecvAck', 'EventPing', 'EventConnClose', 'EventChannelDistribute', 'EventPushOnline',
+]
 
 const pages = allPages()
 const isCodeOfOurs = (language: string): boolean => ['ts', 'typescript', 'js', 'javascript', 'tsx'].includes(language)
@@ -56,13 +60,26 @@ describe('tables', () => {
     const listed = new Map<string, string[]>()
     for (const [event, step] of rows) listed.set(event!, [...(listed.get(event!) ?? []), step!])
     const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
-    const events: readonly EventName[] = [
-      'EventConnect', 'EventOnSend', 'EventRecvAck', 'EventPing', 'EventConnClose', 'EventChannelDistribute', 'EventPushOnline',
-    ]
-    expect([...listed]).toEqual(events.map((event) => [event, engine.steps(event)]))
+    expect([...listed]).toEqual(EVENTS.map((event) => [event, engine.steps(event)]))
     // The engine names its events when it is asked for one that it does not have.
-    const known = events.join(' | ')
-    expect(() => engine.steps('EventNone' as EventName)).toThrow(`event must be ${known},`)
+    expect(() => engine.steps('EventNone' as EventName)).toThrow(`event must be ${EVENTS.join(' | ')},`)
+  })
+
+  it('docs/handlers.md says where a handler goes that names no place', () => {
+    const rows = tableRows(page('docs/handlers.md'), ['event', 'runs once per', 'default place'])
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
+    const found = EVENTS.map((event) => {
+      engine.use(event, function probe() {})
+      const behind = engine.steps(event)[engine.steps(event).indexOf('probe') + 1]
+      return [event, behind === undefined ? 'last' : `before ${behind}`]
+    })
+    expect(rows.map(([event, , place]) => [event, place])).toEqual(found)
+  })
+
+  it('docs/errors.md quotes a TypeError as it is', () => {
+    const quoted = /`(imengine: [^`]+)`/.exec(page('docs/errors.md').text)?.[1]
+    expect(quoted).toBeDefined()
+    expect(() => new IMEngine({ tokenVerifier: allowAnyToken(), nodeID: 5000 })).toThrow(new TypeError(quoted))
   })
 })
 
@@ -82,6 +99,17 @@ describe('links', () => {
   it('every page can be reached from another one', () => {
     const reached = new Set(pages.flatMap((from) => linkTargets(from).map(({ target }) => resolveLink(from, target.split('#')[0]!))))
     expect(pages.map(({ path }) => path).filter((path) => path !== 'README.md' && !reached.has(path))).toEqual([])
+  })
+})
+
+describe('examples', () => {
+  it('every program in examples/ exports start, and a test runs it', async () => {
+    const tests = page('test/examples.test.ts').text
+    for (const name of readdirSync(join(ROOT, 'examples')).filter((entry) => entry.endsWith('.ts'))) {
+      expect(tests).toContain(`'../examples/${name}'`)
+      const example = (await import(`../examples/${name.slice(0, -3)}.ts`)) as Record<string, unknown>
+      expect(example.start, name).toBeTypeOf('function')
+    }
   })
 })
 
