@@ -242,13 +242,19 @@ export interface ConnectedTestClient {
   readonly connack: ConnackPacket
 }
 
-export type ConnectTestClientOptions = TestConnectOptions & TestClientOptions & SocketPairOptions & { readonly remoteAddress?: string }
+export interface ConnectTestClientOptions extends TestConnectOptions, TestClientOptions, SocketPairOptions {
+  /** what the engine is told of the socket; default nothing */
+  readonly remoteAddress?: string
+}
 
 /**
  * Open a connection in memory to an engine and log in.
  * @throws Error when CONNACK refuses; use a TestClient of your own to look at refusals
  */
-export async function connectTestClient(engine: SocketAcceptor, options: ConnectTestClientOptions): Promise<ConnectedTestClient> {
+export async function connectTestClient(
+  engine: SocketAcceptor,
+  options: ConnectTestClientOptions,
+): Promise<ConnectedTestClient> {
   const pair = socketPair(options)
   const { remoteAddress } = options
   pair.attach(engine.accept(pair.server, remoteAddress === undefined ? {} : { remoteAddress }))

@@ -1,4 +1,5 @@
 import { describe, it } from 'vitest'
+import { systemClock, systemRandom } from '../../src/services/system.ts'
 import {
   clockContract,
   FakeClock,
@@ -20,6 +21,9 @@ function run(name: string, cases: readonly ContractCase[]): void {
 
 run('FakeClock', clockContract({ open: () => ({ subject: new FakeClock() }), advance: ({ subject }, ms) => subject.advance(ms) }))
 run('seededRandom', randomContract({ open: () => ({ subject: seededRandom(7) }) }))
+// What the fakes stand for: the suites must not ask for more than the real thing does.
+run('the clock of the system', clockContract({ open: () => ({ subject: systemClock() }) }))
+run('the chance of the system', randomContract({ open: () => ({ subject: systemRandom() }) }))
 run(
   'recordingLogger',
   loggerContract({

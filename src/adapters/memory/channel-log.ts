@@ -4,6 +4,12 @@ import type { HeldMessage } from './held-message.ts'
 const MIN_COMPACT_COUNT = 64
 
 /**
+ * What a channel has under one clientMsgNo. Nearly every number is unique, so it is the message itself; a map by sender
+ * exists only where senders of one channel chose the same.
+ */
+type ByNumber = HeldMessage | Map<string, HeldMessage>
+
+/**
  * The messages one channel still has, in seq order, and who has used which clientMsgNo for them.
  *
  * Invariant: entry `i` of `#entries` has seq `#baseSeq + i`; entries before `#headIndex` are dropped and undefined. Only the
@@ -13,9 +19,7 @@ export class ChannelLog {
   #entries: (HeldMessage | undefined)[] = []
   #headIndex = 0
   #baseSeq = 1
-  // Nearly every clientMsgNo is unique, so one map holds the message itself and a second level exists only where senders
-  // of one channel chose the same.
-  readonly #byClientMsgNo = new Map<string, HeldMessage | Map<string, HeldMessage>>()
+  readonly #byClientMsgNo = new Map<string, ByNumber>()
 
   get count(): number {
     return this.#entries.length - this.#headIndex
@@ -36,16 +40,23 @@ export class ChannelLog {
   }
 
   find(fromUID: string, clientMsgNo: string): HeldMessage | undefined {
-    const found = this.#byClientMsgNo.get(clientMsgNo)
-    if (found instanceof Map) return found.get(fromUID)
-    return found?.fromUID === fromUID ? found : undefined
+    return ofSender(this.#byClientMsgNo.get(clientMsgNo), fromUID)
   }
 
-  /** Give the message the next number and keep it. The caller has looked for a repeat before. */
-  push(message: HeldMessage): void {
+  /**
+   * Give the message the next number and keep it, unless its sender has used its clientMsgNo here before.
+   * @returns the earlier message then; undefined when this one is kept
+   */
+  add(message: HeldMessage): HeldMessage | undefined {
+    if (message.clientMsgNo !== '') {
+      const found = this.#byClientMsgNo.get(message.clientMsgNo)
+      const earlier = ofSender(found, message.fromUID)
+      if (earlier !== undefined) return earlier
+      this.#remember(message, found)
+    }
     message.messageSeq = this.lastSeq + 1
     this.#entries.push(message)
-    if (message.clientMsgNo !== '') this.#remember(message)
+    return undefined
   }
 
   /** Remove the oldest message; its number is not given again. */
@@ -64,8 +75,7 @@ export class ChannelLog {
     this.#headIndex = 0
   }
 
-  #remember(message: HeldMessage): void {
-    const found = this.#byClientMsgNo.get(message.clientMsgNo)
+  #remember(message: HeldMessage, found: ByNumber | undefined): void {
     if (found === undefined) {
       this.#byClientMsgNo.set(message.clientMsgNo, message)
     } else if (found instanceof Map) {
@@ -82,4 +92,9 @@ export class ChannelLog {
     if (found instanceof Map && found.size > 1) found.delete(message.fromUID)
     else this.#byClientMsgNo.delete(message.clientMsgNo)
   }
+}
+
+function ofSender(found: ByNumber | undefined, fromUID: string): HeldMessage | undefined {
+  if (found instanceof Map) return found.get(fromUID)
+  return found?.fromUID === fromUID ? found : undefined
 }

@@ -97,12 +97,11 @@ class MemoryMessageStore implements MessageStore {
   }
 
   #appendOne(log: ChannelLog, message: HeldMessage): AppendResult {
-    const earlier = message.clientMsgNo === '' ? undefined : log.find(message.fromUID, message.clientMsgNo)
+    const earlier = log.add(message)
     if (earlier !== undefined) {
       const status = earlier.payload.equals(message.payload) ? 'duplicate' : 'conflict'
       return { status, messageID: earlier.messageID, messageSeq: earlier.messageSeq }
     }
-    log.push(message)
     this.#byID.set(message.messageID, message)
     this.#all.add(message)
     if (log.count > this.#maxPerChannel) this.#dropFirst(log)

@@ -89,7 +89,10 @@ class MemoryPresence implements Presence {
 
   #nodeFor(nodeID: number): NodeRecord {
     let node = this.#nodes.get(nodeID)
-    if (node === undefined) this.#nodes.set(nodeID, (node = { byConnectionID: new Map(), deadlineMs: Infinity, expired: false }))
+    if (node === undefined) {
+      node = { byConnectionID: new Map(), deadlineMs: Infinity, expired: false }
+      this.#nodes.set(nodeID, node)
+    }
     return node
   }
 

@@ -158,7 +158,8 @@ class MemoryReplicator implements Replicator {
     if (host === undefined) return
     this.#host = undefined
     this.#log.started.delete(host.nodeID)
-    for (const index of [...this.#waiters.keys()]) this.#take(index)?.reject(gaveUp(host, 'closed before it was applied here'))
+    const error = gaveUp(host, 'closed before it was applied here')
+    for (const index of [...this.#waiters.keys()]) this.#take(index)?.reject(error)
     this.#endPause?.()
     await this.#applying
   }

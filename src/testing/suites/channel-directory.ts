@@ -194,9 +194,10 @@ const memberScenarios: readonly Scenario<ChannelDirectory>[] = [
   [
     'writes that overlap are all there once they have resolved',
     async (directory) => {
-      const writes = Array.from({ length: 50 }, (_, i) =>
-        started(() => directory.putMembers(ROOM, [{ uid: `u${i}`, role: MemberRole.Member }, { uid: 'all', role: MemberRole.Member }])),
-      )
+      const writes = Array.from({ length: 50 }, (_, i) => {
+        const members = [`u${i}`, 'all'].map((uid) => ({ uid, role: MemberRole.Member }))
+        return started(() => directory.putMembers(ROOM, members))
+      })
       await Promise.all(writes)
       assert.equal((await membersOf(directory, ROOM)).length, 51)
       assert.equal((await directory.channelsOf('u49')).items.length, 1)

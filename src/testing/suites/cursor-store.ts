@@ -73,9 +73,10 @@ const scenarios: readonly Scenario<CursorStore>[] = [
   [
     'calls that overlap lose nothing',
     async (store) => {
-      const calls = Array.from({ length: 50 }, (_, i) =>
-        started(() => store.advance([{ uid: 'ann', key: KEY, deliveredSeq: ((i * 17) % 50) + 1 }, { uid: `u${i}`, key: KEY, readSeq: 1 }])),
-      )
+      const calls = Array.from({ length: 50 }, (_, i) => {
+        const shared = { uid: 'ann', key: KEY, deliveredSeq: ((i * 17) % 50) + 1 }
+        return started(() => store.advance([shared, { uid: `u${i}`, key: KEY, readSeq: 1 }]))
+      })
       await Promise.all(calls)
       assert.deepEqual(await cursorOf(store), { deliveredSeq: 50, readSeq: 0 })
       for (let i = 0; i < 50; i++) assert.deepEqual(await cursorOf(store, `u${i}`), { deliveredSeq: 0, readSeq: 1 })

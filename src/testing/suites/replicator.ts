@@ -73,7 +73,11 @@ class Node {
     this.host = host
   }
 
-  propose(key: ChannelKey, messages: readonly Message[], signal = new AbortController().signal): Promise<readonly AppendResult[]> {
+  propose(
+    key: ChannelKey,
+    messages: readonly Message[],
+    signal = new AbortController().signal,
+  ): Promise<readonly AppendResult[]> {
     return started(() => this.replicator.propose(key, messages.map((message) => ({ ...message, ...key })), signal))
   }
 }

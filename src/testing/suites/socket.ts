@@ -229,7 +229,7 @@ const scenarios: readonly (readonly [name: string, check: Check])[] = [
     },
   ],
   [
-    'a client that stops reading shows in bufferedBytes; when it reads again all arrives, and drained follows a send that returned false',
+    'what a client does not read is in bufferedBytes; when it reads again all arrives, and drained follows a send of false',
     async (near, far) => {
       far.end.pauseReading()
       const chunk = pattern(65_536, 8)
