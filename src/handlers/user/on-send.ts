@@ -138,7 +138,7 @@ export function receiveSend(conn: ConnectionPort, frame: SendPacket, services: O
 function openPayload(conn: ConnectionPort, frame: SendPacket, services: OnSendServices): Uint8Array | undefined {
   const { cipher } = conn
   const isPlain = cipher === undefined || (services.plaintext === 'allow' && (frame.setting & Setting.NoEncrypt) !== 0)
-  return isPlain ? Uint8Array.prototype.slice.call(frame.payload) : openSend(frame, cipher)
+  return isPlain ? Buffer.from(frame.payload) : openSend(frame, cipher)
 }
 
 function turnAway(conn: ConnectionPort, frame: SendPacket, services: OnSendServices, reasonCode: ReasonCode): void {
