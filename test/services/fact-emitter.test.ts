@@ -118,7 +118,7 @@ describe('at the engine', () => {
     const errors: string[] = []
     engine.on('error', (error) => void errors.push(error.code))
     const rejects = (): Promise<never> => Promise.reject(new Error('boom'))
-    engine.once('messageStored', rejects as () => void)
+    engine.once('messageStored', () => rejects() as unknown as void)
     await stored(engine)
     await settled()
     await settled()

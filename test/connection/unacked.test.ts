@@ -1,0 +1,123 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { UnackedRecvs } from '../../src/connection/unacked.ts'
+import type { Message } from '../../src/model/message.ts'
+
+function message(id: number): Message {
+  return {
+    messageID: String(id), messageSeq: id, clientMsgNo: '', fromUID: 'ann', channelID: 'team', channelType: 2, payload: Buffer.from('hi'),
+    timestampMs: 0, expireSec: 0, topic: '', setting: 0, noPersist: false, redDot: true, syncOnce: false,
+  }
+}
+
+const ids = (messages: readonly Message[]): string[] => messages.map(({ messageID }) => messageID)
+
+describe('a table of unacknowledged messages', () => {
+  test('finds what is in it, and not what was acknowledged or never there', () => {
+    const table = new UnackedRecvs(10)
+    table.add(message(1), 100)
+    table.add(message(2), 100)
+    table.remove('1')
+    table.remove('1')
+    table.remove('7')
+    expect(table.find('1')).toBeUndefined()
+    expect(table.find('2')).toEqual(message(2))
+    expect(table.find('7')).toBeUndefined()
+    expect(table.count).toBe(1)
+  })
+
+  test('at its bound forgets the oldest, which is then neither found nor due', () => {
+    const table = new UnackedRecvs(2)
+    for (const id of [1, 2, 3]) table.add(message(id), 100)
+    expect(table.count).toBe(2)
+    expect(table.find('1')).toBeUndefined()
+    expect(ids(table.takeDue(100, 100, 5).again)).toEqual(['2', '3'])
+  })
+
+  test('gives what is due in the order in which it was pushed, and no message before its time', () => {
+    const table = new UnackedRecvs(10)
+    table.add(message(1), 100)
+    table.add(message(2), 150)
+    table.add(message(3), 250)
+    expect(table.nextDueMs).toBe(100)
+    expect(ids(table.takeDue(99, 100, 5).again)).toEqual([])
+    expect(ids(table.takeDue(150, 100, 5).again)).toEqual(['1', '2'])
+    expect(table.nextDueMs).toBe(250)
+    expect(ids(table.takeDue(250, 100, 5).again)).toEqual(['3', '1', '2'])
+  })
+
+  test('gives each maxRedeliveries times, then up, once; an acknowledgement is too late then', () => {
+    const table = new UnackedRecvs(10)
+    table.add(message(1), 100)
+    for (let round = 1; round <= 3; round++) {
+      expect(table.takeDue(round * 100, 100, 3)).toEqual({ again: [message(1)], givenUp: [] })
+    }
+    expect(table.takeDue(400, 100, 3)).toEqual({ again: [], givenUp: [message(1)] })
+    expect(table.takeDue(10_000, 100, 3)).toEqual({ again: [], givenUp: [] })
+    expect(table.find('1')).toBeUndefined()
+    expect(table.nextDueMs).toBeUndefined()
+  })
+
+  test('allowed no redelivery gives up what is due at once', () => {
+    const table = new UnackedRecvs(10)
+    table.add(message(1), 100)
+    expect(table.takeDue(100, 100, 0)).toEqual({ again: [], givenUp: [message(1)] })
+  })
+
+  test('is empty after clear', () => {
+    const table = new UnackedRecvs(10)
+    table.add(message(1), 100)
+    table.clear()
+    expect(table.count).toBe(0)
+    expect(table.nextDueMs).toBeUndefined()
+    expect(table.takeDue(1_000, 100, 5)).toEqual({ again: [], givenUp: [] })
+  })
+
+  test('whatever is pushed, acknowledged and redelivered: never above its bound, and nothing comes again too soon or too often', () => {
+    const action = fc.oneof(
+      { weight: 3, arbitrary: fc.constant({ kind: 'push' as const, value: 0 }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant('ack' as const), value: fc.nat(30) }) },
+      { weight: 3, arbitrary: fc.record({ kind: fc.constant('pass' as const), value: fc.integer({ min: 1, max: 150 }) }) },
+    )
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 0, max: 3 }), fc.array(action, { maxLength: 60 }), (maxCount, maxRedeliveries, list) => {
+        const table = new UnackedRecvs(maxCount)
+        const sent = new Map<string, { lastMs: number; times: number }>()
+        const over = new Set<string>()
+        let nowMs = 0
+        let nextID = 1
+        for (const { kind, value } of list) {
+          if (kind === 'push') {
+            const id = nextID++
+            sent.set(String(id), { lastMs: nowMs, times: 0 })
+            table.add(message(id), nowMs + 100)
+          } else if (kind === 'ack') {
+            table.remove(String(value))
+            over.add(String(value))
+            expect(table.find(String(value))).toBeUndefined()
+          } else {
+            nowMs += value
+            const { again, givenUp } = table.takeDue(nowMs, 100, maxRedeliveries)
+            for (const messageID of ids(again)) {
+              const one = sent.get(messageID)!
+              expect(over.has(messageID)).toBe(false)
+              expect(nowMs - one.lastMs).toBeGreaterThanOrEqual(100)
+              expect(++one.times).toBeLessThanOrEqual(maxRedeliveries)
+              one.lastMs = nowMs
+            }
+            for (const messageID of ids(givenUp)) {
+              expect(over.has(messageID)).toBe(false)
+              expect(sent.get(messageID)!.times).toBe(maxRedeliveries)
+              over.add(messageID)
+            }
+          }
+          expect(table.count).toBeLessThanOrEqual(maxCount)
+          expect(table.nextDueMs === undefined).toBe(table.count === 0)
+          // Numbers that come later may be acknowledged already only by chance of the test.
+          if (kind === 'ack' && value >= nextID) over.delete(String(value))
+        }
+      }),
+      { seed: 62, numRuns: 200 },
+    )
+  })
+})

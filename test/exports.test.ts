@@ -1,0 +1,68 @@
+import { describe, expect, test } from 'vitest'
+import manifest from '../package.json' with { type: 'json' }
+
+/** The values of every entry. A change here changes the API, and is told to the user in CHANGELOG.md. */
+const entries: Readonly<Record<string, { readonly load: () => Promise<object>; readonly names: readonly string[] }>> = {
+  '.': {
+    load: () => import('imengine'),
+    names: [
+      'allowAnyToken', 'ChannelType', 'close', 'defaultKickPolicy', 'DeviceFlag', 'DeviceLevel', 'ERRORS', 'IMEngine',
+      'IMError', 'LIMITS', 'MemberRole', 'memoryChannelDirectory', 'memoryCursorStore', 'memoryMessageStore',
+      'memoryPeerHub', 'memoryPresence', 'memoryReplicatorHub', 'memoryStorage', 'personChannelID', 'personChannelUIDs',
+      'ReasonCode', 'reasonName', 'refuse', 'Setting', 'staticTokenVerifier',
+    ],
+  },
+  './ws': {
+    load: () => import('imengine/ws'),
+    names: [
+      'attachWebSocketServer', 'serveWebSocket',
+    ],
+  },
+  './net': {
+    load: () => import('imengine/net'),
+    names: [
+      'attachNetServer', 'serveNetSocket',
+    ],
+  },
+  './protocol': {
+    load: () => import('imengine/protocol'),
+    names: [
+      'acceptKeyAgreement', 'ChannelType', 'ClientKeyAgreement', 'decode', 'DEFAULT_MAX_FRAME_BYTES', 'detectFraming',
+      'DeviceFlag', 'encode', 'FrameDecoder', 'FrameFlag', 'FrameType', 'IMError', 'LATEST_VERSION', 'MAX_STRING_BYTES',
+      'negotiateVersion', 'openRecv', 'openSend', 'ReasonCode', 'reasonName', 'RecvEncoder', 'sealRecv', 'sealSend',
+      'SessionCipher', 'Setting', 'shapeConnack',
+    ],
+  },
+  './testing': {
+    load: () => import('imengine/testing'),
+    names: [
+      'channelDirectoryContract', 'clockContract', 'connectTestClient', 'cursorStoreContract', 'FakeClock', 'loggerContract',
+      'messageStoreContract', 'peerPushContract', 'presenceContract', 'randomContract', 'recordingLogger',
+      'replicatorContract', 'sampleMessage', 'seededRandom', 'socketContract', 'socketPair', 'TestClient',
+      'tokenVerifierContract', 'webhookContract',
+    ],
+  },
+}
+
+describe.each(Object.entries(entries))('entry %s', (_entry, { load, names }) => {
+  test('has exactly these values', async () => {
+    expect(Object.keys(await load()).toSorted()).toEqual([...names].toSorted())
+  })
+
+  test('has nothing undefined and no default', async () => {
+    const module = await load()
+    for (const [name, value] of Object.entries(module)) expect(value, name).toBeDefined()
+    expect(module).not.toHaveProperty('default')
+  })
+})
+
+test('package.json offers these entries, each to import and to require, and nothing else', () => {
+  expect(Object.keys(manifest.exports).toSorted()).toEqual([...Object.keys(entries), './package.json'].toSorted())
+  for (const entry of Object.keys(entries)) {
+    const name = entry === '.' ? 'index' : entry.slice(2)
+    expect(manifest.exports[entry as '.']).toEqual({
+      import: { types: `./dist/${name}.d.ts`, default: `./dist/${name}.js` },
+      require: { types: `./dist/${name}.d.cts`, default: `./dist/${name}.cjs` },
+    })
+  }
+})
