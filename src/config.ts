@@ -61,6 +61,7 @@ export const LIMITS = {
   webhookTimeoutMs: { default: 3_000, min: 1, max: 600_000 },
   replicateTimeoutMs: { default: 5_000, min: 1, max: 600_000 },
   peerPushTimeoutMs: { default: 5_000, min: 1, max: 600_000 },
+  peerKickTimeoutMs: { default: 1_000, min: 1, max: 600_000 },
   presenceHeartbeatMs: { default: 5_000, min: 1, max: 600_000 },
   redeliverAfterMs: { default: 60_000, min: 0, max: 86_400_000 },
   maxRedeliveries: { default: 5, min: 0, max: 1_000 },

@@ -111,6 +111,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
    * @throws what an adapter throws while opening: whatever was opened before is closed again
    */
   start(): Promise<void> {
+    if (this.#closed !== undefined) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'it has been closed' }))
     return (this.#started ??= this.#start())
   }
 
@@ -194,7 +195,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   }
 
   async #start(): Promise<void> {
-    if (this.#state !== 'new') throw new IMError('IM_NOT_RUNNING', { detail: 'it has been closed' })
     this.#state = 'starting'
     const { presence, replicator, peerPush } = this.#options
     const pipeline = this.#pipeline

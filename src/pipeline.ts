@@ -11,7 +11,7 @@ import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
 import type { Random } from './contracts/random.ts'
 import type { LogEntry } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
-import { asIMError, type IMError } from './errors.ts'
+import { asIMError, type IMError, type IMErrorCode } from './errors.ts'
 import { ChainRegistry, type BuiltInChain } from './events/chain-registry.ts'
 import { ChannelPool } from './events/channel-pool.ts'
 import { PusherPool } from './events/pusher-pool.ts'
@@ -160,6 +160,7 @@ export class Pipeline implements ConnectionHost {
         peerPush,
         timers: this.timers,
         timeoutMs: limits.peerPushTimeoutMs,
+        kickTimeoutMs: limits.peerKickTimeoutMs,
         maxCount: limits.maxPeerPushes,
         waits: this.waits,
         facts,
@@ -180,7 +181,7 @@ export class Pipeline implements ConnectionHost {
       verifyToken: options.tokenVerifier,
       channels: storage.channels,
       presence,
-      peerPush,
+      kickOnPeers: this.#peers && ((login) => this.#peers!.kick(login)),
       nodeID,
       plaintext: options.plaintext ?? 'refuse',
       clock,
@@ -449,6 +450,20 @@ function isFailureOf(result: ChainResult, code: IMError['code']): boolean {
   return result instanceof Error && result.code === code
 }
 
+/** What it is called when a built-in step fails or hangs: the name of whoever it depends on. */
+const stepFailures: Readonly<Record<string, IMErrorCode>> = {
+  authenticate: 'IM_VERIFIER_FAILED',
+  loadSession: 'IM_DIRECTORY_UNAVAILABLE',
+  sendConnack: 'IM_PRESENCE_UNAVAILABLE',
+  leavePresence: 'IM_PRESENCE_UNAVAILABLE',
+  checkPermission: 'IM_DIRECTORY_UNAVAILABLE',
+  callWebhook: 'IM_WEBHOOK_FAILED',
+  store: 'IM_STORE_UNAVAILABLE',
+  replicate: 'IM_REPLICATION_TIMEOUT',
+  postProcess: 'IM_DIRECTORY_UNAVAILABLE',
+  filterOnline: 'IM_PRESENCE_UNAVAILABLE',
+}
+
 /** The shipped chains, with the time-out each step has. */
 function builtInWithTimeouts(limits: Limits): Record<EventName, BuiltInChain> {
   const timeouts: Record<string, number> = {
@@ -460,9 +475,9 @@ function builtInWithTimeouts(limits: Limits): Record<EventName, BuiltInChain> {
   for (const event of Object.keys(builtInChains) as EventName[]) {
     const { steps, defaultBefore, pointOfNoReturn } = builtInChains[event]
     const named = Object.entries(steps).map(([name, handler]): Step<never> => {
-      const timeoutMs = timeouts[name] ?? limits.stepTimeoutMs
-      const timeoutCode = name === 'replicate' ? 'IM_REPLICATION_TIMEOUT' : 'IM_HANDLER_TIMEOUT'
-      return { name, handler, timeoutMs, timeoutCode, onError: 'fail' }
+      const failureCode = stepFailures[name] ?? 'IM_HANDLER_FAILED'
+      const timeoutCode = stepFailures[name] ?? 'IM_HANDLER_TIMEOUT'
+      return { name, handler, timeoutMs: timeouts[name] ?? limits.stepTimeoutMs, failureCode, timeoutCode, onError: 'fail' }
     })
     chains[event] = { steps: named, defaultBefore, pointOfNoReturn }
   }

@@ -46,13 +46,13 @@ describe('the built package', () => {
   it('loads no database driver, no broker and no transport with the core', () => {
     const loaded = run('loaded.cjs', `require('imengine'); console.log(Object.keys(require.cache).join('\\n'))`)
     const packages = new Set([...loaded.matchAll(/node_modules\/((?:@[^/]+\/)?[^/]+)\//g)].map((match) => match[1]).filter((name) => name !== 'imengine'))
-    const allowed = ['eventemitter3', 'p-queue', 'p-timeout', 'lru-cache', 'uuid']
+    const allowed = ['eventemitter3', 'p-queue', 'p-timeout', 'lru-cache']
     expect([...packages].filter((name) => !allowed.includes(name!))).toEqual([])
   })
 
   it('depends on nothing but the packages it names', () => {
     const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { dependencies: object; peerDependencies: object; peerDependenciesMeta: object }
-    expect(Object.keys(manifest.dependencies).sort()).toEqual(['eventemitter3', 'lru-cache', 'p-queue', 'uuid'])
+    expect(Object.keys(manifest.dependencies).sort()).toEqual(['eventemitter3', 'lru-cache', 'p-queue'])
     expect(Object.keys(manifest.peerDependencies)).toEqual(Object.keys(manifest.peerDependenciesMeta))
   })
 

@@ -26,7 +26,8 @@ export class Redelivery {
 
   pushed(message: Message): void {
     const { clock, timers, afterMs } = this.#options
-    this.#unacked.add(message, clock.monotonicMs() + afterMs)
+    const forgotten = this.#unacked.add(message, clock.monotonicMs() + afterMs)
+    if (forgotten !== undefined) this.#options.giveUp([forgotten])
     if (afterMs > 0) this.#timer ??= timers.after(afterMs, this.#check)
   }
 

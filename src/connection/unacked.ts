@@ -29,14 +29,11 @@ export class UnackedRecvs {
     return undefined
   }
 
-  add(message: Message, dueMs: number): void {
-    if (this.#entries.size >= this.#maxCount) {
-      for (const oldest of this.#entries.keys()) {
-        this.#entries.delete(oldest)
-        break
-      }
-    }
+  /** @returns what had to be forgotten for it */
+  add(message: Message, dueMs: number): Message | undefined {
+    const forgotten = this.#entries.size >= this.#maxCount ? this.#takeOldest() : undefined
     this.#entries.set(message.messageID, { message, dueMs, redeliveryCount: 0 })
+    return forgotten
   }
 
   find(messageID: string): Message | undefined {
@@ -45,6 +42,14 @@ export class UnackedRecvs {
 
   remove(messageID: string): void {
     this.#entries.delete(messageID)
+  }
+
+  #takeOldest(): Message | undefined {
+    for (const [messageID, { message }] of this.#entries) {
+      this.#entries.delete(messageID)
+      return message
+    }
+    return undefined
   }
 
   clear(): void {

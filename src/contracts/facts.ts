@@ -26,6 +26,7 @@ export interface Facts {
   ]
   /** messages of one channel that are stored (and committed), in seq order */
   messageStored: [{ readonly key: ChannelKey; readonly messages: readonly Message[] }]
+  /** `channelID` as the sender names the channel: in a person channel the peer's uid */
   messageRefused: [
     { readonly fromUID: string; readonly channelID: string; readonly channelType: number; readonly clientMsgNo: string; readonly reasonCode: ReasonCode; readonly message: string | undefined },
   ]

@@ -63,7 +63,7 @@ export class ChainRegistry {
     if (typeof handler !== 'function') badOption('the handler', 'a function', handler)
     const chain = this.#chain(event)
     const old = chain.steps[this.#find(event, stepName, 'stepName')]!
-    const step: AnyStep = { ...old, handler: handler }
+    const step: AnyStep = { ...old, failureCode: 'IM_HANDLER_FAILED', timeoutCode: 'IM_HANDLER_TIMEOUT', handler: handler }
     chain.steps = chain.steps.map((other) => (other === old ? step : other))
     return () => {
       chain.steps = chain.steps.map((other) => (other === step ? old : other))
@@ -78,7 +78,7 @@ export class ChainRegistry {
     if (!Number.isFinite(timeoutMs) || timeoutMs <= 0) badOption('options.timeoutMs', 'a positive number of milliseconds', timeoutMs)
     const { pointOfNoReturn } = this.#chain(event).builtIn
     const isLate = pointOfNoReturn !== undefined && this.#indexFor(event, options) > this.#find(event, pointOfNoReturn, 'step')
-    return { name, handler: handler, timeoutMs, timeoutCode: 'IM_HANDLER_TIMEOUT', onError: isLate ? 'continue' : 'fail' }
+    return { name, handler: handler, timeoutMs, failureCode: 'IM_HANDLER_FAILED', timeoutCode: 'IM_HANDLER_TIMEOUT', onError: isLate ? 'continue' : 'fail' }
   }
 
   #indexFor(event: EventName, { before, after }: UseOptions): number {

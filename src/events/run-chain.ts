@@ -2,6 +2,7 @@ import type { Timers } from '../contracts/clock.ts'
 import type { Handler } from '../contracts/handler.ts'
 import { asIMError, IMError, type IMErrorCode, type IMErrorContext } from '../errors.ts'
 import { isPromise } from '../model/maybe-promise.ts'
+import { isRefusalReason } from '../model/reason-code.ts'
 import type { Closing, Outcome, Refusal } from '../model/outcome.ts'
 
 /** One handler in its place. */
@@ -10,7 +11,8 @@ export interface Step<C> {
   readonly handler: Handler<C>
   /** how long a promise it returned may stay pending */
   readonly timeoutMs: number
-  /** what it is called when it stays pending for longer */
+  /** what it is called when it throws, and when it stays pending for longer */
+  readonly failureCode: IMErrorCode
   readonly timeoutCode: IMErrorCode
   /** 'continue': a failure is reported and the chain goes on, for steps behind the point where a message is stored */
   readonly onError: 'fail' | 'continue'
@@ -99,7 +101,7 @@ export class ChainRunner {
         },
         (reason: unknown) => {
           this.#timers.cancel(entry)
-          reject(reason instanceof Error ? reason : new IMError('IM_HANDLER_FAILED', { cause: reason, context: contextOf(step, ctx) }))
+          reject(failureOf(reason, step, ctx))
         },
       )
     })
@@ -108,8 +110,8 @@ export class ChainRunner {
   /** What a step answered, once it is neither a promise nor a throw. */
   #judge<C extends Runnable>(outcome: Outcome, step: Step<C>, ctx: C): ChainResult {
     if (outcome === undefined) return undefined
-    const kind = (outcome as Partial<Refusal | Closing> | null)?.kind
-    if (kind !== 'refuse' && kind !== 'close') {
+    const { kind, reasonCode } = (outcome ?? {}) as Partial<Refusal | Closing>
+    if ((kind !== 'refuse' && kind !== 'close') || !isRefusalReason(reasonCode)) {
       // Not TypeScript, or a cast: going on would let a message pass that a handler meant to stop.
       const failure = new IMError('IM_HANDLER_FAILED', {
         detail: 'it returned something else than refuse(), close() or nothing',
@@ -126,7 +128,7 @@ export class ChainRunner {
 }
 
 function failureOf<C extends Runnable>(thrown: unknown, step: Step<C>, ctx: C): IMError {
-  return asIMError(thrown, 'IM_HANDLER_FAILED', contextOf(step, ctx))
+  return asIMError(thrown, step.failureCode, contextOf(step, ctx))
 }
 
 function contextOf<C extends Runnable>(step: Step<C>, ctx: C): IMErrorContext {

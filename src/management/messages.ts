@@ -69,7 +69,7 @@ export class MessagesAPI {
    *   IM_QUEUE_FULL; IM_ABORTED
    */
   async send(request: SendRequest): Promise<SendReceipt> {
-    const message = this.#messageOf(request, request?.clientMsgNo ?? (await this.#newClientMsgNo()))
+    const message = this.#messageOf(request)
     const key = { channelID: message.channelID, channelType: message.channelType }
     return untilAborted(request.signal, key, async () => {
       if (!this.#options.isRunning()) throw new IMError('IM_NOT_RUNNING')
@@ -129,15 +129,8 @@ export class MessagesAPI {
     })
   }
 
-  /** Loaded at the first use: most hosts name their messages or send none, and its many files slow down every start. */
-  async #newClientMsgNo(): Promise<string> {
-    const { v7 } = await import('uuid')
-    const { clock, random } = this.#options
-    return v7({ random: random.bytes(16), msecs: clock.nowMs() })
-  }
-
-  #messageOf(request: SendRequest, clientMsgNoOrNew: string): Message {
-    const { clock, ids, maxPayloadBytes } = this.#options
+  #messageOf(request: SendRequest): Message {
+    const { clock, ids, random, maxPayloadBytes } = this.#options
     if (typeof request !== 'object' || request === null) badOption('the message', 'an object', request)
     const { channelID, channelType } = checkKey(request)
     const fromUID = checkUID('fromUID', request.fromUID)
@@ -148,7 +141,7 @@ export class MessagesAPI {
     }
     const expireSec = integerBetween('expireSec', request.expireSec ?? 0, 0, 0xffff_ffff)
     const topic = checkText('topic', request.topic ?? '')
-    const clientMsgNo = checkText('clientMsgNo', clientMsgNoOrNew)
+    const clientMsgNo = checkText('clientMsgNo', request.clientMsgNo ?? Buffer.from(random.bytes(16)).toString('hex'))
     return {
       ...canonicalKey(fromUID, channelID, channelType),
       messageID: ids.next(),

@@ -39,6 +39,11 @@ export type ReasonCode = (typeof ReasonCode)[keyof typeof ReasonCode]
 
 const names = new Map<number, string>(Object.entries(ReasonCode).map(([name, code]) => [code, name]))
 
+/** May a refusal carry it? A code of one byte that does not mean success. */
+export function isRefusalReason(code: unknown): code is ReasonCode {
+  return typeof code === 'number' && Number.isInteger(code) && code > ReasonCode.Success && code <= 255
+}
+
 /** The name of a reason code as a log or a page shows it: `InBlacklist`; an unknown number is shown as itself. */
 export function reasonName(code: number): string {
   return names.get(code) ?? String(code)

@@ -21,6 +21,7 @@ export class RecentMessages {
   }
 
   find(channel: string, message: Message): Original | undefined {
+    if (this.#recent.size === 0) return undefined
     return this.#recent.get(keyOf(channel, message))
   }
 
@@ -34,9 +35,4 @@ export class RecentMessages {
 /** Unambiguous: a uid holds no control character, and the channel's length says where it ends. */
 function keyOf(channel: string, message: Message): string {
   return `${channel.length}:${channel}${message.fromUID}\u0000${message.clientMsgNo}`
-}
-
-/** Did the sender repeat the same message, or use its number for another one? */
-export function isSamePayload(a: Uint8Array, b: Uint8Array): boolean {
-  return a === b || Buffer.compare(a, b) === 0
 }

@@ -2,7 +2,7 @@ import PQueue from 'p-queue'
 import type { AbortGroup } from '../contracts/abort-group.ts'
 import type { Timers } from '../contracts/clock.ts'
 import type { FactSink } from '../contracts/facts.ts'
-import type { PeerPush, PeerPushRequest } from '../contracts/peer-push.ts'
+import type { PeerKickRequest, PeerPush, PeerPushRequest } from '../contracts/peer-push.ts'
 import { IMError } from '../errors.ts'
 import { withTimeLimit } from './time-limit.ts'
 
@@ -11,6 +11,8 @@ export interface PeerPushesOptions {
   readonly timers: Timers
   /** from the first try of a push to giving it up */
   readonly timeoutMs: number
+  /** for telling the others of a login */
+  readonly kickTimeoutMs: number
   /** pushes waiting per node, at most */
   readonly maxCount: number
   readonly waits: AbortGroup
@@ -37,6 +39,16 @@ export class PeerPushes {
     if (queue === undefined) this.#queues.set(nodeID, (queue = new PQueue({ concurrency: 1 })))
     if (queue.size >= this.#options.maxCount) return this.#giveUp(nodeID, request, new IMError('IM_QUEUE_FULL', { context: { nodeID } }))
     void queue.add(() => this.#push(nodeID, request)) // #push never rejects
+  }
+
+  /** Let the other nodes apply a login's kick rules, as far as they can be reached in time. Never rejects. */
+  async kick(request: PeerKickRequest): Promise<void> {
+    const { peerPush, kickTimeoutMs, report } = this.#options
+    try {
+      await withTimeLimit({ ...this.#options, timeoutMs: kickTimeoutMs }, (signal) => peerPush.kick(request, signal))
+    } catch (reason) {
+      report(new IMError('IM_PEER_UNREACHABLE', { cause: reason, context: { uid: request.uid } }))
+    }
   }
 
   async idle(): Promise<void> {

@@ -46,7 +46,7 @@ describe('close', () => {
     expect(errors).toEqual(['IM_STORE_UNAVAILABLE'])
     expect(clock.pendingTimerCount).toBe(0)
     expect(engine.state).toBe('closed')
-    await expect(engine.start()).resolves.toBeUndefined() // the same promise as before
+    await expect(engine.start()).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
     await expect(engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('x') })).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
   })
 

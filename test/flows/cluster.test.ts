@@ -79,6 +79,21 @@ describe('two nodes over one store', () => {
     await clock.advance(3_000)
   })
 
+  it('let a user in although another node cannot be told of the login', async () => {
+    const { one, clock } = await pair({}, (peer) => ({
+      start: (host) => peer.start(host),
+      push: (nodeID, request, signal) => peer.push(nodeID, request, signal),
+      close: () => peer.close(),
+      kick: () => new Promise(() => undefined),
+    }))
+    const errors: string[] = []
+    one.on('error', (error) => errors.push(error.code))
+    const connecting = connectTestClient(one, { uid: 'ann' })
+    await clock.advance(one.limits.peerKickTimeoutMs + 200)
+    expect((await connecting).connack.reasonCode).toBe(1)
+    expect(errors).toEqual(['IM_PEER_UNREACHABLE'])
+  })
+
   it('go on delivering to their own connections when presence does not answer', async () => {
     const presence = memoryPresence()
     let down = false

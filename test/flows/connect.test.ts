@@ -67,13 +67,15 @@ describe('EventConnect', () => {
       () => Promise.reject(new Error('down')),
       () => undefined,
       () => ({ ok: 'yes' }),
+      () => ({ ok: false, reason: ReasonCode.Success }),
+      () => ({ ok: false, reason: 999 }),
     ]) {
       behave = failing
       const { connack, pair } = await tryConnect(made, { uid: 'ann' })
       expect(connack.reasonCode).toBe(ReasonCode.SystemError)
       await pair.client.closed
     }
-    expect(made.errors.map((error) => error.code)).toEqual(Array(4).fill('IM_HANDLER_FAILED'))
+    expect(made.errors.map((error) => error.code)).toEqual(Array(6).fill('IM_VERIFIER_FAILED'))
 
     behave = () => new Promise(() => undefined)
     const hanging = tryConnect(made, { uid: 'ann' })

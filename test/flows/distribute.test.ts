@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { ChannelType, memoryStorage, ReasonCode, type AppendBatch, type Message, type MessageStore } from 'imengine'
+import { ChannelType, memoryStorage, ReasonCode, refuse, type AppendBatch, type Message, type MessageStore } from 'imengine'
+import { FrameFlag } from 'imengine/protocol'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
 
 const SEND = { ...TEAM, payload: 'hi' }
@@ -45,7 +46,7 @@ describe('EventChannelDistribute', () => {
     await clock.advance(engine.limits.stepTimeoutMs + 200)
     expect((await hanging).reasonCode).toBe(ReasonCode.SystemError)
     expect(await client.send(SEND)).toMatchObject({ reasonCode: 1, messageSeq: 1 })
-    expect(errors).toMatchObject([{ code: 'IM_HANDLER_TIMEOUT', context: { step: 'store' } }])
+    expect(errors).toMatchObject([{ code: 'IM_STORE_UNAVAILABLE', context: { step: 'store' } }])
   })
 
   it('tells the truth about a message that a late store has kept after all: the repeat gets its seq', async () => {
@@ -122,6 +123,49 @@ describe('EventChannelDistribute', () => {
     expect(reasons).toEqual([1, ReasonCode.SystemError, 1])
     expect(await engine.messages.lastSeq(TEAM)).toBe(3)
     expect(errors).toMatchObject([{ code: 'IM_HANDLER_FAILED', context: { step: 'fragile' } }])
+  })
+
+  it('answers a repeat with the original ids even when the rest of its batch fails, and delivers nothing unpersisted then', async () => {
+    const storage = memoryStorage()
+    let broken = false
+    const append: MessageStore['append'] = async (batches) => {
+      if (broken) throw new Error('disk full')
+      return storage.messages.append(batches)
+    }
+    const { engine, connect, clock } = await stage({ storage: storageWith(storage, { append }) })
+    const { client: ann } = await connect('ann')
+    const { client: bob } = await connect('bob')
+    const first = await ann.send({ ...SEND, clientMsgNo: 'n' })
+    broken = true
+    const batch = [
+      { ...SEND, clientMsgNo: 'n' },
+      { ...SEND, clientMsgNo: 'u', flags: FrameFlag.NoPersist },
+      { ...SEND, clientMsgNo: 'p' },
+    ]
+    const acks = await Promise.all(batch.map((message) => ann.send(message)))
+    expect(acks.map((ack) => [ack.reasonCode, ack.messageID])).toEqual([[1, first.messageID], [15, '0'], [15, '0']])
+    broken = false
+    const remove = engine.use('EventChannelDistribute', function no() { return refuse(ReasonCode.NotAllowSend) })
+    expect(await ann.send({ ...SEND, clientMsgNo: 'n' })).toMatchObject({ reasonCode: 1, messageID: first.messageID })
+    expect((await ann.send({ ...SEND, clientMsgNo: 'u', flags: FrameFlag.NoPersist })).reasonCode).toBe(ReasonCode.NotAllowSend)
+    remove()
+    // Refused before, so this is no repeat.
+    expect((await ann.send({ ...SEND, clientMsgNo: 'u', flags: FrameFlag.NoPersist })).reasonCode).toBe(1)
+    await clock.settle()
+    expect(bob.messages.map((message) => message.messageSeq)).toEqual([1, 0])
+  })
+
+  it('runs an unpersisted message that shared a batch with a bad one again, and does not take it for its own repeat', async () => {
+    const { engine, connect, clock } = await stage()
+    engine.use('EventChannelDistribute', function fragile(ctx) {
+      if (ctx.messages.some((message) => Buffer.from(message.payload).toString() === 'poison')) throw new Error('bug')
+    })
+    const { client: ann } = await connect('ann')
+    const { client: bob } = await connect('bob')
+    const acks = await Promise.all(['fine', 'poison'].map((payload) => ann.send({ ...SEND, payload, flags: FrameFlag.NoPersist })))
+    await clock.settle()
+    expect(acks.map((ack) => ack.reasonCode)).toEqual([1, ReasonCode.SystemError])
+    expect(bob.messages.map((message) => message.text)).toEqual(['fine'])
   })
 
   it('lets a handler refuse one message of the batch with its own reason', async () => {

@@ -69,7 +69,7 @@ describe('EventOnSend: permission', () => {
     expect((await client.send(SEND)).reasonCode).toBe(ReasonCode.SystemError)
     broken = false
     expect(await client.send(SEND)).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 1 })
-    expect(errors).toMatchObject([{ code: 'IM_HANDLER_FAILED', context: { step: 'checkPermission', uid: 'ann' } }])
+    expect(errors).toMatchObject([{ code: 'IM_DIRECTORY_UNAVAILABLE', context: { step: 'checkPermission', uid: 'ann' } }])
   })
 })
 
@@ -118,7 +118,7 @@ describe('EventOnSend: webhook', () => {
     expect((await answer).reasonCode).toBe(ReasonCode.SystemError)
     expect(await engine.messages.lastSeq(TEAM)).toBe(0)
     expect(errors.map((error) => error.code)).toEqual([
-      'IM_WEBHOOK_FAILED', 'IM_WEBHOOK_FAILED', 'IM_WEBHOOK_FAILED', 'IM_HANDLER_FAILED', 'IM_HANDLER_TIMEOUT',
+      'IM_WEBHOOK_FAILED', 'IM_WEBHOOK_FAILED', 'IM_WEBHOOK_FAILED', 'IM_HANDLER_FAILED', 'IM_WEBHOOK_FAILED',
     ])
   })
 
@@ -321,6 +321,9 @@ describe('EventOnSend: SENDACK', () => {
       [() => Promise.reject(undefined as unknown as Error), ReasonCode.SystemError],
       [() => true, ReasonCode.SystemError],
       [() => Promise.resolve('no outcome'), ReasonCode.SystemError],
+      [() => ({ kind: 'refuse', reasonCode: ReasonCode.Success }), ReasonCode.SystemError],
+      [() => ({ kind: 'refuse', reasonCode: 999 }), ReasonCode.SystemError],
+      [() => refuse(ReasonCode.Success), ReasonCode.SystemError],
       [() => refuse(ReasonCode.NotAllowSend), ReasonCode.NotAllowSend],
       [() => Promise.resolve(refuse(ReasonCode.RateLimit)), ReasonCode.RateLimit],
       [() => undefined, ReasonCode.Success],

@@ -3,22 +3,31 @@ import type { FactSink } from '../../contracts/facts.ts'
 import type { DistributeContext, Steps } from '../../contracts/handler.ts'
 import type { AppendResult, MessageStore } from '../../contracts/message-store.ts'
 import type { Replicator } from '../../contracts/replicator.ts'
-import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
-import type { ChannelKey } from '../../model/channel.ts'
+import { badOption, IMError, type IMErrorContext } from '../../errors.ts'
+import { channelIDSeenBy, type ChannelKey } from '../../model/channel.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
 import type { Closing, Outcome, Refusal } from '../../model/outcome.ts'
-import { ReasonCode } from '../../model/reason-code.ts'
+import { isRefusalReason, ReasonCode } from '../../model/reason-code.ts'
 import { EngineEvent } from '../engine-event.ts'
 import { reasonOf } from '../origin.ts'
 import type { PushSource } from '../pusher/push-online.ts'
 import type { DistributeItem } from './distribute-item.ts'
 
-/** Messages that were answered lately. Source: services/dedup. */
+interface Original {
+  readonly messageID: string
+  readonly messageSeq: number
+  readonly payload: Uint8Array
+}
+
+/** Messages that were answered lately. */
 export interface RecentMessagesPort {
-  find(channel: string, message: Message): { readonly messageID: string; readonly messageSeq: number; readonly payload: Uint8Array } | undefined
+  find(channel: string, message: Message): Original | undefined
   remember(channel: string, message: Message): void
 }
+
+/** What the wire has room for. */
+const MAX_SEQ = 0xffff_ffff
 
 export interface DistributeServices {
   readonly store: MessageStore
@@ -49,6 +58,8 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
   readonly services: DistributeServices
   /** from here on a failure must not run the batch again */
   storing = false
+  /** the store (or the log) had to be waited for: what it answered is worth remembering */
+  waited = false
 
   constructor(channel: string, items: readonly DistributeItem[], services: DistributeServices) {
     super()
@@ -71,12 +82,18 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
   }
 
   refuse(message: Message, reasonCode: ReasonCode): void {
+    if (!isRefusalReason(reasonCode)) badOption('reasonCode', 'a reason code from 2 to 255', reasonCode)
     const item = this.items.find((candidate) => candidate.message === message)
     if (item?.stage === 'waiting') this.refuseItem(item, reasonCode, undefined)
   }
 
   describe(): IMErrorContext {
     return { channelID: this.key.channelID, channelType: this.key.channelType }
+  }
+
+  /** What is to be stored: an unpersisted message passes by, and is kept only when the rest of its batch has been. */
+  toPersist(): DistributeItem[] {
+    return this.items.filter((item) => item.stage === 'waiting' && !item.message.noPersist)
   }
 
   rememberOrigins(items: readonly DistributeItem[]): void {
@@ -90,17 +107,19 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
       for (const { message } of this.items) this.services.proposed.delete(message.messageID)
     }
     if (result instanceof IMError) this.services.report(result)
-    // With no result nobody is left waiting, unless a host has replaced `store` or `acknowledge` and forgot them.
     const reasonCode = result === undefined ? ReasonCode.SystemError : result instanceof IMError ? reasonOf(result) : result.reasonCode
     const why = result === undefined || result instanceof IMError ? undefined : result.message
     for (const item of this.items) {
       if (item.stage === 'waiting') this.refuseItem(item, reasonCode, why)
+      // What the channel has, it has, however the rest of the batch has ended.
+      else if (item.stage !== 'done') item.acknowledge()
     }
   }
 
   private refuseItem(item: DistributeItem, reasonCode: ReasonCode, message: string | undefined): void {
     item.refuse(reasonCode)
-    const { fromUID, channelID, channelType, clientMsgNo } = item.message
+    const { fromUID, channelType, clientMsgNo } = item.message
+    const channelID = channelIDSeenBy(fromUID, this.key)
     this.services.facts.emit('messageRefused', { fromUID, channelID, channelType, clientMsgNo, reasonCode, message })
   }
 }
@@ -112,55 +131,36 @@ function preCheck(ctx: DistributeEvent): Outcome {
     const { message } = item
     if (item.stage !== 'waiting' || message.clientMsgNo === '') continue
     const original = recent.find(ctx.channel, message)
-    if (original === undefined) {
-      // Stored nowhere, so this table is all there is to tell a repeat by, also within one batch.
-      if (message.noPersist) recent.remember(ctx.channel, message)
-    } else if (Buffer.compare(original.payload, message.payload) === 0) {
-      item.repeat(original)
-    } else {
-      item.refuse(ReasonCode.IdempotencyConflict)
-    }
+    if (original !== undefined) answerRepeat(item, original)
   }
+}
+
+function answerRepeat(item: DistributeItem, original: Original): void {
+  if (Buffer.compare(original.payload, item.message.payload) === 0) item.repeat(original)
+  else item.refuse(ReasonCode.IdempotencyConflict)
 }
 
 function store(ctx: DistributeEvent): Outcome | Promise<Outcome> {
   ctx.storing = true
-  for (const item of ctx.inStage('waiting')) {
-    if (item.message.noPersist) item.keep(0)
-  }
   if (ctx.services.replicator !== undefined) return // numbered by the log, when it is applied
-  const items = ctx.inStage('waiting')
+  const items = ctx.toPersist()
   if (items.length === 0) return
-  const messages = items.map((item) => item.message)
-  const failed = (reason: unknown): never => {
-    throw asIMError(reason, 'IM_STORE_UNAVAILABLE', { ...ctx.describe(), event: ctx.event, step: 'store' })
-  }
-  try {
-    const appended = ctx.services.store.append([{ key: ctx.key, messages }])
-    if (isPromise(appended)) return appended.then((results) => takeResults(ctx, items, results[0]), failed)
-    takeResults(ctx, items, appended[0])
-  } catch (reason) {
-    failed(reason)
-  }
+  const appended = ctx.services.store.append([{ key: ctx.key, messages: items.map((item) => item.message) }])
+  if (!isPromise(appended)) return takeResults(ctx, items, appended[0])
+  ctx.waited = true
+  return appended.then((results) => takeResults(ctx, items, results[0]))
 }
 
 function replicate(ctx: DistributeEvent): Outcome | Promise<Outcome> {
   const { replicator } = ctx.services
   if (replicator === undefined) return
-  const items = ctx.inStage('waiting')
+  const items = ctx.toPersist()
   if (items.length === 0) return
-  const messages = items.map((item) => item.message)
   ctx.rememberOrigins(items)
-  const failed = (reason: unknown): never => {
-    throw asIMError(reason, 'IM_REPLICATION_TIMEOUT', { ...ctx.describe(), event: ctx.event, step: 'replicate' })
-  }
-  try {
-    const committed = replicator.propose(ctx.key, messages, ctx.signal)
-    if (isPromise(committed)) return committed.then((results) => takeResults(ctx, items, results), failed)
-    takeResults(ctx, items, committed)
-  } catch (reason) {
-    failed(reason)
-  }
+  const committed = replicator.propose(ctx.key, items.map((item) => item.message), ctx.signal)
+  if (!isPromise(committed)) return takeResults(ctx, items, committed)
+  ctx.waited = true
+  return committed.then((results) => takeResults(ctx, items, results))
 }
 
 /** Number the messages by the store's answer, which is checked: a store that miscounts would break every client's history. */
@@ -170,7 +170,7 @@ function takeResults(ctx: DistributeEvent, items: readonly DistributeItem[], res
   for (const result of results) {
     if (result.status !== 'stored') continue
     const { messageSeq } = result
-    if (!Number.isSafeInteger(messageSeq) || messageSeq < 1 || (last !== 0 && messageSeq !== last + 1)) {
+    if (!Number.isInteger(messageSeq) || messageSeq < 1 || messageSeq > MAX_SEQ || (last !== 0 && messageSeq !== last + 1)) {
       brokenContract(ctx, `seq ${messageSeq} after ${last}`)
     }
     last = messageSeq
@@ -190,10 +190,18 @@ function brokenContract(ctx: DistributeEvent, detail: string): never {
 
 /** Durable, and committed where there is a log: now the senders may know. */
 function acknowledge(ctx: DistributeEvent): Outcome {
+  const { recent } = ctx.services
   for (const item of ctx.items) {
-    if (item.stage === 'kept') ctx.services.recent.remember(ctx.channel, item.message)
-    else if (item.stage !== 'repeat') continue
-    item.acknowledge()
+    const { message } = item
+    if (item.stage === 'waiting' && message.noPersist) {
+      // Stored nowhere: this table is all there is to tell a repeat by, also within one batch.
+      const original = recent.find(ctx.channel, message)
+      if (original !== undefined) answerRepeat(item, original)
+      else item.keep(0)
+    }
+    // A store that answers at once has its index at hand: remembering for it would only be work done twice.
+    if (item.stage === 'kept' && (ctx.waited || message.noPersist)) recent.remember(ctx.channel, message)
+    if (item.stage === 'kept' || item.stage === 'repeat') item.acknowledge()
   }
 }
 
@@ -210,13 +218,5 @@ function postProcess(ctx: DistributeEvent): Outcome | Promise<Outcome> {
     services.notify(stored)
   }
   const sources = items.map((item): PushSource => ({ message: item.message, connectionID: item.origin.connectionID }))
-  const failed = (reason: unknown): never => {
-    throw asIMError(reason, 'IM_DIRECTORY_UNAVAILABLE', { ...ctx.describe(), event: ctx.event, step: 'postProcess' })
-  }
-  try {
-    const done = services.eachSubscriberPage(key, (uids) => services.push(channel, key, sources, uids))
-    if (isPromise(done)) return done.then(undefined, failed)
-  } catch (reason) {
-    failed(reason)
-  }
+  return services.eachSubscriberPage(key, (uids) => services.push(channel, key, sources, uids))
 }

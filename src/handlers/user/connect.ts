@@ -4,7 +4,6 @@ import type { Clock } from '../../contracts/clock.ts'
 import type { ConnectingPort, PayloadCipher } from '../../contracts/connection-view.ts'
 import type { ConnectContext, Steps } from '../../contracts/handler.ts'
 import type { Login } from '../../contracts/kick-policy.ts'
-import type { PeerPush } from '../../contracts/peer-push.ts'
 import type { Presence, PresenceEntry } from '../../contracts/presence.ts'
 import type { Random } from '../../contracts/random.ts'
 import type { TokenVerifier, VerifyTokenResult } from '../../contracts/token-verifier.ts'
@@ -24,7 +23,8 @@ export interface ConnectServices {
   readonly verifyToken: TokenVerifier
   readonly channels: ChannelDirectory
   readonly presence: Presence | undefined
-  readonly peerPush: PeerPush | undefined
+  /** end older logins on other nodes; never rejects: a node that cannot be reached must not lock everybody out */
+  readonly kickOnPeers: ((login: Login) => Promise<void>) | undefined
   readonly nodeID: number
   readonly plaintext: 'refuse' | 'allow'
   readonly clock: Clock
@@ -142,9 +142,9 @@ function authenticate(ctx: ConnectEvent): Outcome | Promise<Outcome> {
 
 function judge(ctx: ConnectEvent, answer: VerifyTokenResult): Outcome {
   if (typeof answer?.ok !== 'boolean') {
-    throw new IMError('IM_HANDLER_FAILED', { detail: 'the token verifier must answer { ok: true | false }', context: ctx.describe() })
+    throw new IMError('IM_VERIFIER_FAILED', { detail: 'it must answer { ok: true } or { ok: false }', context: ctx.describe() })
   }
-  if (!answer.ok) return close(answer.reason ?? ReasonCode.AuthFail)
+  if (!answer.ok) return close(answer.reason ?? ReasonCode.AuthFail) // throws for what is no reason to refuse
   ctx.deviceLevel = answer.deviceLevel ?? DeviceLevel.Slave
   if (ctx.frame.clientKey === '') return
   // Only now: agreeing on a key is the most expensive part, and nobody without a token gets it.
@@ -173,17 +173,11 @@ function sendConnack(ctx: ConnectEvent): Outcome | Promise<Outcome> {
 
 /** Tell the other nodes before the client is told that it is in: what they push from then on finds it. */
 function announce(ctx: ConnectEvent): MaybePromise<void> {
-  const { presence, peerPush } = ctx.services
-  if (presence === undefined && peerPush === undefined) return
-  return announceToPeers(ctx, presence, peerPush)
-}
-
-async function announceToPeers(ctx: ConnectEvent, presence: Presence | undefined, peerPush: PeerPush | undefined): Promise<void> {
-  if (presence !== undefined) {
-    ctx.announced = true
-    await presence.online(ctx.presenceEntry)
-  }
-  await peerPush?.kick(ctx.login, ctx.signal)
+  const { presence, kickOnPeers } = ctx.services
+  if (presence === undefined) return kickOnPeers?.(ctx.login)
+  ctx.announced = true
+  const told = presence.online(ctx.presenceEntry)
+  return isPromise(told) ? told.then(() => kickOnPeers?.(ctx.login)) : kickOnPeers?.(ctx.login)
 }
 
 /** One synchronous piece: nothing can happen between ending the older logins, the registry and CONNACK. */

@@ -6,7 +6,7 @@ import type { FactSink } from '../../contracts/facts.ts'
 import type { Steps, OnSendContext } from '../../contracts/handler.ts'
 import type { IDSource } from '../../contracts/id-source.ts'
 import type { BeforeSendAnswer, Webhook } from '../../contracts/webhook.ts'
-import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
+import { IMError, type IMErrorContext } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { FrameFlag, FrameType, type SendPacket } from '../../model/frames.ts'
 import { isPromise } from '../../model/maybe-promise.ts'
@@ -176,15 +176,8 @@ function callWebhook(ctx: SendEvent): Outcome | Promise<Outcome> {
   const { channelID, channelType, clientMsgNo } = ctx.frame
   const { uid: fromUID, deviceFlag } = ctx.conn
   const request = { fromUID, deviceFlag, channelID, channelType, clientMsgNo, payload: ctx.payload }
-  const failed = (reason: unknown): never => {
-    throw asIMError(reason, 'IM_WEBHOOK_FAILED', { ...ctx.describe(), event: ctx.event, step: 'callWebhook' })
-  }
-  try {
-    const answer = webhook.beforeSend(request, ctx.signal)
-    return isPromise(answer) ? answer.then((arrived) => obeyWebhook(ctx, arrived), failed) : obeyWebhook(ctx, answer)
-  } catch (reason) {
-    failed(reason)
-  }
+  const answer = webhook.beforeSend(request, ctx.signal)
+  return isPromise(answer) ? answer.then((arrived) => obeyWebhook(ctx, arrived)) : obeyWebhook(ctx, answer)
 }
 
 function obeyWebhook(ctx: SendEvent, answer: BeforeSendAnswer): Outcome {
@@ -200,9 +193,10 @@ function acceptSend(ctx: SendEvent): Outcome {
   // Asked again: another login may have ended this one while we waited.
   if (ctx.conn.kicked) return refuse(ReasonCode.ConnectKick)
   const { frame, services, channel } = ctx
-  if (!(ctx.payload instanceof Uint8Array)) {
+  if (!(ctx.payload instanceof Uint8Array) || ctx.payload.length > services.maxPayloadBytes) {
     // Stopped here, where it can hurt only its own sender.
-    throw new IMError('IM_HANDLER_FAILED', { detail: 'a handler or the webhook left a payload that is no Uint8Array', context: ctx.describe() })
+    const detail = `a handler or the webhook left a payload that is no Uint8Array of at most ${services.maxPayloadBytes} bytes`
+    throw new IMError('IM_HANDLER_FAILED', { detail, context: ctx.describe() })
   }
   const item = new DistributeItem(
     {
