@@ -475,7 +475,8 @@ function builtInWithTimeouts(limits: Limits): Record<EventName, BuiltInChain> {
   for (const event of Object.keys(builtInChains) as EventName[]) {
     const { steps, defaultBefore, pointOfNoReturn } = builtInChains[event]
     const named = Object.entries(steps).map(([name, handler]): Step<never> => {
-      const failureCode = stepFailures[name] ?? 'IM_HANDLER_FAILED'
+      // In sendConnack the host's kick policy may throw, too; what does not answer there is presence.
+      const failureCode = name === 'sendConnack' ? 'IM_HANDLER_FAILED' : (stepFailures[name] ?? 'IM_HANDLER_FAILED')
       const timeoutCode = stepFailures[name] ?? 'IM_HANDLER_TIMEOUT'
       return { name, handler, timeoutMs: timeouts[name] ?? limits.stepTimeoutMs, failureCode, timeoutCode, onError: 'fail' }
     })

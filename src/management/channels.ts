@@ -43,7 +43,7 @@ export class ChannelsAPI {
     this.#directory = directory
     this.#changed = changed
     this.subscribers = {
-      add: (key, members) => this.#addMembers(checkKey(key), members),
+      add: async (key, members) => this.#addMembers(checkKey(key), checkMembers(members)),
       remove: async (key, uids) => {
         const checked = checkKey(key)
         await directory.removeMembers(checked, checkUIDs('uids', uids))
@@ -61,6 +61,7 @@ export class ChannelsAPI {
     options: { readonly subscribers?: readonly MemberInput[] } = {},
   ): Promise<ChannelInfo> {
     const key = checkKey(channel)
+    const members = checkMembers(options.subscribers ?? [])
     const old = await this.#directory.channel(key)
     const info: ChannelInfo = {
       ...key,
@@ -68,7 +69,7 @@ export class ChannelsAPI {
       disband: checkFlag('disband', channel.disband) ?? old?.disband ?? false,
     }
     await this.#directory.putChannel(info)
-    if (options.subscribers !== undefined) await this.#addMembers(key, options.subscribers)
+    if (members.size > 0) await this.#addMembers(key, members)
     return info
   }
 
@@ -94,13 +95,9 @@ export class ChannelsAPI {
     this.#changed(checkKey(key))
   }
 
-  async #addMembers(key: ChannelKey, inputs: readonly MemberInput[]): Promise<void> {
-    if (!Array.isArray(inputs)) badOption('subscribers', 'an array of uids or { uid, role }', inputs)
+  async #addMembers(key: ChannelKey, roles: ReadonlyMap<string, MemberRole | undefined>): Promise<void> {
     const members: Member[] = []
-    for (const [index, input] of (inputs as readonly MemberInput[]).entries()) {
-      const uid = checkUID(`subscribers[${index}]`, typeof input === 'string' ? input : input?.uid)
-      const role = typeof input === 'string' ? undefined : input.role
-      if (role !== undefined && !Object.values(MemberRole).includes(role)) badOption(`subscribers[${index}].role`, 'a MemberRole', role)
+    for (const [uid, role] of roles) {
       if (role !== undefined) members.push({ uid, role })
       else if ((await this.#directory.member(key, uid)) === undefined) members.push({ uid, role: MemberRole.Member })
     }
@@ -116,6 +113,19 @@ export class ChannelsAPI {
       list: async (key, query) => directory.listed(checkKey(key), list, query),
     }
   }
+}
+
+/** Uids with the role they are given; undefined for those named by their uid alone. */
+function checkMembers(inputs: readonly MemberInput[]): ReadonlyMap<string, MemberRole | undefined> {
+  if (!Array.isArray(inputs)) badOption('subscribers', 'an array of uids or { uid, role }', inputs)
+  const roles = new Map<string, MemberRole | undefined>()
+  for (const [index, input] of (inputs as readonly MemberInput[]).entries()) {
+    const uid = checkUID(`subscribers[${index}]`, typeof input === 'string' ? input : input?.uid)
+    const role = typeof input === 'string' ? undefined : input.role
+    if (role !== undefined && !Object.values(MemberRole).includes(role)) badOption(`subscribers[${index}].role`, 'a MemberRole', role)
+    roles.set(uid, role ?? roles.get(uid))
+  }
+  return roles
 }
 
 function checkFlag(name: string, flag: unknown): boolean | undefined {

@@ -5,6 +5,7 @@ import type { MessageStore, RangeQuery } from '../contracts/message-store.ts'
 import type { Random } from '../contracts/random.ts'
 import { asIMError, badOption, IMError, integerBetween } from '../errors.ts'
 import { canonicalKey, channelKeyString, ChannelType, type ChannelInfo, type ChannelKey } from '../model/channel.ts'
+import { isUint64Decimal } from '../model/int64.ts'
 import { Setting, type Message } from '../model/message.ts'
 import { ReasonCode, reasonName } from '../model/reason-code.ts'
 import { checkKey, checkUID } from './check.ts'
@@ -107,6 +108,10 @@ export class MessagesAPI {
 
   /** Messages by id, in the order asked; undefined where there is none. */
   async get(messageIDs: readonly string[]): Promise<readonly (Message | undefined)[]> {
+    if (!Array.isArray(messageIDs)) badOption('messageIDs', 'an array of decimal strings', messageIDs)
+    messageIDs.forEach((messageID, index) => {
+      if (typeof messageID !== 'string' || !isUint64Decimal(messageID)) badOption(`messageIDs[${index}]`, 'a decimal string', messageID)
+    })
     return this.#options.store.get(messageIDs)
   }
 

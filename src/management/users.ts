@@ -20,9 +20,11 @@ export class UsersAPI {
    * (`connections.kick` ends them); `sendBanned` holds for the next SEND.
    */
   async setFlags(uid: string, flags: Partial<UserFlags>): Promise<void> {
+    checkUID('uid', uid)
+    if (typeof flags !== 'object' || flags === null) badOption('flags', 'an object', flags)
     for (const name of ['banned', 'sendBanned'] as const) {
-      if (flags?.[name] !== undefined && typeof flags[name] !== 'boolean') badOption(name, 'true or false', flags[name])
+      if (flags[name] !== undefined && typeof flags[name] !== 'boolean') badOption(name, 'true or false', flags[name])
     }
-    await this.#directory.setUserFlags(checkUID('uid', uid), flags)
+    await this.#directory.setUserFlags(uid, flags)
   }
 }

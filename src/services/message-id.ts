@@ -2,8 +2,8 @@ import type { Clock } from '../contracts/clock.ts'
 import type { IDSource } from '../contracts/id-source.ts'
 import { decimalFromHalves } from '../model/int64.ts'
 
-/** 2024-01-01T00:00:00Z. 41 bits of milliseconds from here reach into 2093. */
-const EPOCH_MS = 1_704_067_200_000
+/** 2023-01-01T00:00:00Z. 41 bits of milliseconds from here reach into 2092. */
+const EPOCH_MS = 1_672_531_200_000
 const SEQUENCE_COUNT = 4096
 
 /**

@@ -176,8 +176,16 @@ function announce(ctx: ConnectEvent): MaybePromise<void> {
   const { presence, kickOnPeers } = ctx.services
   if (presence === undefined) return kickOnPeers?.(ctx.login)
   ctx.announced = true
-  const told = presence.online(ctx.presenceEntry)
-  return isPromise(told) ? told.then(() => kickOnPeers?.(ctx.login)) : kickOnPeers?.(ctx.login)
+  const failed = (reason: unknown): never => {
+    throw asIMError(reason, 'IM_PRESENCE_UNAVAILABLE', { ...ctx.describe(), event: ctx.event, step: 'sendConnack' })
+  }
+  try {
+    const told = presence.online(ctx.presenceEntry)
+    if (isPromise(told)) return told.then(() => kickOnPeers?.(ctx.login), failed)
+  } catch (reason) {
+    failed(reason)
+  }
+  return kickOnPeers?.(ctx.login)
 }
 
 /** One synchronous piece: nothing can happen between ending the older logins, the registry and CONNACK. */
