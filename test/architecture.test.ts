@@ -4,6 +4,7 @@ import { dirname, join, posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 import { describe, expect, test } from 'vitest'
+import manifest from '../package.json' with { type: 'json' }
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -69,8 +70,8 @@ const mayImport: Readonly<Record<string, readonly string[] | 'everything'>> = {
   'index.ts': 'everything',
 }
 
-/** The packages that the parts may use; an adapter's driver as types only, because a host may not have it. */
-const packages = new Set(['eventemitter3', 'p-queue', 'lru-cache', 'uuid'])
+/** The packages that every host has; an adapter's driver as types only, because a host may not have it. */
+const packages = new Set(Object.keys(manifest.dependencies))
 const drivers: Readonly<Record<string, readonly string[]>> = { 'adapters/ws': ['ws'] }
 
 function allowed(from: string, to: string): boolean {

@@ -110,12 +110,14 @@ describe('a RECV that is not acknowledged', () => {
     expect(undelivered).toHaveLength(1)
   })
 
-  test('is forgotten at maxUnackedRecvs: of more, only the newest come again', async () => {
+  test('is forgotten at maxUnackedRecvs, which is told: of more, only the newest come again', async () => {
     const made = await stage({ limits: { maxUnackedRecvs: 2 } })
+    const undelivered = heard(made.engine, 'undelivered')
     const bob = await silentBob(made)
     for (const text of ['1', '2', '3']) await made.engine.messages.send({ ...hi, payload: Buffer.from(text) })
     await made.clock.advance(60_200)
     expect(await received(made, bob.client)).toEqual(['1', '2', '3', '2 again', '3 again'])
+    expect(undelivered).toMatchObject([{ uid: 'bob', messages: [{ messageSeq: 1 }] }])
   })
 
   test('that is stored nowhere does not come again', async () => {

@@ -26,9 +26,9 @@ describe('a table of unacknowledged messages', () => {
     expect(table.count).toBe(1)
   })
 
-  test('at its bound forgets the oldest, which is then neither found nor due', () => {
+  test('at its bound forgets the oldest, says so, and it is then neither found nor due', () => {
     const table = new UnackedRecvs(2)
-    for (const id of [1, 2, 3]) table.add(message(id), 100)
+    expect([1, 2, 3].map((id) => table.add(message(id), 100))).toEqual([undefined, undefined, message(1)])
     expect(table.count).toBe(2)
     expect(table.find('1')).toBeUndefined()
     expect(ids(table.takeDue(100, 100, 5).again)).toEqual(['2', '3'])

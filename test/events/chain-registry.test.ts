@@ -8,10 +8,14 @@ import { ManualTimers } from './manual-timers.ts'
 import { deferred } from '../support.ts'
 
 const EVENT = 'EventOnSend'
+/** What the failures of the engine's own steps and of a host's handlers are called. */
+const BUILT_IN = { failureCode: 'IM_STORE_UNAVAILABLE', timeoutCode: 'IM_REPLICATION_TIMEOUT' } as const
+const HOSTS = { failureCode: 'IM_HANDLER_FAILED', timeoutCode: 'IM_HANDLER_TIMEOUT' } as const
+
 const nothing: Handler<unknown> = () => undefined
 
 function builtIn(names: string[], places: Partial<BuiltInChain> = {}): BuiltInChain {
-  const steps = names.map((name): Step<never> => ({ name, handler: nothing, timeoutMs: 100, timeoutCode: 'IM_HANDLER_TIMEOUT', onError: 'fail' }))
+  const steps = names.map((name): Step<never> => ({ name, handler: nothing, timeoutMs: 100, ...BUILT_IN, onError: 'fail' }))
   return { steps, defaultBefore: undefined, pointOfNoReturn: undefined, ...places }
 }
 
@@ -84,7 +88,7 @@ describe('how a handler is watched', () => {
     chains.use(EVENT, named('usual'))
     chains.use(EVENT, named('patient'), { timeoutMs: 60_000 })
     expect(stepOf(chains, 'usual').timeoutMs).toBe(5_000)
-    expect(stepOf(chains, 'patient').timeoutMs).toBe(60_000)
+    expect(stepOf(chains, 'patient')).toMatchObject({ timeoutMs: 60_000, ...HOSTS })
   })
 
   test.each<[UseOptions, Step<unknown>['onError']]>([
@@ -123,12 +127,12 @@ describe('taking out and replacing', () => {
     expect(() => chains.use(EVENT, named('mine'))).not.toThrow()
   })
 
-  test('a replaced step keeps its name, place, time-out and what its failure means', () => {
+  test('a replaced step keeps its name, place, time-out and what its failure means, but fails as a handler of the host', () => {
     const chains = registry()
     const mine = named('whatever')
     chains.replace(EVENT, 'ask', mine)
     expect(chains.names(EVENT)).toEqual(['check', 'ask', 'accept', 'tell'])
-    expect(chains.current(EVENT)[1]).toEqual({ name: 'ask', handler: mine, timeoutMs: 100, timeoutCode: 'IM_HANDLER_TIMEOUT', onError: 'fail' })
+    expect(chains.current(EVENT)[1]).toEqual({ name: 'ask', handler: mine, timeoutMs: 100, ...HOSTS, onError: 'fail' })
   })
 
   test('the old step is back once its function has been called', () => {

@@ -20,12 +20,14 @@ class TestEvent extends EngineEvent {
   }
 }
 
+const CODES = { failureCode: 'IM_HANDLER_FAILED', timeoutCode: 'IM_HANDLER_TIMEOUT' } as const
+
 function step(name: string, handler: (ctx: TestEvent) => Outcome | Promise<Outcome>, options: Partial<Step<TestEvent>> = {}): Step<TestEvent> {
   const visit = (ctx: TestEvent): Outcome | Promise<Outcome> => {
     ctx.visited.push(name)
     return handler(ctx)
   }
-  return { name, handler: visit, timeoutMs: 1_000, timeoutCode: 'IM_HANDLER_TIMEOUT', onError: 'fail', ...options }
+  return { name, handler: visit, timeoutMs: 1_000, ...CODES, onError: 'fail', ...options }
 }
 
 const pass = (name: string): Step<TestEvent> => step(name, () => undefined)
@@ -154,6 +156,15 @@ describe('how a chain ends', () => {
     expect(await runner.run([breaks], ctx)).toBe(failure)
   })
 
+  test('a throw and a rejection are called by the code of their step', async () => {
+    const { runner, ctx } = setUp()
+    const failureCode = 'IM_STORE_UNAVAILABLE'
+    const throws = step('throws', () => { throw new Error('boom') }, { failureCode })
+    const rejects = step('rejects', () => Promise.reject(new Error('boom')), { failureCode })
+    expect(endedAtOnce(runner.run([throws], ctx))).toMatchObject({ code: failureCode, context: { step: 'throws' } })
+    expect(await runner.run([rejects], ctx)).toMatchObject({ code: failureCode, context: { step: 'rejects' } })
+  })
+
   test.each([[undefined], [null], ['text'], [0]])('a rejection with %j is a failure like any other', async (reason) => {
     const { runner, ctx } = setUp()
     // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
@@ -161,7 +172,8 @@ describe('how a chain ends', () => {
     expect(ctx.visited).toEqual(['breaks'])
   })
 
-  test.each([[true], [false], [0], [''], ['refuse'], [null], [{}], [{ kind: 'pass' }], [[]]])(
+  test.each([[true], [false], [0], [''], ['refuse'], [null], [{}], [{ kind: 'pass' }], [[]],
+    [{ kind: 'refuse' }], [{ kind: 'refuse', reasonCode: ReasonCode.Success }], [{ kind: 'close', reasonCode: 0 }], [{ kind: 'refuse', reasonCode: 256 }]])(
     'a step that answers %j fails, because it may have meant to stop the message',
     async (answer) => {
       const { runner, ctx } = setUp()
@@ -183,7 +195,7 @@ describe('a step that outlives its time-out', () => {
     expect(ctx.visited).toEqual(['hangs'])
   })
 
-  test('is called by its own code', async () => {
+  test('is called by the code of its step', async () => {
     const { runner, ctx, timers } = setUp()
     const result = runner.run([step('hangs', () => deferred<Outcome>().promise, { timeoutCode: 'IM_REPLICATION_TIMEOUT' })], ctx)
     timers.fireAll()

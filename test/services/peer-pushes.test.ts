@@ -22,7 +22,7 @@ function request(messageSeq: number): PeerPushRequest {
 
 type Push = PeerPush['push']
 
-function setUp(push: Push, { maxCount = 100, timeoutMs = 5_000 } = {}) {
+function setUp(push: Push, { maxCount = 100, timeoutMs = 5_000, kick = (): unknown => undefined } = {}) {
   const clock = new FakeClock()
   const timers = new TimerWheel(clock, 100)
   const waits = new Waits()
@@ -38,12 +38,13 @@ function setUp(push: Push, { maxCount = 100, timeoutMs = 5_000 } = {}) {
   }
   const calls: { readonly nodeID: number; readonly seq: number; readonly signal: AbortSignal }[] = []
   const peerPush = {
+    kick,
     push: (nodeID: number, pushed: PeerPushRequest, signal: AbortSignal) => {
       calls.push({ nodeID, seq: pushed.messages[0]!.messageSeq, signal })
       return push(nodeID, pushed, signal)
     },
   } as unknown as PeerPush
-  const pushes = new PeerPushes({ peerPush, timers, timeoutMs, maxCount, waits, facts, report })
+  const pushes = new PeerPushes({ peerPush, timers, timeoutMs, kickTimeoutMs: 1_000, maxCount, waits, facts, report })
   const tried = (): string[] => calls.map((call) => `${call.nodeID}:${call.seq}`)
   return { pushes, clock, timers, waits, report, undelivered, calls, tried }
 }
@@ -156,6 +157,33 @@ describe('at the bound of waiting pushes', () => {
       await settled()
     }
     expect(tried()).toEqual(['2:1', '3:5', '2:2', '2:3'])
+  })
+})
+
+describe('telling the others of a login', () => {
+  const login = { uid: 'ann', deviceFlag: 0, deviceID: 'phone', deviceLevel: 1 }
+
+  test('hands it on with a signal', async () => {
+    const kick = vi.fn()
+    const { pushes, report, timers } = setUp(held().push, { kick })
+    await pushes.kick(login)
+    expect(kick).toHaveBeenCalledExactlyOnceWith(login, expect.any(AbortSignal))
+    expect(report).not.toHaveBeenCalled()
+    expect(timers.count).toBe(0)
+  })
+
+  test.each<[string, () => unknown]>([
+    ['throws', () => { throw new Error('down') }],
+    ['rejects', () => Promise.reject(new Error('down'))],
+    ['hangs', () => deferred().promise],
+  ])('that %s holds up the login no longer than its time-out, and is reported', async (_manner, kick) => {
+    const { pushes, report, clock, timers } = setUp(held().push, { kick })
+    let over = false
+    void pushes.kick(login).then(() => (over = true))
+    await clock.advance(1_200)
+    expect(over).toBe(true)
+    expect(report.mock.calls.map(([error]) => [error.code, error.context.uid])).toEqual([['IM_PEER_UNREACHABLE', 'ann']])
+    expect(timers.count).toBe(0)
   })
 })
 
