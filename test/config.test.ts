@@ -189,6 +189,12 @@ describe('limits', () => {
     }
   })
 
+  test('0 is taken where it switches something off, and nowhere else', () => {
+    expect(limitNames.filter((name) => LIMITS[name].min === 0)).toEqual([
+      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'subscriberCacheMs', 'maxCachedMembers',
+    ])
+  })
+
   test.each(limitNames)('%s: is an integer and nothing else', (name) => {
     for (const value of [LIMITS[name].min + 0.5, '5', null, true, Number.NaN, Number.POSITIVE_INFINITY, [], {}, 5n]) {
       expect(complaint({ ...GOOD, limits: { [name]: value } })).toContain(`imengine: options.limits.${name} must be an integer from`)

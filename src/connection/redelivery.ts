@@ -27,7 +27,7 @@ export class Redelivery {
   pushed(message: Message): void {
     const { clock, timers, afterMs } = this.#options
     const forgotten = this.#unacked.add(message, clock.monotonicMs() + afterMs)
-    if (forgotten !== undefined) this.#options.giveUp([forgotten])
+    if (forgotten !== undefined && afterMs > 0) this.#options.giveUp([forgotten])
     if (afterMs > 0) this.#timer ??= timers.after(afterMs, this.#check)
   }
 

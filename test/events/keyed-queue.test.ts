@@ -388,6 +388,18 @@ describe('relief', () => {
     expect(relieved).toHaveBeenCalledTimes(1)
   })
 
+  test('waits for the whole queue, too, when the key has room first', async () => {
+    const { queue, end } = heldQueue({ maxEventsPerKey: 2, maxEvents: 4, maxBatchCount: 1 })
+    for (const key of ['a', 'a', 'b', 'b']) queue.submit(key, '1')
+    const relieved = vi.fn()
+    queue.onceRelieved('a', relieved)
+    queue.drain()
+    await end(0) // a has room, the queue has not
+    expect(relieved).not.toHaveBeenCalled()
+    await end(1)
+    expect(relieved).toHaveBeenCalledTimes(1)
+  })
+
   test('does not come while the key has filled up again before the whole queue had room', async () => {
     const { queue, end } = heldQueue({ maxEventsPerKey: 2, maxEvents: 4 })
     for (const key of ['b', 'c', 'd']) queue.submit(key, '1')
