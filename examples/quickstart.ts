@@ -1,25 +1,26 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
+// #region server
 import { ChannelType, IMEngine, staticTokenVerifier } from 'imengine'
 import { attachWebSocketServer } from 'imengine/ws'
 import { WebSocketServer } from 'ws'
 
-export async function start(wantedPort = 0): Promise<{ port: number; close(): Promise<void> }> {
+// #endregion
+export async function start(port = 0): Promise<{ port: number; close(): Promise<void> }> {
+  // #region server
   const engine = new IMEngine({ tokenVerifier: staticTokenVerifier({ ann: 'token-of-ann', bob: 'token-of-bob' }) })
   await engine.start()
   await engine.channels.create({ channelID: 'team', channelType: ChannelType.Group }, { subscribers: ['ann', 'bob'] })
 
-  const wss = new WebSocketServer({ port: wantedPort, maxPayload: 1 << 20 })
+  const wss = new WebSocketServer({ port, maxPayload: 1 << 20 })
   attachWebSocketServer(engine, wss)
+  // #endregion
   await once(wss, 'listening')
-
-  return {
-    port: (wss.address() as AddressInfo).port,
-    close: async () => {
-      wss.close()
-      await engine.close()
-    },
+  const close = async (): Promise<void> => {
+    wss.close()
+    await engine.close()
   }
+  return { port: (wss.address() as AddressInfo).port, close }
 }
 
 if (process.argv[1] === import.meta.filename) {

@@ -49,22 +49,32 @@ export function codeBlocks({ path, lines }: Page): CodeBlock[] {
 }
 
 /**
- * `examples/host.ts#send`: the lines between `// #region send` and its `// #endregion`, moved to the left margin;
- * `examples/host.ts`: all of the file. Lines that open or close a region are never part of it.
+ * `examples/host.ts#send`: the lines between `// #region send` and its `// #endregion`, moved to the left margin, all of
+ * that name one after the other; `examples/host.ts`: all of the file. Lines that open or close a region are never part of it.
  */
 export function regionOf(reference: string): string {
   const [path = '', name] = reference.split('#')
   const lines = page(path).lines
   if (name === undefined) return tidy(lines)
-  const start = lines.findIndex((line) => line.trim() === `// #region ${name}`)
-  if (start < 0) throw new Error(`${path} has no region ${name}`)
-  let depth = 1
-  for (let at = start + 1; at < lines.length; at++) {
+  const parts: string[] = []
+  for (let start = 0; start < lines.length; start++) {
+    if (lines[start]!.trim() !== `// #region ${name}`) continue
+    const end = endOfRegion(lines, start)
+    if (end < 0) throw new Error(`${path}: region ${name} never ends`)
+    parts.push(tidy(lines.slice(start + 1, end)))
+  }
+  if (parts.length === 0) throw new Error(`${path} has no region ${name}`)
+  return parts.join('\n\n')
+}
+
+function endOfRegion(lines: readonly string[], start: number): number {
+  let depth = 0
+  for (let at = start; at < lines.length; at++) {
     const line = lines[at]!.trim()
     if (line.startsWith('// #region')) depth++
-    else if (line.startsWith('// #endregion') && --depth === 0) return tidy(lines.slice(start + 1, at))
+    else if (line.startsWith('// #endregion') && --depth === 0) return at
   }
-  throw new Error(`${path}: region ${name} never ends`)
+  return -1
 }
 
 function tidy(lines: readonly string[]): string {
