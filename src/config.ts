@@ -62,6 +62,7 @@ export const LIMITS = {
   replicateTimeoutMs: { default: 5_000, min: 1, max: 600_000 },
   peerPushTimeoutMs: { default: 5_000, min: 1, max: 600_000 },
   peerKickTimeoutMs: { default: 1_000, min: 1, max: 600_000 },
+  presenceTimeoutMs: { default: 1_000, min: 1, max: 600_000 },
   presenceHeartbeatMs: { default: 5_000, min: 1, max: 600_000 },
   redeliverAfterMs: { default: 60_000, min: 0, max: 86_400_000 },
   maxRedeliveries: { default: 5, min: 0, max: 1_000 },
@@ -84,6 +85,7 @@ export const LIMITS = {
   maxBatchCount: { default: 512, min: 1, max: 100_000 },
 
   maxRecentMessages: { default: 50_000, min: 1, max: 10_000_000 },
+  maxRecentBytes: { default: 67_108_864, min: 1_024, max: 17_179_869_184 },
   subscriberCacheMs: { default: 5_000, min: 0, max: 86_400_000 },
   maxCachedChannels: { default: 10_000, min: 1, max: 10_000_000 },
   maxCachedMembers: { default: 10_000, min: 0, max: 10_000_000 },

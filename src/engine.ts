@@ -92,8 +92,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       random,
       maxPayloadBytes: this.limits.maxPayloadBytes,
       isRunning: () => this.#state === 'running',
-      distribute: (channel, key, message, settle) =>
-        pipeline.distribute(channel, new DistributeItem(message, key, { connectionID: undefined, settle })),
+      distribute: (channel, key, message, waiter) =>
+        pipeline.distribute(channel, new DistributeItem(message, key, { connectionID: undefined, ...waiter })),
     })
     this.connections = new ConnectionsAPI({
       all: () => pipeline.registry.all(),
@@ -223,14 +223,13 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   async #close(drainMs: number, signal: AbortSignal | undefined): Promise<void> {
     const before = this.#state
     this.#state = 'closing'
-    if (before === 'starting') await this.#started?.catch(() => undefined)
+    if (before === 'starting') await this.#limited(this.#started!)
     const pipeline = this.#pipeline
     for (const connection of pipeline.registry.sockets) connection.quiesce()
     await this.#drain(drainMs, signal)
-    pipeline.waits.abort(new IMError('IM_ABORTED', { detail: 'the engine is closing' }))
     for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
-    await pipeline.allReleased()
-    await pipeline.idle() // the ends of the connections
+    await pipeline.allReleased() // each is destroyed after closeTimeoutMs
+    await this.#limited(pipeline.idle()) // EventConnClose of each
     if (before !== 'new' && before !== 'closed') await this.#closeAdapters()
     pipeline.timers.stop()
     this.#state = 'closed'
@@ -250,18 +249,29 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const ended = await Promise.race([this.#pipeline.idle(), limit])
     this.#clock.clearTimer(timer)
     signal?.removeEventListener('abort', giveUp)
-    if (ended === 'late') {
-      this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `${this.#pipeline.depth} events under way after ${drainMs} ms` }))
-    }
+    if (ended !== 'late' || this.#pipeline.isIdle) return
+    this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `${this.#pipeline.depth} events under way` }))
+    this.#pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine is closing' }))
+  }
+
+  /** Wait for something that somebody else has to bring to its end, but not for ever. Never rejects. */
+  async #limited(ending: Promise<unknown>): Promise<void> {
+    let timer: unknown
+    const late = new Promise<'late'>((resolve) => {
+      timer = this.#clock.setTimer(this.limits.closeTimeoutMs, () => resolve('late'))
+    })
+    const ended = await Promise.race([ending.catch(() => undefined), late])
+    this.#clock.clearTimer(timer)
+    if (ended === 'late') this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `after ${this.limits.closeTimeoutMs} ms` }))
   }
 
   async #closeAdapters(): Promise<void> {
     const { presence, replicator, peerPush } = this.#options
-    await this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush())
-    await this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID))
-    await this.#attempt('IM_PEER_UNREACHABLE', () => peerPush?.close())
-    await this.#attempt('IM_REPLICATION_TIMEOUT', () => replicator?.close())
-    await this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.close?.())
+    await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush()))
+    await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID)))
+    await this.#limited(this.#attempt('IM_PEER_UNREACHABLE', () => peerPush?.close()))
+    await this.#limited(this.#attempt('IM_REPLICATION_TIMEOUT', () => replicator?.close()))
+    await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.close?.()))
   }
 
   async #attempt(code: IMErrorCode, action: () => MaybePromise<void>): Promise<void> {
@@ -274,7 +284,10 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
 
   #turnAway(socket: Socket, remoteAddress: string | undefined): SocketEvents {
     try {
-      socket.close(1013, 'try again later')
+      // A message transport can say that it may be tried again; a byte stream can only end, at once, because a peer that
+      // does not end its half would otherwise hold the socket without being counted.
+      if (socket.framing !== 'message' && socket.destroy !== undefined) socket.destroy()
+      else socket.close(1013, 'try again later')
     } catch {
       // It is gone already.
     }

@@ -4,14 +4,15 @@ import type { Connection, ConnectionHost } from './connection/connection.ts'
 import { defaultKickPolicy } from './connection/kick-policy.ts'
 import type { Clock } from './contracts/clock.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
-import type { KickPolicy, Login } from './contracts/kick-policy.ts'
+import type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { AppendResult } from './contracts/message-store.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
+import type { Presence } from './contracts/presence.ts'
 import type { Random } from './contracts/random.ts'
 import type { LogEntry } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
-import { asIMError, type IMError, type IMErrorCode } from './errors.ts'
+import { asIMError, badOption, IMError, type IMErrorCode } from './errors.ts'
 import { ChainRegistry, type BuiltInChain } from './events/chain-registry.ts'
 import { ChannelPool } from './events/channel-pool.ts'
 import { PusherPool } from './events/pusher-pool.ts'
@@ -37,7 +38,7 @@ import type { FactEmitter } from './services/fact-emitter.ts'
 import { snowflake } from './services/message-id.ts'
 import { PeerPushes } from './services/peer-pushes.ts'
 import { Subscribers } from './services/subscribers.ts'
-import { Waits } from './services/time-limit.ts'
+import { Waits, withTimeLimit } from './services/time-limit.ts'
 import { TimerWheel } from './services/timer-wheel.ts'
 import { WebhookNotifier } from './services/webhook-notifier.ts'
 
@@ -213,7 +214,7 @@ export class Pipeline implements ConnectionHost {
     this.#distributeServices = {
       store: storage.messages,
       replicator,
-      recent: new RecentMessages(limits.maxRecentMessages),
+      recent: new RecentMessages({ maxCount: limits.maxRecentMessages, maxBytes: limits.maxRecentBytes }),
       facts,
       waits: this.waits,
       report,
@@ -225,7 +226,7 @@ export class Pipeline implements ConnectionHost {
     this.#pushServices = {
       connectionsOf: (uid) => this.registry.of(uid),
       // With a log every node delivers what it applies, so nothing has to be sent on.
-      presence: replicator === undefined ? presence : undefined,
+      locate: presence !== undefined && replicator === undefined ? (uids) => this.#locate(presence, uids) : undefined,
       nodeID,
       facts,
       waits: this.waits,
@@ -268,6 +269,16 @@ export class Pipeline implements ConnectionHost {
     return isPromise(appended) ? appended.then(([results]) => deliver(results!)) : deliver(appended[0]!)
   }
 
+  get isIdle(): boolean {
+    return this.depth === 0 && this.#peers?.isIdle !== false && this.#notifier?.isIdle !== false
+  }
+
+  /** Nobody waits any longer: what was accepted and has not come to its end is abandoned. */
+  abandon(reason: IMError): void {
+    this.#runner.stop(reason)
+    this.waits.abort(reason)
+  }
+
   /** Resolves when no event waits or runs and nothing is on its way to the webhook or to other nodes. */
   async idle(): Promise<void> {
     do {
@@ -307,11 +318,13 @@ export class Pipeline implements ConnectionHost {
 
   recvAckArrived(connection: Connection, message: Message): void {
     // At the bound the acknowledgement is lost, and the message is sent once more.
+    if (this.#users.isSignFull(connection.connectionID)) return
     this.#users.submitSign(connection.connectionID, new RecvAckEvent(connection, message, this.#sendServices))
   }
 
   pingArrived(connection: Connection): void {
     // At the bound there is no PONG: a client with that many PINGs under way is not waiting for it.
+    if (this.#users.isSignFull(connection.connectionID)) return
     this.#users.submitSign(connection.connectionID, new PingEvent(connection, this.#sendServices))
   }
 
@@ -359,6 +372,13 @@ export class Pipeline implements ConnectionHost {
 
   // ---- inside
 
+  /** A presence that hangs must not keep messages from those who are connected here. */
+  #locate(presence: Presence, uids: readonly string[]): ReturnType<Presence['locate']> {
+    const located = presence.locate(uids)
+    if (!isPromise(located)) return located
+    return withTimeLimit({ timers: this.timers, timeoutMs: this.limits.presenceTimeoutMs, waits: this.waits }, () => located)
+  }
+
   /** One event through its chain. Never throws or rejects. */
   #run(event: PipelineEvent): void | Promise<void> {
     const result = this.#runner.run(this.chains.current<PipelineEvent>(event.event), event)
@@ -404,34 +424,51 @@ export class Pipeline implements ConnectionHost {
     this.#facts.emit('messageStored', { key, messages: stored })
     this.#notifier?.add({ event: 'msg.notify', messages: stored })
     const sources = stored.map((message): PushSource => ({ message, connectionID: this.#proposed.get(message.messageID) }))
-    const failed = (reason: unknown): void => this.#facts.report(asIMError(reason, 'IM_DIRECTORY_UNAVAILABLE', key))
+    let isOver = false
+    const failed = (reason: unknown): void => {
+      isOver = true // a page that comes later comes too late: later messages may have been pushed
+      this.#facts.report(new IMError('IM_DIRECTORY_UNAVAILABLE', { cause: reason, context: key }))
+      this.#facts.emit('undelivered', { key, messages: stored, nodeID: undefined, uid: undefined })
+    }
     try {
-      const done = this.subscribers.each(key, (uids) => this.#push(channelKeyString(key), key, sources, uids, true))
-      if (isPromise(done)) return done.then(undefined, failed)
+      const done = this.subscribers.each(key, (uids) => {
+        if (!isOver) this.#push(channelKeyString(key), key, sources, uids, true)
+      })
+      const limit = { timers: this.timers, timeoutMs: this.limits.stepTimeoutMs, waits: this.waits }
+      // A directory that hangs must not keep this node from applying the log.
+      if (isPromise(done)) return withTimeLimit(limit, () => done).then(undefined, failed)
     } catch (reason) {
       failed(reason)
     }
   }
 
   #makeRoom(connection: Connection, login: Login): boolean {
-    const verdicts = this.registry.of(login.uid).map((other) => this.#kickPolicy(login, other.login))
+    const verdicts = this.registry.of(login.uid).map((other) => this.#verdict(login, other))
     const stayingCount = verdicts.filter((verdict) => verdict === 'keep').length
     if (stayingCount >= this.limits.maxConnectionsPerUID) return false
     this.#endOthers(login)
-    this.registry.register(connection)
+    // Ending them has called listeners of the host, which may have ended this one.
+    if (connection.isAuthenticating) this.registry.register(connection)
     return true
   }
 
   #endOthers(login: Login): void {
     for (const other of this.registry.of(login.uid)) {
-      const verdict = this.#kickPolicy(login, other.login)
+      const verdict = this.#verdict(login, other)
       if (verdict !== 'keep') other.kick(verdict, verdict === 'kick' ? 'login in other device' : '')
     }
   }
 
+  #verdict(login: Login, other: Connection): KickVerdict {
+    const verdict = this.#kickPolicy(login, other.login)
+    if (verdict === 'keep' || verdict === 'kick' || verdict === 'replace') return verdict
+    return badOption("the kick policy's answer", "'keep', 'kick' or 'replace'", verdict)
+  }
+
   #opened(connection: Connection): void {
+    if (!connection.isOpen) return
+    this.#notifyOnline(connection, true) // first: a listener may end the connection, and that is told then
     this.#facts.emit('connected', connection.info)
-    this.#notifyOnline(connection, true)
   }
 
   #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {

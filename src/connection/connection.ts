@@ -62,6 +62,9 @@ export interface ConnectionHost {
 /** A flush in the middle of a turn: large fan-outs must not look like a client that does not read. */
 const FLUSH_BYTES = 65_536
 
+/** Frames in one chunk of input. SDKs send a handful at once; a million PINGs in one message would hold up everybody. */
+const MAX_FRAMES_PER_CHUNK = 10_000
+
 type State = 'new' | 'authenticating' | 'open' | 'closing' | 'closed'
 
 /**
@@ -92,6 +95,7 @@ export class Connection implements ConnectingPort {
   #skipping = false
   /** the engine closes: what is owed still goes out, nothing comes in */
   #isQuiet = false
+  #framesInChunk = 0
   /** a PING came before CONNACK, which must be the first frame the client sees */
   #pongOwed = false
   #lastInboundMs: number
@@ -147,6 +151,7 @@ export class Connection implements ConnectingPort {
     this.#lastInboundMs = this.#host.clock.monotonicMs()
     try {
       if (!this.#framingKnown && !this.#detectFraming(chunk)) return
+      this.#framesInChunk = 0
       const malformed = this.#decoder.feed(chunk, this.#onFrame)
       if (malformed !== undefined && !this.closed) this.#endMalformed(malformed)
     } catch (error) {
@@ -286,6 +291,7 @@ export class Connection implements ConnectingPort {
 
   /** @returns false when nothing more of this chunk may be read */
   readonly #onFrame = (frame: Frame): boolean => {
+    if (++this.#framesInChunk > MAX_FRAMES_PER_CHUNK) this.#endProtocol('too many frames at once')
     switch (this.#state) {
       case 'new':
         this.#onFirstFrame(frame)

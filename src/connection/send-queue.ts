@@ -1,5 +1,8 @@
 import type { Socket } from '../contracts/socket.ts'
 
+/** what a waiting frame weighs besides its bytes, about: a PONG is one byte long */
+const FRAME_BYTES = 64
+
 /**
  * Frames on their way to one socket, and everything else that is asked of it. Frames gather during a turn and leave
  * together: one write on a byte stream, one message per frame (corked) on a transport with messages. While the transport
@@ -65,14 +68,14 @@ export class SendQueue {
   }
 
   /**
-   * Are more than `limit` bytes waiting for the peer to read? Before that is said of it, what gathered in this turn is
+   * Does more than `limit` bytes wait for the peer to read, counting what each frame here costs besides? Before that is said of it, what gathered in this turn is
    * written and the transport is asked again: the peer may have read everything it was given.
    */
   isBeyond(limit: number): boolean {
-    if (this.bytes <= limit) return false
+    if (this.#weight <= limit) return false
     this.flush()
     this.#attempt(() => (this.#socketBytes = this.#socket.bufferedBytes))
-    return this.bytes > limit
+    return this.#weight > limit
   }
 
   pause(): void {
@@ -107,6 +110,10 @@ export class SendQueue {
     this.#isOver = true
     this.#frames = []
     this.#bytes = 0
+  }
+
+  get #weight(): number {
+    return this.bytes + this.#frames.length * FRAME_BYTES
   }
 
   #write(): void {

@@ -30,11 +30,17 @@ export interface Facts {
   messageRefused: [
     { readonly fromUID: string; readonly channelID: string; readonly channelType: number; readonly clientMsgNo: string; readonly reasonCode: ReasonCode; readonly message: string | undefined },
   ]
-  /** nobody of these users was connected when the messages went out; computed only while somebody listens */
+  /**
+   * nobody of these users was connected when the messages went out; the sender is never among them. Computed only while
+   * somebody listens, and not with a replicator, where no node knows of all the others in time
+   */
   offlineMessage: [{ readonly key: ChannelKey; readonly messages: readonly Message[]; readonly uids: readonly string[] }]
   /** a connection that did not read was cut ('disconnected') or had pushes left out ('skipped') */
   slowConsumer: [{ readonly connection: ConnectionInfo; readonly action: 'disconnected' | 'skipped' }]
-  /** pushes that another node did not confirm, or that were given up after the last redelivery: history still has them */
+  /**
+   * stored, but not (all) delivered, because another node did not confirm, members could not be read, the store answered
+   * too late, or the last redelivery was not acknowledged: the history has them
+   */
   undelivered: [{ readonly key: ChannelKey; readonly messages: readonly Message[]; readonly nodeID: number | undefined; readonly uid: string | undefined }]
   error: [IMError]
 }

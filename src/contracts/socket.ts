@@ -4,7 +4,8 @@
  */
 export interface Socket {
   /**
-   * Write one chunk. The engine never reuses or changes `bytes` afterwards; the socket may keep them until they are sent.
+   * Write one chunk. The engine never changes `bytes` afterwards, and the socket may keep them until they are sent; but the
+   * same bytes may go to other sockets, too, so it must neither change nor transfer them.
    * @returns false when the transport wants no more for now: the engine then holds its frames back until `drained()`.
    * May throw: the connection is closed then, nothing else happens.
    */

@@ -23,6 +23,8 @@ export interface Runnable {
   readonly event: string
   /** for the report of a failure */
   describe(): IMErrorContext
+  /** it is part of the end itself, and runs after `stop` */
+  readonly runsAtTheEnd?: boolean
   /** A step has outlived its time-out; `over` when that ends the chain. */
   abort(over: boolean): void
 }
@@ -40,14 +42,25 @@ export interface ChainRunnerOptions {
 export class ChainRunner {
   readonly #timers: Timers
   readonly #report: (error: IMError) => void
+  /** ends of the waits under way */
+  readonly #waits = new Set<(reason: IMError) => void>()
+  #stopped: IMError | undefined
 
   constructor(options: ChainRunnerOptions) {
     this.#timers = options.timers
     this.#report = options.report
   }
 
+  /** The engine will wait no longer: chains that wait for a step end with `reason`, later ones before their first step. */
+  stop(reason: IMError): void {
+    this.#stopped = reason
+    for (const end of this.#waits) end(reason)
+    this.#waits.clear()
+  }
+
   /** The steps one after the other. A promise only when a step returned one. */
   run<C extends Runnable>(steps: readonly Step<C>[], ctx: C, first = 0): ChainResult | Promise<ChainResult> {
+    if (this.#stopped !== undefined && !ctx.runsAtTheEnd) return this.#stopped
     for (let index = first; index < steps.length; index++) {
       const step = steps[index]!
       let outcome: Outcome | Promise<Outcome>
@@ -89,18 +102,26 @@ export class ChainRunner {
 
   #withTimeout<C extends Runnable>(pending: Promise<Outcome>, step: Step<C>, ctx: C): Promise<Outcome> {
     return new Promise((resolve, reject) => {
-      const entry = this.#timers.after(step.timeoutMs, () => {
+      const end = (reason: IMError): void => {
         ctx.abort(step.onError === 'fail')
-        reject(new IMError(step.timeoutCode, { detail: `${step.timeoutMs} ms`, context: contextOf(step, ctx) }))
+        this.#timers.cancel(entry)
+        reject(reason)
+      }
+      const entry = this.#timers.after(step.timeoutMs, () => {
+        this.#waits.delete(end)
+        end(new IMError(step.timeoutCode, { detail: `${step.timeoutMs} ms`, context: contextOf(step, ctx) }))
       })
+      this.#waits.add(end)
       // After the time-out both do nothing: the promise is settled and the entry gone.
       pending.then(
         (outcome) => {
           this.#timers.cancel(entry)
+          this.#waits.delete(end)
           resolve(outcome)
         },
         (reason: unknown) => {
           this.#timers.cancel(entry)
+          this.#waits.delete(end)
           reject(failureOf(reason, step, ctx))
         },
       )

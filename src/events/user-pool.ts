@@ -54,6 +54,11 @@ export class UserPool<E> {
     this.#requests.submitAlways(uid, event)
   }
 
+  /** Has the connection as many signs waiting as it may? */
+  isSignFull(connectionID: string): boolean {
+    return this.#signs.isFull(connectionID, 0)
+  }
+
   /** EventPing, EventRecvAck. */
   submitSign(connectionID: string, event: E): boolean {
     return this.#signs.submit(connectionID, event)

@@ -30,6 +30,11 @@ export abstract class EngineEvent implements EventContext {
     return this.controller.signal
   }
 
+  /** The chain has ended, or a step has outlived it. */
+  get isOver(): boolean {
+    return this.over
+  }
+
   /** A step has outlived its time-out. `over`: so has the chain; otherwise later steps get a signal of their own. */
   abort(over: boolean): void {
     this.over = over

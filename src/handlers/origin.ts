@@ -7,6 +7,11 @@ export interface Origin {
   readonly connectionID: string | undefined
   /** Tell it, once; later calls do nothing. Ids are '0' and 0 unless the reason is Success. */
   settle(reasonCode: ReasonCode, messageID: string, messageSeq: number): void
+  /**
+   * The engine closes before the message's fate is known. A client is told nothing: no answer is true, and it sends the
+   * message again wherever it connects next.
+   */
+  abandon(): void
 }
 
 /** What a client is told when something of ours has failed. Source: wkproto, reason codes. */

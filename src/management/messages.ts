@@ -47,10 +47,14 @@ export interface MessagesAPIOptions {
   readonly maxPayloadBytes: number
   readonly isRunning: () => boolean
   /** EventChannelDistribute; false at the bound of the channel's queue */
-  readonly distribute: (channel: string, key: ChannelKey, message: Message, settle: Settle) => boolean
+  readonly distribute: (channel: string, key: ChannelKey, message: Message, waiter: Waiter) => boolean
 }
 
-type Settle = (reasonCode: ReasonCode, messageID: string, messageSeq: number) => void
+interface Waiter {
+  settle(reasonCode: ReasonCode, messageID: string, messageSeq: number): void
+  /** the engine has closed before the message's fate was known */
+  abandon(): void
+}
 
 const PAGE_COUNT = 200
 const MAX_TEXT_BYTES = 32_767
@@ -125,12 +129,15 @@ export class MessagesAPI {
 
   #distribute(key: ChannelKey, message: Message): Promise<SendReceipt> {
     return new Promise((resolve, reject) => {
-      const settle: Settle = (reasonCode, messageID, messageSeq) => {
-        if (reasonCode === ReasonCode.Success) resolve({ messageID, messageSeq, clientMsgNo: message.clientMsgNo })
-        else reject(refused(reasonCode, key))
+      const waiter: Waiter = {
+        settle: (reasonCode, messageID, messageSeq) => {
+          if (reasonCode === ReasonCode.Success) resolve({ messageID, messageSeq, clientMsgNo: message.clientMsgNo })
+          else reject(refused(reasonCode, key))
+        },
+        abandon: () => reject(new IMError('IM_ABORTED', { detail: 'the engine has closed', context: key })),
       }
       if (!this.#options.isRunning()) reject(new IMError('IM_NOT_RUNNING'))
-      else if (!this.#options.distribute(channelKeyString(key), key, message, settle)) reject(new IMError('IM_QUEUE_FULL', { context: key }))
+      else if (!this.#options.distribute(channelKeyString(key), key, message, waiter)) reject(new IMError('IM_QUEUE_FULL', { context: key }))
     })
   }
 

@@ -8,16 +8,20 @@ export interface Original {
   readonly payload: Uint8Array
 }
 
+/** what an entry weighs besides its payload and key, about */
+const ENTRY_BYTES = 256
+
 /**
  * The last messages by (channel, sender, clientMsgNo), in front of the store's own index: a repeat that comes soon, as
  * most do, is answered without asking the store, and messages that are stored nowhere are recognised here only. Beyond
- * `maxCount` the least recently seen is forgotten; stored ones are then still found by the store.
+ * either bound the least recently seen is forgotten; stored ones are then still found by the store.
  */
 export class RecentMessages {
   readonly #recent: LRUCache<string, Original>
 
-  constructor(maxCount: number) {
-    this.#recent = new LRUCache({ max: maxCount })
+  constructor({ maxCount, maxBytes }: { readonly maxCount: number; readonly maxBytes: number }) {
+    const sizeCalculation = ({ payload }: Original, key: string): number => ENTRY_BYTES + payload.length + 2 * key.length
+    this.#recent = new LRUCache({ max: maxCount, maxSize: maxBytes, sizeCalculation })
   }
 
   find(channel: string, message: Message): Original | undefined {

@@ -1,8 +1,21 @@
 import { EventEmitter } from 'eventemitter3'
 import type { Facts, FactSink } from '../contracts/facts.ts'
 import type { Logger } from '../contracts/logger.ts'
-import { asIMError, type IMError } from '../errors.ts'
+import { asIMError, badOption, type IMError } from '../errors.ts'
 import { isPromise } from '../model/maybe-promise.ts'
+
+/** Every fact there is: a listener for a name that is misspelt would wait for ever. */
+const FACT_NAMES: Readonly<Record<keyof Facts, true>> = {
+  connected: true,
+  disconnected: true,
+  connectionRefused: true,
+  messageStored: true,
+  messageRefused: true,
+  offlineMessage: true,
+  slowConsumer: true,
+  undelivered: true,
+  error: true,
+}
 
 type Listener = (...args: unknown[]) => unknown
 
@@ -51,6 +64,8 @@ export class FactEmitter implements FactSink {
   }
 
   #guarded(name: keyof Facts, listener: Listener): Listener {
+    if (!Object.hasOwn(FACT_NAMES, name)) badOption('the name of a fact', Object.keys(FACT_NAMES).join(', '), name)
+    if (typeof listener !== 'function') badOption('the listener', 'a function', listener)
     let byName = this.#guards.get(listener)
     if (byName === undefined) this.#guards.set(listener, (byName = new Map<keyof Facts, Listener>()))
     let guard = byName.get(name)

@@ -51,6 +51,10 @@ export class PeerPushes {
     }
   }
 
+  get isIdle(): boolean {
+    return [...this.#queues.values()].every((queue) => queue.size === 0 && queue.pending === 0)
+  }
+
   async idle(): Promise<void> {
     await Promise.all([...this.#queues.values()].map((queue) => queue.onIdle()))
   }

@@ -8,6 +8,10 @@ export class Waits implements AbortGroup {
   readonly #controllers = new Set<AbortController>()
   #reason: IMError | undefined
 
+  get isAborted(): boolean {
+    return this.#reason !== undefined
+  }
+
   add(controller: AbortController): void {
     if (this.#reason !== undefined) controller.abort(this.#reason)
     else this.#controllers.add(controller)

@@ -40,6 +40,10 @@ export class WebhookNotifier {
     this.#running ??= this.#run()
   }
 
+  get isIdle(): boolean {
+    return this.#running === undefined
+  }
+
   /** Resolves when everything added so far has been told, or has failed. */
   async idle(): Promise<void> {
     while (this.#running !== undefined) await this.#running

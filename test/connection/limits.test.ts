@@ -10,7 +10,7 @@ describe('the number of connections', () => {
     const refused = heard(engine, 'connectionRefused')
     const first = openSocket(engine)
     await openSocket(engine).client.connect({ uid: 'ann' })
-    const third = openSocket(engine)
+    const third = openSocket(engine, { framing: 'message' })
     await clock.settle()
     expect(third.pair.client.socketEnd).toMatchObject({ by: 'server', code: 1013 })
     expect(third.pair.sentChunks).toEqual([])
@@ -24,7 +24,7 @@ describe('the number of connections', () => {
   test('per address concerns that address only, and sockets of unknown origin not at all', async () => {
     const { engine, clock } = await stage({ limits: { maxConnectionsPerAddress: 1 } })
     const first = openSocket(engine, { remoteAddress: '10.0.0.1' })
-    const second = openSocket(engine, { remoteAddress: '10.0.0.1' })
+    const second = openSocket(engine, { remoteAddress: '10.0.0.1', framing: 'message' })
     const other = openSocket(engine, { remoteAddress: '10.0.0.2' })
     const unknown = [openSocket(engine), openSocket(engine)]
     await clock.settle()
@@ -41,7 +41,7 @@ describe('the number of connections', () => {
     const { engine, clock, connect } = await stage({ limits: { maxConnectionsPerUID: 2 } })
     const refused = heard(engine, 'connectionRefused')
     const [first, second] = [await connect('ann', { deviceID: '1' }), await connect('ann', { deviceID: '2' })]
-    const third = openSocket(engine)
+    const third = openSocket(engine, { framing: 'message' })
     expect((await third.client.connect({ uid: 'ann', deviceID: '3' })).reasonCode).toBe(ReasonCode.RateLimit)
     await clock.settle()
     expect(third.pair.client.socketEnd).toMatchObject({ by: 'server', code: 1008 })

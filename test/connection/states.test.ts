@@ -456,7 +456,7 @@ describe('an engine that is not running', () => {
       await engine.close()
     }
     const refused = heard(engine, 'connectionRefused')
-    const pair = socketPair()
+    const pair = socketPair({ framing: 'message' })
     const events = engine.accept(pair.server, { remoteAddress: '10.0.0.1' })
     pair.attach(events)
     events.receive(encode(plainConnect('ann'), 5))

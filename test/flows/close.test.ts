@@ -115,10 +115,14 @@ describe('close', () => {
     const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
     for (const step of [() => engine.start(), () => engine.close(), () => Promise.resolve()]) {
       if (engine.state !== 'running') {
-        const pair = socketPair()
-        pair.attach(engine.accept(pair.server))
-        pair.client.write(Uint8Array.of(0x10, 0x00))
-        expect(await pair.client.closed).toMatchObject({ by: 'server', code: 1013 })
+        const messages = socketPair({ framing: 'message' })
+        messages.attach(engine.accept(messages.server))
+        messages.client.write(Uint8Array.of(0x10, 0x00))
+        expect(await messages.client.closed).toMatchObject({ by: 'server', code: 1013 })
+        // A byte stream is destroyed: its peer might never end its half.
+        const calls: string[] = []
+        engine.accept({ send: () => undefined, close: () => calls.push('close'), destroy: () => calls.push('destroy'), bufferedBytes: 0 })
+        expect(calls).toEqual(['destroy'])
       }
       await step()
     }

@@ -12,7 +12,7 @@ function message(overrides: Partial<Message> = {}): Message {
 
 describe('recent messages', () => {
   test('a repeat finds the ids and the payload of the first', () => {
-    const recent = new RecentMessages(10)
+    const recent = new RecentMessages({ maxCount: 10, maxBytes: 1_000_000 })
     recent.remember('2:team', message({ messageID: '77', messageSeq: 5 }))
     expect(recent.find('2:team', message({ messageID: '78', messageSeq: 0 }))).toEqual({ messageID: '77', messageSeq: 5, payload: Buffer.from('hi') })
   })
@@ -23,13 +23,13 @@ describe('recent messages', () => {
     ['another sender', '2:team', { fromUID: 'bob' }],
     ['another number', '2:team', { clientMsgNo: 'no-2' }],
   ])('%s is no repeat', (_what, channel, overrides) => {
-    const recent = new RecentMessages(10)
+    const recent = new RecentMessages({ maxCount: 10, maxBytes: 1_000_000 })
     recent.remember('2:team', message())
     expect(recent.find(channel, message(overrides))).toBeUndefined()
   })
 
   test('names that run into each other are told apart', () => {
-    const recent = new RecentMessages(10)
+    const recent = new RecentMessages({ maxCount: 10, maxBytes: 1_000_000 })
     recent.remember('2:ab', message({ fromUID: 'c', clientMsgNo: 'd' }))
     for (const [channel, fromUID, clientMsgNo] of [
       ['2:a', 'bc', 'd'],
@@ -42,13 +42,13 @@ describe('recent messages', () => {
   })
 
   test('a message without a number is never remembered', () => {
-    const recent = new RecentMessages(10)
+    const recent = new RecentMessages({ maxCount: 10, maxBytes: 1_000_000 })
     recent.remember('2:team', message({ clientMsgNo: '' }))
     expect(recent.find('2:team', message({ clientMsgNo: '' }))).toBeUndefined()
   })
 
   test('beyond the bound the least recently seen is forgotten', () => {
-    const recent = new RecentMessages(2)
+    const recent = new RecentMessages({ maxCount: 2, maxBytes: 1_000_000 })
     recent.remember('2:team', message({ clientMsgNo: 'a' }))
     recent.remember('2:team', message({ clientMsgNo: 'b' }))
     recent.find('2:team', message({ clientMsgNo: 'a' })) // seen again

@@ -47,6 +47,11 @@ export class DistributeItem {
     this.origin.settle(reasonCode, '0', 0)
   }
 
+  abandon(): void {
+    this.stage = 'done'
+    this.origin.abandon()
+  }
+
   acknowledge(): void {
     const { messageID, messageSeq } = this.original ?? this.message
     this.origin.settle(ReasonCode.Success, messageID, messageSeq)

@@ -5,6 +5,7 @@ import type { AppendResult, MessageStore } from '../../contracts/message-store.t
 import type { Replicator } from '../../contracts/replicator.ts'
 import { badOption, IMError, type IMErrorContext } from '../../errors.ts'
 import { channelIDSeenBy, type ChannelKey } from '../../model/channel.ts'
+import { isUint64Decimal } from '../../model/int64.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
 import type { Closing, Outcome, Refusal } from '../../model/outcome.ts'
@@ -58,6 +59,8 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
   readonly services: DistributeServices
   /** from here on a failure must not run the batch again */
   storing = false
+  /** on their way to the members; what has not been handed over when the event fails is told as undelivered */
+  delivering: readonly Message[] = []
   /** the store (or the log) had to be waited for: what it answered is worth remembering */
   waited = false
 
@@ -83,6 +86,7 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
 
   refuse(message: Message, reasonCode: ReasonCode): void {
     if (!isRefusalReason(reasonCode)) badOption('reasonCode', 'a reason code from 2 to 255', reasonCode)
+    if (this.storing) throw new TypeError('imengine: a message can be refused only before the store step')
     const item = this.items.find((candidate) => candidate.message === message)
     if (item?.stage === 'waiting') this.refuseItem(item, reasonCode, undefined)
   }
@@ -106,11 +110,16 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
     if (this.services.replicator !== undefined) {
       for (const { message } of this.items) this.services.proposed.delete(message.messageID)
     }
-    if (result instanceof IMError) this.services.report(result)
+    const isAbandoned = result instanceof IMError && this.services.waits.isAborted
+    if (result instanceof IMError && !isAbandoned) this.services.report(result)
+    if (result instanceof IMError && this.delivering.length > 0) {
+      this.services.facts.emit('undelivered', { key: this.key, messages: this.delivering, nodeID: undefined, uid: undefined })
+    }
     const reasonCode = result === undefined ? ReasonCode.SystemError : result instanceof IMError ? reasonOf(result) : result.reasonCode
     const why = result === undefined || result instanceof IMError ? undefined : result.message
     for (const item of this.items) {
-      if (item.stage === 'waiting') this.refuseItem(item, reasonCode, why)
+      if (item.stage === 'waiting' && isAbandoned) item.abandon()
+      else if (item.stage === 'waiting') this.refuseItem(item, reasonCode, why)
       // What the channel has, it has, however the rest of the batch has ended.
       else if (item.stage !== 'done') item.acknowledge()
     }
@@ -148,7 +157,27 @@ function store(ctx: DistributeEvent): Outcome | Promise<Outcome> {
   const appended = ctx.services.store.append([{ key: ctx.key, messages: items.map((item) => item.message) }])
   if (!isPromise(appended)) return takeResults(ctx, items, appended[0])
   ctx.waited = true
-  return appended.then((results) => takeResults(ctx, items, results[0]))
+  return appended.then((results) => {
+    if (ctx.isOver) tellLate(ctx, items, results[0])
+    else takeResults(ctx, items, results[0])
+  })
+}
+
+/**
+ * The store has kept messages after all, but after the step's time-out: their senders were told to try again, and later
+ * messages may have been pushed, so these are not. The host hears of both.
+ */
+function tellLate(ctx: DistributeEvent, items: readonly DistributeItem[], results: readonly AppendResult[] | undefined): void {
+  const stored: Message[] = []
+  results?.forEach(({ status, messageSeq }, index) => {
+    const message = items[index]?.message
+    if (status === 'stored' && message !== undefined) stored.push({ ...message, messageSeq })
+  })
+  if (stored.length === 0) return
+  const { facts, notify } = ctx.services
+  facts.emit('messageStored', { key: ctx.key, messages: stored })
+  notify(stored)
+  facts.emit('undelivered', { key: ctx.key, messages: stored, nodeID: undefined, uid: undefined })
 }
 
 function replicate(ctx: DistributeEvent): Outcome | Promise<Outcome> {
@@ -167,13 +196,15 @@ function replicate(ctx: DistributeEvent): Outcome | Promise<Outcome> {
 function takeResults(ctx: DistributeEvent, items: readonly DistributeItem[], results: readonly AppendResult[] | undefined): void {
   if (results?.length !== items.length) brokenContract(ctx, `${items.length} messages, ${results?.length ?? 'no'} results`)
   let last = 0
-  for (const result of results) {
-    if (result.status !== 'stored') continue
-    const { messageSeq } = result
-    if (!Number.isInteger(messageSeq) || messageSeq < 1 || messageSeq > MAX_SEQ || (last !== 0 && messageSeq !== last + 1)) {
-      brokenContract(ctx, `seq ${messageSeq} after ${last}`)
-    }
-    last = messageSeq
+  for (let index = 0; index < items.length; index++) {
+    const { status, messageID, messageSeq } = results[index]!
+    const isStored = status === 'stored'
+    if (!isStored && status !== 'duplicate' && status !== 'conflict') brokenContract(ctx, `status ${String(status)}`)
+    if (!Number.isInteger(messageSeq) || messageSeq < 1 || messageSeq > MAX_SEQ) brokenContract(ctx, `seq ${messageSeq}`)
+    if (isStored && last !== 0 && messageSeq !== last + 1) brokenContract(ctx, `seq ${messageSeq} after ${last}`)
+    const isKnownID = isStored ? messageID === items[index]!.message.messageID : typeof messageID === 'string' && isUint64Decimal(messageID)
+    if (!isKnownID) brokenContract(ctx, `messageID ${String(messageID)}`)
+    if (isStored) last = messageSeq
   }
   for (let index = 0; index < items.length; index++) {
     const item = items[index]!
@@ -218,5 +249,9 @@ function postProcess(ctx: DistributeEvent): Outcome | Promise<Outcome> {
     services.notify(stored)
   }
   const sources = items.map((item): PushSource => ({ message: item.message, connectionID: item.origin.connectionID }))
-  return services.eachSubscriberPage(key, (uids) => services.push(channel, key, sources, uids))
+  ctx.delivering = items.map((item) => item.message)
+  return services.eachSubscriberPage(key, (uids) => {
+    // A page that comes after the step's time-out comes too late: later messages may have been pushed.
+    if (!ctx.isOver) services.push(channel, key, sources, uids)
+  })
 }

@@ -3,7 +3,7 @@ import type { ConnectionView } from '../../contracts/connection-view.ts'
 import type { FactSink } from '../../contracts/facts.ts'
 import type { Steps, PushOnlineContext } from '../../contracts/handler.ts'
 import type { Presence } from '../../contracts/presence.ts'
-import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
+import { IMError, type IMErrorContext } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { isPromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
@@ -21,8 +21,8 @@ export interface PushSource {
 export interface PushOnlineServices {
   /** the open connections of a user on this node */
   readonly connectionsOf: (uid: string) => readonly ConnectionView[]
-  /** undefined on a single node, and where every node delivers what it applies */
-  readonly presence: Presence | undefined
+  /** where users are; undefined on a single node, and where every node delivers what it applies. Ends in time */
+  readonly locate: Presence['locate'] | undefined
   readonly nodeID: number
   readonly facts: FactSink
   readonly waits: AbortGroup
@@ -85,15 +85,16 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
 }
 
 function filterOnline(ctx: PushOnlineEvent): Outcome | Promise<Outcome> {
-  const { presence } = ctx.services
-  if (presence === undefined || ctx.fromPeer) return sortOut(ctx, undefined)
+  const { locate } = ctx.services
+  if (locate === undefined || ctx.fromPeer) return sortOut(ctx, undefined)
   const failed = (reason: unknown): void => {
     // Those who are connected here get their messages all the same.
-    ctx.services.report(asIMError(reason, 'IM_PRESENCE_UNAVAILABLE', { ...ctx.describe(), event: ctx.event, step: 'filterOnline' }))
+    const context = { ...ctx.describe(), event: ctx.event, step: 'filterOnline' }
+    ctx.services.report(new IMError('IM_PRESENCE_UNAVAILABLE', { cause: reason, context }))
     sortOut(ctx, undefined)
   }
   try {
-    const located = presence.locate(ctx.uids)
+    const located = locate(ctx.uids)
     if (isPromise(located)) return located.then((nodes) => sortOut(ctx, nodes), failed)
     sortOut(ctx, located)
   } catch (reason) {
@@ -122,8 +123,17 @@ function sortOut(ctx: PushOnlineEvent, nodes: ReadonlyMap<string, readonly numbe
   }
   ctx.targets = targets
   ctx.remote = remote
-  if (offline !== undefined && offline.length > 0) {
-    services.facts.emit('offlineMessage', { key: ctx.key, messages: ctx.messages, uids: offline })
+  if (offline !== undefined && offline.length > 0) tellOffline(ctx, offline)
+}
+
+/** Nobody is to be woken up by a message of their own. */
+function tellOffline(ctx: PushOnlineEvent, offline: readonly string[]): void {
+  const { key, messages, services } = ctx
+  const senders = new Set(messages.map((message) => message.fromUID))
+  if (!offline.some((uid) => senders.has(uid))) return services.facts.emit('offlineMessage', { key, messages, uids: offline })
+  for (const message of messages) {
+    const uids = offline.filter((uid) => uid !== message.fromUID)
+    if (uids.length > 0) services.facts.emit('offlineMessage', { key, messages: [message], uids })
   }
 }
 

@@ -18,6 +18,7 @@ export interface ConnCloseServices {
 
 export class ConnCloseEvent extends EngineEvent implements ConnCloseContext {
   readonly event = 'EventConnClose'
+  readonly runsAtTheEnd = true
   readonly conn: ConnectionView
   readonly cause: CloseCause
   readonly services: ConnCloseServices

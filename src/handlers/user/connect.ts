@@ -119,7 +119,7 @@ export class ConnectEvent extends EngineEvent implements ConnectContext {
   }
 
   /** The client has gone, or was refused, after other nodes were told that it is here. */
-  private withdraw(): void {
+  withdraw(): void {
     const failed = (reason: unknown): void =>
       this.services.report(asIMError(reason, 'IM_PRESENCE_UNAVAILABLE', this.describe()))
     try {
@@ -181,7 +181,13 @@ function announce(ctx: ConnectEvent): MaybePromise<void> {
   }
   try {
     const told = presence.online(ctx.presenceEntry)
-    if (isPromise(told)) return told.then(() => kickOnPeers?.(ctx.login), failed)
+    if (isPromise(told)) {
+      return told.then(() => {
+        // Told too late: the client has been refused, and this node must not be named as the one that has it.
+        if (ctx.isOver || ctx.conn.closed) ctx.withdraw()
+        else return kickOnPeers?.(ctx.login)
+      }, failed)
+    }
   } catch (reason) {
     failed(reason)
   }

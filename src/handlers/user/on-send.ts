@@ -102,7 +102,12 @@ export class SendEvent extends EngineEvent implements OnSendContext, Origin {
     sendSendack(this.conn, this.frame, reasonCode, messageID, messageSeq)
   }
 
+  abandon(): void {
+    this.settled = true
+  }
+
   finish(result: undefined | Refusal | Closing | IMError): void {
+    if (result instanceof IMError && this.services.waits.isAborted) return this.abandon()
     if (result === undefined) {
       // A host may have put something else in the place of acceptSend: the client is answered all the same.
       if (!this.handedOver) this.settle(ReasonCode.SystemError, '0', 0)

@@ -1,5 +1,5 @@
 import type { Steps, PingContext } from '../../contracts/handler.ts'
-import { FrameType } from '../../model/frames.ts'
+import { FrameType, LATEST_VERSION } from '../../model/frames.ts'
 import type { Outcome } from '../../model/outcome.ts'
 import { encode } from '../../protocol/encode.ts'
 import { SignEvent } from './sign-event.ts'
@@ -11,6 +11,9 @@ export class PingEvent extends SignEvent implements PingContext {
   readonly event = 'EventPing'
 }
 
+/** one byte, the same in every version */
+const PONG = encode({ type: FrameType.PONG }, LATEST_VERSION)
+
 function sendPong(ctx: PingEvent): Outcome {
-  ctx.conn.send(encode({ type: FrameType.PONG }, ctx.conn.version))
+  ctx.conn.send(PONG)
 }
