@@ -59,6 +59,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
   #connectionCount = 0
+  #adaptersClosed = false
   #lastHeartbeatMs = 0
 
   /** @throws TypeError naming the option, what was expected and what came */
@@ -86,7 +87,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.users = new UsersAPI(directory)
     this.messages = new MessagesAPI({
       store: this.#storage.messages,
-      directory,
+      channel: (key) => pipeline.limited(() => directory.channel(key)),
       ids: pipeline.ids,
       clock: this.#clock,
       random,
@@ -231,6 +232,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     await pipeline.allReleased() // each is destroyed after closeTimeoutMs
     await this.#limited(pipeline.idle()) // EventConnClose of each
     if (before !== 'new' && before !== 'closed') await this.#closeAdapters()
+    pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
     pipeline.timers.stop()
     this.#state = 'closed'
     this.#logger.info({ nodeID: this.nodeID }, 'engine closed')
@@ -266,6 +268,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   }
 
   async #closeAdapters(): Promise<void> {
+    if (this.#adaptersClosed) return
+    this.#adaptersClosed = true
     const { presence, replicator, peerPush } = this.#options
     await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush()))
     await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID)))
@@ -305,8 +309,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (typeof plugin.name !== 'string' || plugin.name === '' || this.#plugins.has(plugin.name)) {
       badOption('plugin.name', 'a name that no other plugin has', plugin.name)
     }
-    this.#plugins.add(plugin.name)
     plugin.setup(this)
+    this.#plugins.add(plugin.name)
   }
 
   /** Tell presence that this node lives; after a pause that outlived its entries, announce everyone again. */

@@ -6,6 +6,7 @@ export { ERRORS, IMError, type IMErrorCode, type IMErrorContext } from './errors
 export { ChannelType, MemberRole, personChannelID, personChannelUIDs } from './model/channel.ts'
 export type { ChannelInfo, ChannelKey, Member, Page, UserFlags } from './model/channel.ts'
 export { DeviceFlag, DeviceLevel } from './model/device.ts'
+export { FrameFlag } from './model/frames.ts'
 export type { ConnectPacket, SendPacket } from './model/frames.ts'
 export type { MaybePromise } from './model/maybe-promise.ts'
 export { Setting, type Message } from './model/message.ts'

@@ -231,7 +231,10 @@ export class Pipeline implements ConnectionHost {
       facts,
       waits: this.waits,
       report,
-      pushToPeer: (peerID, key, messages, uids) => this.#peers?.add(peerID, { key, messages, uids }),
+      pushToPeer: (peerID, key, messages, uids) => {
+        if (this.#peers !== undefined) this.#peers.add(peerID, { key, messages, uids })
+        else facts.emit('undelivered', { key, messages, nodeID: peerID, uid: undefined })
+      },
     }
   }
 
@@ -247,6 +250,7 @@ export class Pipeline implements ConnectionHost {
 
   /** Another node holds back messages for users of this one. */
   pushed({ key, messages, uids }: PeerPushRequest): void {
+    if (this.#pushers.isFull(channelKeyString(key))) throw new IMError('IM_QUEUE_FULL', { context: key }) // the peer tries again
     const sources = messages.map((message): PushSource => ({ message, connectionID: undefined }))
     this.#push(channelKeyString(key), key, sources, uids, true)
   }
@@ -300,6 +304,8 @@ export class Pipeline implements ConnectionHost {
 
   connectArrived(connection: Connection, frame: ConnectPacket): void {
     const event = new ConnectEvent(connection, frame, this.#connectServices)
+    const reasonCode = event.unacceptable
+    if (reasonCode !== undefined) return connection.refuse(reasonCode, event.connack(reasonCode))
     this.#connecting.set(connection, event)
     if (!this.#users.submitConnect(connection.connectionID, event)) {
       connection.refuse(ReasonCode.RateLimit, event.connack(ReasonCode.RateLimit), 'limit')
@@ -372,11 +378,15 @@ export class Pipeline implements ConnectionHost {
 
   // ---- inside
 
+  /** Ask an adapter outside of any chain, for as long as a step would wait. */
+  limited<T>(ask: () => MaybePromise<T>, timeoutMs: number = this.limits.stepTimeoutMs): Promise<T> {
+    return withTimeLimit({ timers: this.timers, timeoutMs, waits: this.waits }, ask)
+  }
+
   /** A presence that hangs must not keep messages from those who are connected here. */
   #locate(presence: Presence, uids: readonly string[]): ReturnType<Presence['locate']> {
     const located = presence.locate(uids)
-    if (!isPromise(located)) return located
-    return withTimeLimit({ timers: this.timers, timeoutMs: this.limits.presenceTimeoutMs, waits: this.waits }, () => located)
+    return isPromise(located) ? this.limited(() => located, this.limits.presenceTimeoutMs) : located
   }
 
   /** One event through its chain. Never throws or rejects. */
@@ -434,9 +444,8 @@ export class Pipeline implements ConnectionHost {
       const done = this.subscribers.each(key, (uids) => {
         if (!isOver) this.#push(channelKeyString(key), key, sources, uids, true)
       })
-      const limit = { timers: this.timers, timeoutMs: this.limits.stepTimeoutMs, waits: this.waits }
       // A directory that hangs must not keep this node from applying the log.
-      if (isPromise(done)) return withTimeLimit(limit, () => done).then(undefined, failed)
+      if (isPromise(done)) return this.limited(() => done).then(undefined, failed)
     } catch (reason) {
       failed(reason)
     }

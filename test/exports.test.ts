@@ -6,7 +6,7 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
   '.': {
     load: () => import('imengine'),
     names: [
-      'allowAnyToken', 'ChannelType', 'close', 'defaultKickPolicy', 'DeviceFlag', 'DeviceLevel', 'ERRORS', 'IMEngine',
+      'allowAnyToken', 'ChannelType', 'close', 'defaultKickPolicy', 'DeviceFlag', 'DeviceLevel', 'ERRORS', 'FrameFlag', 'IMEngine',
       'IMError', 'LIMITS', 'MemberRole', 'memoryChannelDirectory', 'memoryCursorStore', 'memoryMessageStore',
       'memoryPeerHub', 'memoryPresence', 'memoryReplicatorHub', 'memoryStorage', 'personChannelID', 'personChannelUIDs',
       'ReasonCode', 'reasonName', 'refuse', 'Setting', 'staticTokenVerifier',

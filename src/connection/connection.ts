@@ -376,6 +376,7 @@ export class Connection implements ConnectingPort {
 
   readonly #checkIdle = (): void => {
     const { clock, limits } = this.#host
+    if (this.#paused) this.#lastInboundMs = clock.monotonicMs() // we do not listen, so silence says nothing
     const leftMs = this.#lastInboundMs + limits.idleTimeoutMs - clock.monotonicMs()
     if (leftMs > 0) this.#armIdle(leftMs)
     else this.#endSilently('idle')

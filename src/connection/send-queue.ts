@@ -15,6 +15,7 @@ export class SendQueue {
   #bytes = 0
   /** the transport said false and has not drained since */
   #isBlocked = false
+  #drainCount = 0
   /** what the transport held when last asked: asking costs something on some of them, so it is done once per flush */
   #socketBytes = 0
   /** how the socket is to be closed once everything is written */
@@ -60,6 +61,7 @@ export class SendQueue {
   }
 
   drained(): void {
+    this.#drainCount++
     this.#isBlocked = false
     this.#attempt(() => {
       this.#socketBytes = this.#socket.bufferedBytes
@@ -148,7 +150,9 @@ export class SendQueue {
   }
 
   #send(bytes: Uint8Array): void {
-    if (this.#socket.send(bytes) === false) this.#isBlocked = true
+    const drainCount = this.#drainCount
+    // A transport may drain before `send` has returned false.
+    if (this.#socket.send(bytes) === false && drainCount === this.#drainCount) this.#isBlocked = true
   }
 
   #attempt(action: () => void): void {

@@ -1,9 +1,8 @@
-import type { ChannelDirectory } from '../contracts/channel-directory.ts'
 import type { Clock } from '../contracts/clock.ts'
 import type { IDSource } from '../contracts/id-source.ts'
 import type { MessageStore, RangeQuery } from '../contracts/message-store.ts'
 import type { Random } from '../contracts/random.ts'
-import { asIMError, badOption, IMError, integerBetween } from '../errors.ts'
+import { badOption, IMError, integerBetween } from '../errors.ts'
 import { canonicalKey, channelKeyString, ChannelType, type ChannelInfo, type ChannelKey } from '../model/channel.ts'
 import { isUint64Decimal } from '../model/int64.ts'
 import { Setting, type Message } from '../model/message.ts'
@@ -40,7 +39,8 @@ export interface SendReceipt {
 
 export interface MessagesAPIOptions {
   readonly store: MessageStore
-  readonly directory: ChannelDirectory
+  /** what is known of a channel; ends in time */
+  readonly channel: (key: ChannelKey) => Promise<ChannelInfo | undefined>
   readonly ids: IDSource
   readonly clock: Clock
   readonly random: Random
@@ -121,9 +121,9 @@ export class MessagesAPI {
 
   async #channel(key: ChannelKey): Promise<ChannelInfo | undefined> {
     try {
-      return await this.#options.directory.channel(key)
-    } catch (error) {
-      throw asIMError(error, 'IM_DIRECTORY_UNAVAILABLE', key)
+      return await this.#options.channel(key)
+    } catch (cause) {
+      throw new IMError('IM_DIRECTORY_UNAVAILABLE', { cause, context: key })
     }
   }
 

@@ -13,7 +13,7 @@ export interface PeerPushesOptions {
   readonly timeoutMs: number
   /** for telling the others of a login */
   readonly kickTimeoutMs: number
-  /** pushes waiting per node, at most */
+  /** messages waiting per node, at most; a single push may be larger */
   readonly maxCount: number
   readonly waits: AbortGroup
   readonly facts: FactSink
@@ -29,6 +29,7 @@ const RETRY_PAUSE_MS = 200
 export class PeerPushes {
   readonly #options: PeerPushesOptions
   readonly #queues = new Map<number, PQueue>()
+  readonly #waitingCounts = new Map<number, number>()
 
   constructor(options: PeerPushesOptions) {
     this.#options = options
@@ -37,8 +38,16 @@ export class PeerPushes {
   add(nodeID: number, request: PeerPushRequest): void {
     let queue = this.#queues.get(nodeID)
     if (queue === undefined) this.#queues.set(nodeID, (queue = new PQueue({ concurrency: 1 })))
-    if (queue.size >= this.#options.maxCount) return this.#giveUp(nodeID, request, new IMError('IM_QUEUE_FULL', { context: { nodeID } }))
-    void queue.add(() => this.#push(nodeID, request)) // #push never rejects
+    const count = request.messages.length
+    const waitingCount = this.#waitingCounts.get(nodeID) ?? 0
+    if (waitingCount > 0 && waitingCount + count > this.#options.maxCount) {
+      return this.#giveUp(nodeID, request, new IMError('IM_QUEUE_FULL', { context: { nodeID } }))
+    }
+    this.#waitingCounts.set(nodeID, waitingCount + count)
+    void queue.add(() => {
+      this.#waitingCounts.set(nodeID, this.#waitingCounts.get(nodeID)! - count)
+      return this.#push(nodeID, request) // never rejects
+    })
   }
 
   /** Let the other nodes apply a login's kick rules, as far as they can be reached in time. Never rejects. */

@@ -8,7 +8,7 @@ export interface WebhookNotifierOptions {
   readonly webhook: Webhook
   readonly timers: Timers
   readonly timeoutMs: number
-  /** events waiting at most; beyond it the newest are left out and reported */
+  /** messages and changes of online state waiting at most; beyond it the newest are left out and reported */
   readonly maxCount: number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
@@ -24,6 +24,7 @@ export class WebhookNotifier {
   readonly #options: WebhookNotifierOptions
   #waiting: WebhookEvent[] = []
   #running: Promise<void> | undefined
+  #waitingCount = 0
   #leftOutCount = 0
 
   constructor(options: WebhookNotifierOptions) {
@@ -32,10 +33,12 @@ export class WebhookNotifier {
 
   add(event: WebhookEvent): void {
     if (this.#options.webhook.notify === undefined) return
-    if (this.#waiting.length >= this.#options.maxCount) {
-      this.#leftOutCount++
+    const count = countOf(event)
+    if (this.#waitingCount + count > this.#options.maxCount) {
+      this.#leftOutCount += count
       return
     }
+    this.#waitingCount += count
     this.#waiting.push(event)
     this.#running ??= this.#run()
   }
@@ -53,6 +56,7 @@ export class WebhookNotifier {
     await Promise.resolve() // what comes in the same turn goes in the same call
     while (this.#waiting.length > 0) {
       const events = this.#waiting.splice(0, MAX_EVENTS_PER_CALL)
+      for (const event of events) this.#waitingCount -= countOf(event)
       await this.#tell(events)
       this.#reportLeftOut()
     }
@@ -73,4 +77,8 @@ export class WebhookNotifier {
     this.#options.report(new IMError('IM_QUEUE_FULL', { detail: `${this.#leftOutCount} webhook notifications left out` }))
     this.#leftOutCount = 0
   }
+}
+
+function countOf(event: WebhookEvent): number {
+  return event.event === 'msg.notify' ? event.messages.length : 1
 }

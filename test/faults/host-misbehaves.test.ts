@@ -194,9 +194,9 @@ describe('a host’s listener that calls back', () => {
     }
     const first = open()
     await clock.settle()
-    let second: typeof first | undefined
-    engine.once('disconnected', () => second?.closed())
-    second = open()
+    const sockets: (typeof first)[] = []
+    engine.once('disconnected', () => sockets[0]?.closed())
+    sockets.push(open())
     await clock.settle()
     first.closed()
     expect(engine.connections.list()).toEqual([])

@@ -51,7 +51,7 @@ describe('order', () => {
     for (const [uid, seqs] of ownSeqs) expect(seqs, uid).toEqual([...seqs].sort((a, b) => a - b))
     for (const [index, sender] of senders.entries()) {
       const own = new Set(ownSeqs.get(uids[index]!))
-      expect(sender.messages.map((message) => message.messageSeq), uids[index]!).toEqual(all.filter((seq) => !own.has(seq)))
+      expect(sender.messages.map((message) => message.messageSeq), uids[index]).toEqual(all.filter((seq) => !own.has(seq)))
     }
   }, 120_000)
 })

@@ -143,7 +143,7 @@ describe('two nodes over one log', () => {
     }
     const read = async (engine: IMEngine): Promise<string[]> => {
       const texts: string[] = []
-      for await (const message of engine.messages.range(TEAM)) texts.push(`${message.messageSeq} ${message.messageID} ${Buffer.from(message.payload)}`)
+      for await (const message of engine.messages.range(TEAM)) texts.push(`${message.messageSeq} ${message.messageID} ${Buffer.from(message.payload).toString()}`)
       return texts
     }
     expect(await read(two)).toEqual(await read(one))

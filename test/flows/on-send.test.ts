@@ -316,9 +316,11 @@ describe('EventOnSend: SENDACK', () => {
     const { client } = await connect('ann')
     const cases: [behave: () => unknown, reasonCode: ReasonCode][] = [
       [() => { throw new Error('bug') }, ReasonCode.SystemError],
+      // eslint-disable-next-line @typescript-eslint/only-throw-error -- hosts do
       [() => { throw 'a string' }, ReasonCode.SystemError],
       [() => Promise.reject(new Error('bug')), ReasonCode.SystemError],
-      [() => Promise.reject(undefined as unknown as Error), ReasonCode.SystemError],
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- hosts do
+      [() => Promise.reject(undefined), ReasonCode.SystemError],
       [() => true, ReasonCode.SystemError],
       [() => Promise.resolve('no outcome'), ReasonCode.SystemError],
       [() => ({ kind: 'refuse', reasonCode: ReasonCode.Success }), ReasonCode.SystemError],

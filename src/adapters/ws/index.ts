@@ -2,14 +2,13 @@
  * `imengine/ws`: WebSocket servers of the `ws` package (an optional peer dependency) for an engine. Power loss and a slow
  * peer are the engine's business: this file moves bytes. It is also the example for any other socket with messages.
  */
+import type { IncomingMessage } from 'node:http'
 import type { RawData, WebSocket, WebSocketServer } from 'ws'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from '../../contracts/socket.ts'
 
-type Request = { readonly socket: { readonly remoteAddress?: string | undefined } }
-
 export interface AttachWebSocketOptions {
   /** what to tell the engine about a socket before its first byte; default: the TCP peer's address */
-  readonly describe?: (socket: WebSocket, request: Request) => AcceptInfo
+  readonly describe?: (socket: WebSocket, request: IncomingMessage) => AcceptInfo
 }
 
 /**
@@ -23,7 +22,7 @@ export function attachWebSocketServer(
   server: WebSocketServer,
   { describe = describeByAddress }: AttachWebSocketOptions = {},
 ): () => void {
-  const onConnection = (socket: WebSocket, request: Request): void =>
+  const onConnection = (socket: WebSocket, request: IncomingMessage): void =>
     void serveWebSocket(engine, socket, describe(socket, request))
   server.on('connection', onConnection)
   return () => void server.off('connection', onConnection)
@@ -93,6 +92,6 @@ class MessageSocket implements Socket {
   }
 }
 
-function describeByAddress(_socket: WebSocket, { socket }: Request): AcceptInfo {
+function describeByAddress(_socket: WebSocket, { socket }: IncomingMessage): AcceptInfo {
   return socket.remoteAddress === undefined ? {} : { remoteAddress: socket.remoteAddress }
 }

@@ -29,7 +29,8 @@ export class DistributeItem {
     this.message = message
     this.key = key
     this.origin = origin
-    this.queueBytes = ITEM_BYTES + message.payload.length
+    const charCount = message.channelID.length + message.clientMsgNo.length + message.topic.length
+    this.queueBytes = ITEM_BYTES + message.payload.length + 2 * charCount
   }
 
   keep(messageSeq: number): void {

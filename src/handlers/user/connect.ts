@@ -92,6 +92,13 @@ export class ConnectEvent extends EngineEvent implements ConnectContext {
     return { uid, nodeID: this.services.nodeID, connectionID, deviceFlag, deviceLevel: this.deviceLevel }
   }
 
+  /** Why this CONNECT is none, whoever answers for it: checked before the chain, so that no replaced step can forget it. */
+  get unacceptable(): ReasonCode | undefined {
+    if (!isValidUID(this.frame.uid)) return ReasonCode.AuthFail // `@` would forge person channels
+    if (this.frame.clientKey === '' && this.services.plaintext === 'refuse') return ReasonCode.ClientKeyIsEmpty
+    return undefined
+  }
+
   describe(): IMErrorContext {
     return { uid: this.frame.uid, connectionID: this.conn.connectionID }
   }
@@ -132,9 +139,7 @@ export class ConnectEvent extends EngineEvent implements ConnectContext {
 }
 
 function authenticate(ctx: ConnectEvent): Outcome | Promise<Outcome> {
-  const { uid, token, deviceFlag, deviceID, clientKey } = ctx.frame
-  if (!isValidUID(uid)) return close(ReasonCode.AuthFail, 'the uid is empty, or holds @ # & or control characters')
-  if (clientKey === '' && ctx.services.plaintext === 'refuse') return close(ReasonCode.ClientKeyIsEmpty)
+  const { uid, token, deviceFlag, deviceID } = ctx.frame
   const { remoteAddress } = ctx.conn
   const verdict = ctx.verifyToken({ uid, token, deviceFlag, deviceID, remoteAddress, signal: ctx.signal })
   return isPromise(verdict) ? verdict.then((answer) => judge(ctx, answer)) : judge(ctx, verdict)
@@ -146,8 +151,11 @@ function judge(ctx: ConnectEvent, answer: VerifyTokenResult): Outcome {
   }
   if (!answer.ok) return close(answer.reason ?? ReasonCode.AuthFail) // throws for what is no reason to refuse
   ctx.deviceLevel = answer.deviceLevel ?? DeviceLevel.Slave
+}
+
+/** In the last step: agreeing on a key is the most expensive part, and nobody gets it who is not let in. */
+function agreeOnKey(ctx: ConnectEvent): Outcome {
   if (ctx.frame.clientKey === '') return
-  // Only now: agreeing on a key is the most expensive part, and nobody without a token gets it.
   try {
     ctx.agreement = acceptKeyAgreement(ctx.frame.clientKey, (count) => ctx.services.random.bytes(count))
   } catch (error) {
@@ -167,6 +175,8 @@ function refuseBanned(flags: UserFlags): Outcome {
 
 function sendConnack(ctx: ConnectEvent): Outcome | Promise<Outcome> {
   if (ctx.conn.closed) return // they left while we asked
+  const refused = agreeOnKey(ctx)
+  if (refused !== undefined) return refused
   const announced = announce(ctx)
   return isPromise(announced) ? announced.then(() => admit(ctx)) : admit(ctx)
 }

@@ -67,7 +67,7 @@ export class SendEvent extends EngineEvent implements OnSendContext, Origin {
     this.frame = frame
     this.channel = conn.channel(frame.channelID, frame.channelType)
     this.services = services
-    this.queueBytes = EVENT_BYTES + frame.payload.length
+    this.queueBytes = weightOf(frame)
     this.payload = frame.payload
   }
 
@@ -124,14 +124,22 @@ export class SendEvent extends EngineEvent implements OnSendContext, Origin {
   }
 }
 
+/** What a SEND holds in memory, about: the client chooses how long its texts are, too. */
+function weightOf({ payload, channelID, clientMsgNo, topic, msgKey, streamNo }: SendPacket): number {
+  const charCount = channelID.length + clientMsgNo.length + topic.length + msgKey.length + streamNo.length
+  return EVENT_BYTES + payload.length + 2 * charCount
+}
+
 /** A SEND has arrived: refuse what needs no queue, decrypt, and queue it. */
 export function receiveSend(conn: ConnectionPort, frame: SendPacket, services: OnSendServices): void {
   if (!conn.takeSendToken()) return turnAway(conn, frame, services, ReasonCode.RateLimit)
-  if (services.isUserFull(conn.uid, EVENT_BYTES + frame.payload.length)) {
+  if (services.isUserFull(conn.uid, weightOf(frame))) {
     conn.pauseUntil((resume) => services.onceUserRelieved(conn.uid, resume))
     return turnAway(conn, frame, services, ReasonCode.RateLimit)
   }
-  const payload = openPayload(conn, frame, services)
+  // Base64 of whole blocks is longer by a third and a little: what is beyond that is not worth decrypting.
+  const isTooLong = frame.payload.length > 4 * Math.ceil((services.maxPayloadBytes + 16) / 3)
+  const payload = isTooLong ? undefined : openPayload(conn, frame, services)
   if (payload === undefined || payload.length > services.maxPayloadBytes) {
     return turnAway(conn, frame, services, ReasonCode.PayloadDecodeError)
   }
