@@ -143,7 +143,9 @@ export function receiveSend(conn: ConnectionPort, frame: SendPacket, services: O
   if (payload === undefined || payload.length > services.maxPayloadBytes) {
     return turnAway(conn, frame, services, ReasonCode.PayloadDecodeError)
   }
-  const event = new SendEvent(conn, { ...frame, payload }, services)
+  // The frame was made for us alone, and from here on its payload is the plaintext.
+  ;(frame as { payload: Uint8Array }).payload = payload
+  const event = new SendEvent(conn, frame, services)
   if (!services.submit(conn.uid, event)) event.settle(ReasonCode.RateLimit, '0', 0)
 }
 
