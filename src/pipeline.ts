@@ -12,11 +12,11 @@ import type { Presence } from './contracts/presence.ts'
 import type { Random } from './contracts/random.ts'
 import type { LogEntry } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
-import { asIMError, badOption, IMError, type IMErrorCode } from './errors.ts'
-import { ChainRegistry, type BuiltInChain } from './events/chain-registry.ts'
+import { asIMError, badOption, IMError } from './errors.ts'
+import { ChainRegistry } from './events/chain-registry.ts'
 import { ChannelPool } from './events/channel-pool.ts'
 import { PusherPool } from './events/pusher-pool.ts'
-import { ChainRunner, type ChainResult, type Runnable, type Step } from './events/run-chain.ts'
+import { ChainRunner, type ChainResult, type Runnable } from './events/run-chain.ts'
 import { Turn } from './events/turn.ts'
 import { runInOrder, UserPool } from './events/user-pool.ts'
 import { builtInChains } from './handlers/chains.ts'
@@ -109,7 +109,7 @@ export class Pipeline implements ConnectionHost {
     this.slowConsumer = options.slowConsumer ?? 'disconnect'
     this.timers = new TimerWheel(clock, limits.timerTickMs)
     this.ids = snowflake(nodeID, clock)
-    this.chains = new ChainRegistry(builtInWithTimeouts(limits), limits.stepTimeoutMs)
+    this.chains = new ChainRegistry(builtInChains(limits), limits.stepTimeoutMs)
     this.subscribers = new Subscribers({
       directory: storage.channels,
       clock,
@@ -494,39 +494,4 @@ export class Pipeline implements ConnectionHost {
 
 function isFailureOf(result: ChainResult, code: IMError['code']): boolean {
   return result instanceof Error && result.code === code
-}
-
-/** What it is called when a built-in step fails or hangs: the name of whoever it depends on. */
-const stepFailures: Readonly<Record<string, IMErrorCode>> = {
-  authenticate: 'IM_VERIFIER_FAILED',
-  loadSession: 'IM_DIRECTORY_UNAVAILABLE',
-  sendConnack: 'IM_PRESENCE_UNAVAILABLE',
-  leavePresence: 'IM_PRESENCE_UNAVAILABLE',
-  checkPermission: 'IM_DIRECTORY_UNAVAILABLE',
-  callWebhook: 'IM_WEBHOOK_FAILED',
-  store: 'IM_STORE_UNAVAILABLE',
-  replicate: 'IM_REPLICATION_TIMEOUT',
-  postProcess: 'IM_DIRECTORY_UNAVAILABLE',
-  filterOnline: 'IM_PRESENCE_UNAVAILABLE',
-}
-
-/** The shipped chains, with the time-out each step has. */
-function builtInWithTimeouts(limits: Limits): Record<EventName, BuiltInChain> {
-  const timeouts: Record<string, number> = {
-    authenticate: limits.authTimeoutMs,
-    callWebhook: limits.webhookTimeoutMs,
-    replicate: limits.replicateTimeoutMs,
-  }
-  const chains = {} as Record<EventName, BuiltInChain>
-  for (const event of Object.keys(builtInChains) as EventName[]) {
-    const { steps, defaultBefore, pointOfNoReturn } = builtInChains[event]
-    const named = Object.entries(steps).map(([name, handler]): Step<never> => {
-      // In sendConnack the host's kick policy may throw, too; what does not answer there is presence.
-      const failureCode = name === 'sendConnack' ? 'IM_HANDLER_FAILED' : (stepFailures[name] ?? 'IM_HANDLER_FAILED')
-      const timeoutCode = stepFailures[name] ?? 'IM_HANDLER_TIMEOUT'
-      return { name, handler, timeoutMs: timeouts[name] ?? limits.stepTimeoutMs, failureCode, timeoutCode, onError: 'fail' }
-    })
-    chains[event] = { steps: named, defaultBefore, pointOfNoReturn }
-  }
-  return chains
 }

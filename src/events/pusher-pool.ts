@@ -1,13 +1,5 @@
 import { KeyedQueue } from './keyed-queue.ts'
-import { runInOrder, type PoolBounds } from './user-pool.ts'
-
-export interface PusherPoolOptions<E> extends PoolBounds {
-  /** Run one push event to its end; must not throw or reject. */
-  readonly run: (event: E) => void | Promise<void>
-  readonly schedule: () => void
-  readonly report: (defect: unknown) => void
-  readonly bytesOf: (event: E) => number
-}
+import { runInOrder, type EventPoolOptions } from './user-pool.ts'
 
 /**
  * PusherEventPool: EventPushOnline by channel, one at a time, so that every receiver sees a channel in seq order. The
@@ -16,7 +8,7 @@ export interface PusherPoolOptions<E> extends PoolBounds {
 export class PusherPool<E> {
   readonly #queue: KeyedQueue<E>
 
-  constructor(options: PusherPoolOptions<E>) {
+  constructor(options: EventPoolOptions<E>) {
     this.#queue = new KeyedQueue({ ...options, run: (_key, batch) => runInOrder(batch, options.run, options.report) })
   }
 

@@ -5,7 +5,8 @@ export type PoolBounds = Pick<
   'maxEventsPerKey' | 'maxBytesPerKey' | 'maxEvents' | 'maxBytes' | 'maxBatchCount'
 >
 
-export interface UserPoolOptions<E> extends PoolBounds {
+/** What a pool that runs one event after the other is made of. */
+export interface EventPoolOptions<E> extends PoolBounds {
   /** Run one event to its end; must not throw or reject. */
   readonly run: (event: E) => void | Promise<void>
   readonly schedule: () => void
@@ -22,7 +23,7 @@ export class UserPool<E> {
   readonly #requests: KeyedQueue<E>
   readonly #signs: KeyedQueue<E>
 
-  constructor(options: UserPoolOptions<E>) {
+  constructor(options: EventPoolOptions<E>) {
     const queueOptions: KeyedQueueOptions<E> = {
       ...options,
       run: (_key, batch) => runInOrder(batch, options.run, options.report),

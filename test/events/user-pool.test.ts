@@ -1,13 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
-import { runInOrder, UserPool, type UserPoolOptions } from '../../src/events/user-pool.ts'
+import { runInOrder, UserPool, type EventPoolOptions } from '../../src/events/user-pool.ts'
 import { deferred } from '../support.ts'
 import { CASES, settled, type Deferred } from './workload.ts'
 
 const ROOM = { maxEventsPerKey: 100, maxBytesPerKey: 10_000, maxEvents: 1_000, maxBytes: 100_000, maxBatchCount: 100 }
 
 /** A pool whose events end when the test says so. */
-function heldPool(limits: Partial<UserPoolOptions<string>> = {}) {
+function heldPool(limits: Partial<EventPoolOptions<string>> = {}) {
   const started: string[] = []
   const answers = new Map<string, Deferred>()
   const pool = new UserPool<string>({
