@@ -99,6 +99,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.connections = new ConnectionsAPI({
       all: () => pipeline.registry.all(),
       of: (uid) => pipeline.registry.of(uid),
+      byID: (connectionID) => pipeline.registry.byID(connectionID),
     })
   }
 

@@ -17,6 +17,7 @@ export interface ManagedConnection {
 export interface ConnectionsAPIOptions {
   readonly all: () => Iterable<ManagedConnection>
   readonly of: (uid: string) => readonly ManagedConnection[]
+  readonly byID: (connectionID: string) => ManagedConnection | undefined
 }
 
 /** `engine.connections`: the open connections of this node. */
@@ -45,11 +46,18 @@ export class ConnectionsAPI {
   }
 
   #matching({ uid, deviceFlag, connectionID }: ConnectionFilter): ManagedConnection[] {
-    const candidates = uid === undefined ? [...this.#options.all()] : this.#options.of(uid)
-    return candidates.filter(
+    return this.#candidates(uid, connectionID).filter(
       ({ info }) =>
+        (uid === undefined || info.uid === uid) &&
         (deviceFlag === undefined || info.deviceFlag === deviceFlag) &&
         (connectionID === undefined || info.connectionID === connectionID),
     )
+  }
+
+  #candidates(uid: string | undefined, connectionID: string | undefined): readonly ManagedConnection[] {
+    if (uid !== undefined) return this.#options.of(uid)
+    if (connectionID === undefined) return [...this.#options.all()]
+    const connection = this.#options.byID(connectionID)
+    return connection === undefined ? [] : [connection]
   }
 }
