@@ -48,6 +48,8 @@ export interface StepTimeouts {
   readonly authTimeoutMs: number
   readonly webhookTimeoutMs: number
   readonly replicateTimeoutMs: number
+  readonly presenceTimeoutMs: number
+  readonly peerKickTimeoutMs: number
 }
 
 interface BuiltInStep {
@@ -67,6 +69,9 @@ export function builtInChains(limits: StepTimeouts): Record<EventName, BuiltInEv
     authenticate: limits.authTimeoutMs,
     callWebhook: limits.webhookTimeoutMs,
     replicate: limits.replicateTimeoutMs,
+    // These two wait for something with a limit of its own, and go on without it: the step must outlive that.
+    sendConnack: limits.stepTimeoutMs + limits.peerKickTimeoutMs,
+    filterOnline: limits.stepTimeoutMs + limits.presenceTimeoutMs,
   }
   const chains = {} as Record<EventName, BuiltInEventChain>
   for (const event of Object.keys(shipped) as EventName[]) {

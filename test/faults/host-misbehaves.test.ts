@@ -111,6 +111,7 @@ describe('a host’s adapter that is too late', () => {
         online: (entry) => presence.online(entry), offline: (entry) => presence.offline(entry), locate: never,
         devices: (uid) => presence.devices(uid), heartbeat: (nodeID, ms) => presence.heartbeat(nodeID, ms), leave: (nodeID) => presence.leave(nodeID),
       },
+      limits: { stepTimeoutMs: 300 }, // shorter than presence is waited for
     })
     const { client: ann } = await connect('ann')
     const { client: bob } = await connect('bob')
