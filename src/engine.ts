@@ -323,7 +323,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       const nowMs = this.#clock.monotonicMs()
       const wasSilent = nowMs - this.#lastHeartbeatMs >= 3 * intervalMs
       this.#lastHeartbeatMs = nowMs
-      void this.#attempt('IM_PRESENCE_UNAVAILABLE', () => this.#beat(intervalMs, wasSilent))
+      void this.#attempt('IM_PRESENCE_UNAVAILABLE', () =>
+        this.#pipeline.limited(() => this.#beat(intervalMs, wasSilent), intervalMs),
+      )
       this.#pipeline.timers.after(intervalMs, beat)
     }
     this.#pipeline.timers.after(intervalMs, beat)
@@ -332,10 +334,15 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   async #beat(intervalMs: number, announceAll: boolean): Promise<void> {
     const presence = this.#options.presence!
     await presence.heartbeat(this.nodeID, intervalMs)
+    await this.#pipeline.settlePresence(presence)
     if (!announceAll) return
-    for (const { info } of this.#pipeline.registry.all()) {
+    const { registry } = this.#pipeline
+    for (const { info } of [...registry.all()]) {
       const { uid, connectionID, deviceFlag, deviceLevel } = info
-      await presence.online({ uid, nodeID: this.nodeID, connectionID, deviceFlag, deviceLevel })
+      if (registry.byID(connectionID) === undefined) continue
+      const entry = { uid, nodeID: this.nodeID, connectionID, deviceFlag, deviceLevel }
+      await presence.online(entry)
+      if (registry.byID(connectionID) === undefined) await presence.offline(entry) // it has left meanwhile
     }
   }
 }

@@ -8,7 +8,7 @@ import type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { AppendResult } from './contracts/message-store.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
-import type { Presence } from './contracts/presence.ts'
+import type { Presence, PresenceEntry } from './contracts/presence.ts'
 import type { Random } from './contracts/random.ts'
 import type { LogEntry } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
@@ -98,6 +98,8 @@ export class Pipeline implements ConnectionHost {
   readonly #connecting = new Map<Connection, ConnectEvent>()
   /** which connection a message came in on, while it is being agreed upon */
   readonly #proposed = new Map<string, string>()
+  /** connections that have gone and that presence has not been told of */
+  readonly #owedToPresence = new Map<string, PresenceEntry>()
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
@@ -189,6 +191,7 @@ export class Pipeline implements ConnectionHost {
       random,
       waits: this.waits,
       report,
+      owe: (entry) => this.#owedToPresence.set(entry.connectionID, entry),
       makeRoom: (conn, login) => this.#makeRoom(conn as Connection, login),
       opened: (conn) => this.#opened(conn as Connection),
     }
@@ -341,8 +344,8 @@ export class Pipeline implements ConnectionHost {
 
   left(connection: Connection, cause: CloseCause): void {
     this.registry.unregister(connection)
-    const { presence, nodeID, waits, report } = this.#connectServices
-    this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, { presence, nodeID, waits, report }))
+    const { presence, nodeID, waits, report, owe } = this.#connectServices
+    this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, { presence, nodeID, waits, report, owe }))
     this.#facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
   }
@@ -377,6 +380,14 @@ export class Pipeline implements ConnectionHost {
   }
 
   // ---- inside
+
+  /** Tell presence of connections that have gone, as far as it could not be told before. */
+  async settlePresence(presence: Presence): Promise<void> {
+    for (const [connectionID, entry] of this.#owedToPresence) {
+      await presence.offline(entry)
+      this.#owedToPresence.delete(connectionID)
+    }
+  }
 
   /** Ask an adapter outside of any chain, for as long as a step would wait. */
   limited<T>(ask: () => MaybePromise<T>, timeoutMs: number = this.limits.stepTimeoutMs): Promise<T> {

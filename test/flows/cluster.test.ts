@@ -110,6 +110,22 @@ describe('two nodes over one store', () => {
     expect(errors).toEqual(['IM_PRESENCE_UNAVAILABLE'])
   })
 
+  it('tell presence of a connection that has gone with the next heartbeat, when it could not be told at once', async () => {
+    const presence = memoryPresence()
+    let down = false
+    const { one, clock } = await pair({
+      presence: { ...bindAll(presence), offline: (entry) => (down ? Promise.reject(new Error('down')) : presence.offline(entry)) },
+    })
+    const { pair: socket } = await connectTestClient(one, { uid: 'ann' })
+    down = true
+    socket.client.end()
+    await clock.settle()
+    expect((await presence.locate(['ann'])).size).toBe(1)
+    down = false
+    await clock.advance(one.limits.presenceHeartbeatMs + 200)
+    expect((await presence.locate(['ann'])).size).toBe(0)
+  })
+
   it('refuse a CONNECT with 15 while presence does not answer, and leave nothing behind', async () => {
     const presence = memoryPresence()
     const { one } = await pair({ presence: { ...bindAll(presence), online: () => Promise.reject(new Error('down')) } })

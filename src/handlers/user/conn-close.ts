@@ -1,7 +1,7 @@
 import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ConnectionView } from '../../contracts/connection-view.ts'
 import type { CloseCause, ConnCloseContext, Steps } from '../../contracts/handler.ts'
-import type { Presence } from '../../contracts/presence.ts'
+import type { Presence, PresenceEntry } from '../../contracts/presence.ts'
 import { IMError, type IMErrorContext } from '../../errors.ts'
 import type { Outcome } from '../../model/outcome.ts'
 import { EngineEvent } from '../engine-event.ts'
@@ -14,6 +14,8 @@ export interface ConnCloseServices {
   readonly nodeID: number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
+  /** presence could not be told that a connection has gone: it is told with the next heartbeat */
+  readonly owe: (entry: PresenceEntry) => void
 }
 
 export class ConnCloseEvent extends EngineEvent implements ConnCloseContext {
@@ -38,12 +40,18 @@ export class ConnCloseEvent extends EngineEvent implements ConnCloseContext {
     return { uid: this.conn.uid, connectionID: this.conn.connectionID }
   }
 
+  get presenceEntry(): PresenceEntry {
+    const { uid, connectionID, deviceFlag, deviceLevel } = this.conn
+    return { uid, nodeID: this.services.nodeID, connectionID, deviceFlag, deviceLevel }
+  }
+
   finish(result: unknown): void {
-    if (result instanceof IMError) this.services.report(result)
+    if (!(result instanceof IMError)) return
+    this.services.report(result)
+    if (this.services.presence !== undefined) this.services.owe(this.presenceEntry)
   }
 }
 
 function leavePresence(ctx: ConnCloseEvent): Outcome | Promise<Outcome> {
-  const { uid, connectionID, deviceFlag, deviceLevel } = ctx.conn
-  return ctx.services.presence?.offline({ uid, nodeID: ctx.services.nodeID, connectionID, deviceFlag, deviceLevel })
+  return ctx.services.presence?.offline(ctx.presenceEntry)
 }

@@ -31,6 +31,8 @@ export interface ConnectServices {
   readonly random: Random
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
+  /** presence could not be told that a connection has gone: it is told with the next heartbeat */
+  readonly owe: (entry: PresenceEntry) => void
   /**
    * End the connections that this login takes the place of, and take the new one into the registry: from then on pushes
    * reach it. @returns false when the user has as many connections as allowed
@@ -127,8 +129,10 @@ export class ConnectEvent extends EngineEvent implements ConnectContext {
 
   /** The client has gone, or was refused, after other nodes were told that it is here. */
   withdraw(): void {
-    const failed = (reason: unknown): void =>
+    const failed = (reason: unknown): void => {
       this.services.report(asIMError(reason, 'IM_PRESENCE_UNAVAILABLE', this.describe()))
+      this.services.owe(this.presenceEntry)
+    }
     try {
       const told = this.services.presence?.offline(this.presenceEntry)
       if (isPromise(told)) told.then(undefined, failed)
