@@ -16,6 +16,9 @@ export interface SubscribersOptions {
   readonly cacheMs: number
 }
 
+/** All lists together hold as many members as this many lists of the largest size kept. */
+const LARGE_LIST_COUNT = 100
+
 interface CachedList {
   readonly uids: readonly string[]
   readonly expiresAtMs: number
@@ -33,7 +36,11 @@ export class Subscribers {
 
   constructor(options: SubscribersOptions) {
     this.#options = options
-    this.#lists = new LRUCache({ max: options.maxCachedChannels })
+    this.#lists = new LRUCache({
+      max: options.maxCachedChannels,
+      maxSize: LARGE_LIST_COUNT * (options.maxCachedMembers + 1),
+      sizeCalculation: ({ uids }) => uids.length + 1,
+    })
   }
 
   /** Hand all uids of the channel to `take`, in pages. A promise only when the directory answers with one. */
