@@ -60,6 +60,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #closed: Promise<void> | undefined
   #connectionCount = 0
   #adaptersClosed = false
+  /** `close` has not waited any longer for `start` to come back */
+  #startGivenUp = false
   #lastHeartbeatMs = 0
 
   /** @throws TypeError naming the option, what was expected and what came */
@@ -201,21 +203,29 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const { presence, replicator, peerPush } = this.#options
     const pipeline = this.#pipeline
     const nodeID = this.nodeID
+    const openings: (() => MaybePromise<void> | undefined)[] = [
+      () => this.#storage.open?.(),
+      () => presence?.leave(nodeID), // what an earlier life of this node has left behind
+      () => replicator?.start({ nodeID, apply: (entry) => pipeline.applied(entry) }),
+      () =>
+        peerPush?.start({
+          nodeID,
+          pushed: (request) => pipeline.pushed(request),
+          kicked: (request) => pipeline.kicked(request),
+        }),
+    ]
     try {
-      await this.#storage.open?.()
-      await presence?.leave(nodeID) // what an earlier life of this node has left behind
-      await replicator?.start({ nodeID, apply: (entry) => pipeline.applied(entry) })
-      await peerPush?.start({
-        nodeID,
-        pushed: (request) => pipeline.pushed(request),
-        kicked: (request) => pipeline.kicked(request),
-      })
+      for (const open of openings) if (this.state === 'starting') await open()
     } catch (error) {
       await this.#closeAdapters()
       if (this.state === 'starting') this.#state = 'closed'
       throw error
     }
-    if (this.state !== 'starting') return // closed meanwhile
+    if (this.state !== 'starting') {
+      // Closed meanwhile. `close` waits for us and then closes what is open, unless it has given up on us.
+      if (this.#startGivenUp) await this.#closeAdapters()
+      return
+    }
     this.#state = 'running'
     if (presence !== undefined) this.#scheduleHeartbeat()
     const storage = this.#storage.description ?? 'the host’s own'
@@ -225,14 +235,14 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   async #close(drainMs: number, signal: AbortSignal | undefined): Promise<void> {
     const before = this.#state
     this.#state = 'closing'
-    if (before === 'starting') await this.#limited(this.#started!)
+    if (before === 'starting') this.#startGivenUp = !(await this.#limited(this.#started!))
     const pipeline = this.#pipeline
     for (const connection of pipeline.registry.sockets) connection.quiesce()
     await this.#drain(drainMs, signal)
     for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
     await pipeline.allReleased() // each is destroyed after closeTimeoutMs
     await this.#limited(pipeline.idle()) // EventConnClose of each
-    if (before !== 'new' && before !== 'closed') await this.#closeAdapters()
+    if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
     pipeline.timers.stop()
     this.#state = 'closed'
@@ -257,15 +267,17 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.#pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine is closing' }))
   }
 
-  /** Wait for something that somebody else has to bring to its end, but not for ever. Never rejects. */
-  async #limited(ending: Promise<unknown>): Promise<void> {
+  /** Wait for something that somebody else has to bring to its end, but not for ever. Never rejects. @returns did it end? */
+  async #limited(ending: Promise<unknown>): Promise<boolean> {
     let timer: unknown
     const late = new Promise<'late'>((resolve) => {
       timer = this.#clock.setTimer(this.limits.closeTimeoutMs, () => resolve('late'))
     })
     const ended = await Promise.race([ending.catch(() => undefined), late])
     this.#clock.clearTimer(timer)
-    if (ended === 'late') this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `after ${this.limits.closeTimeoutMs} ms` }))
+    if (ended !== 'late') return true
+    this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `after ${this.limits.closeTimeoutMs} ms` }))
+    return false
   }
 
   async #closeAdapters(): Promise<void> {

@@ -251,7 +251,7 @@ export class Pipeline implements ConnectionHost {
     return !this.#pushers.isFull(channel) && this.#channels.submit(channel, item)
   }
 
-  /** Another node holds back messages for users of this one. */
+  /** Another node hands over messages for users who are connected here. */
   pushed({ key, messages, uids }: PeerPushRequest): void {
     if (this.#pushers.isFull(channelKeyString(key))) throw new IMError('IM_QUEUE_FULL', { context: key }) // the peer tries again
     const sources = messages.map((message): PushSource => ({ message, connectionID: undefined }))
@@ -344,8 +344,7 @@ export class Pipeline implements ConnectionHost {
 
   left(connection: Connection, cause: CloseCause): void {
     this.registry.unregister(connection)
-    const { presence, nodeID, waits, report, owe } = this.#connectServices
-    this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, { presence, nodeID, waits, report, owe }))
+    this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, this.#connectServices))
     this.#facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
   }

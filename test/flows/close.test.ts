@@ -111,6 +111,28 @@ describe('close', () => {
     expect(calls).toEqual(['close', 'close again'])
   })
 
+  it('closes what a start opens after close has given up on it, and starts nothing more', async () => {
+    const gate = deferred()
+    const calls: string[] = []
+    const clock = new FakeClock()
+    const engine = new IMEngine({
+      tokenVerifier: allowAnyToken(),
+      clock,
+      storage: { ...memoryStorage(), open: () => gate.promise, close: () => void calls.push('close') },
+      replicator: { start: () => void calls.push('replicator'), propose: () => [], close: () => undefined },
+    })
+    const starting = engine.start()
+    const closing = engine.close()
+    await clock.advance(engine.limits.closeTimeoutMs + 200)
+    await closing
+    expect(calls).toEqual([])
+    gate.resolve()
+    await starting
+    expect(calls).toEqual(['close'])
+    expect(engine.state).toBe('closed')
+    expect(clock.pendingTimerCount).toBe(0)
+  })
+
   it('turns sockets away before start and after close, and ignores whatever they say', async () => {
     const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
     for (const step of [() => engine.start(), () => engine.close(), () => Promise.resolve()]) {

@@ -189,7 +189,9 @@ function replicate(ctx: DistributeEvent): Outcome | Promise<Outcome> {
   const committed = replicator.propose(ctx.key, items.map((item) => item.message), ctx.signal)
   if (!isPromise(committed)) return takeResults(ctx, items, committed)
   ctx.waited = true
-  return committed.then((results) => takeResults(ctx, items, results))
+  return committed.then((results) => {
+    if (!ctx.isOver) takeResults(ctx, items, results) // else: applied after all, and told and delivered from there
+  })
 }
 
 /** Number the messages by the store's answer, which is checked: a store that miscounts would break every client's history. */
