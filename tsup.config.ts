@@ -3,12 +3,15 @@ import { defineConfig } from 'tsup'
 export default defineConfig({
   entry: {
     index: 'src/index.ts',
+    level: 'src/adapters/level/index.ts',
     ws: 'src/adapters/ws/index.ts',
     net: 'src/adapters/net/index.ts',
     protocol: 'src/protocol/index.ts',
     testing: 'src/testing/index.ts',
   },
   format: ['esm', 'cjs'],
+  // Drivers are the host's to install.
+  external: ['classic-level', 'ws'],
   // Shared chunks, so that IMError and the other classes are one and the same through every entry.
   splitting: true,
   dts: true,

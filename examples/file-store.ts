@@ -12,10 +12,19 @@ import {
   type AppendBatch,
   type AppendResult,
   type ChannelKey,
+  type Message,
+  type MessageChange,
   type MessageStore,
   type Storage,
 } from 'imengine'
 import { attachNetServer } from 'imengine/net'
+
+/** One line of the file: one of the three things that change a store. */
+interface Command {
+  readonly append?: readonly AppendBatch[]
+  readonly truncate?: { readonly key: ChannelKey; readonly beforeSeq: number }
+  readonly revise?: { readonly key: ChannelKey; readonly messageSeq: number; readonly change: MessageChange }
+}
 
 interface WaitingEntry {
   readonly line: string
@@ -27,7 +36,8 @@ interface WaitingEntry {
 /**
  * Messages in one file of JSON lines. Power loss: an append that has resolved is on the disk (fdatasync); a line that was
  * cut short was never acknowledged, and is dropped at the next start. A slow disk makes batches larger. Everything is held
- * in memory as well: this shows the contract, it is not a database.
+ * in memory as well: this shows the contract, it is not a database. It has no `sweep`, which would have to be a line too:
+ * what has expired stays in the file, and out of every answer.
  */
 export class FileMessageStore implements MessageStore {
   readonly #path: string
@@ -47,7 +57,12 @@ export class FileMessageStore implements MessageStore {
     this.#fileBytes = bytes.lastIndexOf('\n') + 1
     await this.#file.truncate(this.#fileBytes)
     // The lines are commands. Doing them again, in order, gives the same numbers and the same verdicts on repeats.
-    for (const line of bytes.toString('utf8', 0, this.#fileBytes).split('\n')) if (line !== '') void this.#apply(line)
+    for (const line of bytes.toString('utf8', 0, this.#fileBytes).split('\n')) {
+      const { append, truncate, revise } = line === '' ? {} : commandOf(line)
+      if (append !== undefined) void this.#memory.append(append)
+      if (truncate !== undefined) void this.#memory.truncate(truncate.key, truncate.beforeSeq)
+      if (revise !== undefined) void this.#memory.revise(revise.key, revise.messageSeq, revise.change)
+    }
   }
 
   async close(): Promise<void> {
@@ -57,14 +72,18 @@ export class FileMessageStore implements MessageStore {
   }
 
   async append(batches: readonly AppendBatch[]): Promise<readonly (readonly AppendResult[])[]> {
-    const line = JSON.stringify({ append: batches }, textOfBytes)
-    await this.#write(line)
-    return this.#apply(line)
+    const { append = [] } = await this.#write({ append: batches })
+    return this.#memory.append(append)
   }
 
   async truncate(key: ChannelKey, beforeSeq: number): Promise<{ readonly removedCount: number }> {
-    await this.#write(JSON.stringify({ truncate: { key, beforeSeq } }))
+    await this.#write({ truncate: { key, beforeSeq } })
     return this.#memory.truncate(key, beforeSeq)
+  }
+
+  async revise(key: ChannelKey, messageSeq: number, change: MessageChange): Promise<Message | undefined> {
+    const { revise = { change } } = await this.#write({ revise: { key, messageSeq, change } })
+    return this.#memory.revise(key, messageSeq, revise.change)
   }
 
   readonly range: MessageStore['range'] = (key, query) => this.#memory.range(key, query)
@@ -73,17 +92,18 @@ export class FileMessageStore implements MessageStore {
   readonly findByClientMsgNo: MessageStore['findByClientMsgNo'] = (key, fromUID, clientMsgNo) =>
     this.#memory.findByClientMsgNo(key, fromUID, clientMsgNo)
 
-  #apply(line: string): ReturnType<MessageStore['append']> {
-    const entry = JSON.parse(line, bytesOfText) as { append?: AppendBatch[]; truncate?: { key: ChannelKey; beforeSeq: number } }
-    if (entry.append !== undefined) return this.#memory.append(entry.append)
-    if (entry.truncate !== undefined) void this.#memory.truncate(entry.truncate.key, entry.truncate.beforeSeq)
-    return []
-  }
+  readonly summaries: MessageStore['summaries'] = (uid, keys) => this.#memory.summaries(uid, keys)
+  readonly countAfter: MessageStore['countAfter'] = (key, afterSeq) => this.#memory.countAfter(key, afterSeq)
+  readonly personChannelsOf: MessageStore['personChannelsOf'] = (uid, query) => this.#memory.personChannelsOf(uid, query)
 
-  /** Group commit: what comes while one write is under way goes with the next one. Lines leave in the order they came. */
-  #write(line: string): Promise<void> {
+  /**
+   * Group commit: what comes while one write is under way goes with the next one. Lines leave in the order they came.
+   * @returns the command as it is in the file, whatever has become of the caller's objects
+   */
+  #write(command: Command): Promise<Command> {
+    const line = JSON.stringify(command, textOfBytes)
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ line: `${line}\n`, resolve, reject })
+      this.#waiting.push({ line: `${line}\n`, resolve: () => resolve(commandOf(line)), reject })
       this.#writing ??= this.#writeAll().finally(() => (this.#writing = undefined))
     })
   }
@@ -140,6 +160,10 @@ function textOfBytes(this: unknown, name: string, value: unknown): unknown {
 
 function bytesOfText(name: string, value: unknown): unknown {
   return name === 'payload' ? Buffer.from(value as string, 'base64') : value
+}
+
+function commandOf(line: string): Command {
+  return JSON.parse(line, bytesOfText) as Command
 }
 
 export async function start(wantedPort = 0, path = join(tmpdir(), `imengine-example-${process.pid}.jsonl`)) {

@@ -1,4 +1,5 @@
 import type { Clock } from './contracts/clock.ts'
+import type { IsOffline } from './contracts/facts.ts'
 import type { KickPolicy } from './contracts/kick-policy.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { PeerPush } from './contracts/peer-push.ts'
@@ -35,6 +36,14 @@ export interface IMEngineOptions {
   readonly slowConsumer?: 'disconnect' | 'skip'
   /** which older connections a login ends; default: the protocol's rules */
   readonly kickPolicy?: KickPolicy
+  /**
+   * What a user gets at login of the messages that came while they were away. 'push': what no device of theirs has
+   * acknowledged, oldest first, within `maxReplayPerChannel` and `maxReplay`; the default, but for an engine with a
+   * `replicator`, where positions are not shared. 'none': nothing, the client asks the host for what it misses
+   */
+  readonly offline?: 'push' | 'none'
+  /** for the fact `offlineMessage`: who counts as offline; default: whoever has no connection */
+  readonly isOffline?: IsOffline
   /** users whom no check but "the channel is disbanded" stops */
   readonly systemUIDs?: readonly string[]
   /** numbers, see `LIMITS` for defaults and units */
@@ -66,6 +75,8 @@ export const LIMITS = {
   presenceHeartbeatMs: { default: 5_000, min: 1, max: 600_000 },
   redeliverAfterMs: { default: 60_000, min: 0, max: 86_400_000 },
   maxRedeliveries: { default: 5, min: 0, max: 1_000 },
+  cursorFlushMs: { default: 1_000, min: 1, max: 600_000 },
+  sweepIntervalMs: { default: 60_000, min: 0, max: 86_400_000 },
   timerTickMs: { default: 100, min: 1, max: 10_000 },
 
   maxFrameBytes: { default: 1_048_576, min: 256, max: 1_048_576 },
@@ -75,6 +86,9 @@ export const LIMITS = {
   maxConnectionsPerAddress: { default: 0, min: 0, max: 10_000_000 },
   maxSendsPerSecond: { default: 0, min: 0, max: 1_000_000 },
   maxUnackedRecvs: { default: 1_024, min: 1, max: 1_000_000 },
+  maxReplayPerChannel: { default: 200, min: 1, max: 1_000_000 },
+  maxReplay: { default: 1_000, min: 1, max: 1_000_000 },
+  maxConcurrentReplays: { default: 32, min: 1, max: 10_000 },
   maxOutboundBytes: { default: 4_194_304, min: 1_024, max: 1_073_741_824 },
 
   maxQueuedPerUser: { default: 1_024, min: 1, max: 10_000_000 },
@@ -90,6 +104,7 @@ export const LIMITS = {
   maxCachedChannels: { default: 10_000, min: 1, max: 10_000_000 },
   maxCachedMembers: { default: 10_000, min: 0, max: 10_000_000 },
   subscriberPageCount: { default: 1_000, min: 1, max: 10_000 },
+  maxTrackedDeliveries: { default: 100_000, min: 1, max: 10_000_000 },
   maxPeerPushes: { default: 10_000, min: 1, max: 10_000_000 },
   maxWebhookNotifications: { default: 10_000, min: 1, max: 10_000_000 },
 } as const satisfies Record<string, LimitRule>
@@ -107,23 +122,24 @@ const contractMethods = {
 } as const
 
 const storageMethods = {
-  messages: ['append', 'range', 'lastSeq', 'findByClientMsgNo', 'get', 'truncate'],
+  messages: ['append', 'range', 'lastSeq', 'findByClientMsgNo', 'get', 'truncate', 'summaries', 'countAfter', 'personChannelsOf', 'revise'],
   channels: [
     'channel', 'putChannel', 'removeChannel', 'member', 'putMembers', 'removeMembers', 'members', 'channelsOf',
     'isListed', 'isListEmpty', 'addToList', 'removeFromList', 'listed', 'userFlags', 'setUserFlags',
   ],
-  cursors: ['cursor', 'advance', 'flush'],
+  cursors: ['cursor', 'cursors', 'advance', 'put', 'remove', 'flush', 'hide', 'hidden'],
 } as const
 
 const choices = {
   ack: ['committed', 'accepted'],
   plaintext: ['refuse', 'allow'],
   slowConsumer: ['disconnect', 'skip'],
+  offline: ['push', 'none'],
 } as const
 
 const known = new Set<string>([
   ...Object.keys(contractMethods), ...Object.keys(choices),
-  'tokenVerifier', 'nodeID', 'storage', 'kickPolicy', 'systemUIDs', 'limits',
+  'tokenVerifier', 'nodeID', 'storage', 'kickPolicy', 'isOffline', 'systemUIDs', 'limits',
 ])
 
 /**
@@ -160,6 +176,9 @@ export function checkOptions(options: IMEngineOptions): Limits {
   }
   if (options.kickPolicy !== undefined && typeof options.kickPolicy !== 'function') {
     badOption('options.kickPolicy', 'a function', options.kickPolicy)
+  }
+  if (options.isOffline !== undefined && typeof options.isOffline !== 'function') {
+    badOption('options.isOffline', 'a function', options.isOffline)
   }
   if (options.systemUIDs !== undefined && !isStringArray(options.systemUIDs)) {
     badOption('options.systemUIDs', 'an array of strings', options.systemUIDs)

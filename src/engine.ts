@@ -12,12 +12,17 @@ import type { UseOptions } from './events/chain-registry.ts'
 import { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { ChannelsAPI } from './management/channels.ts'
 import { ConnectionsAPI } from './management/connections.ts'
+import { ConversationsAPI } from './management/conversations.ts'
+import { History } from './management/history.ts'
 import { MessagesAPI } from './management/messages.ts'
+import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { MaybePromise } from './model/maybe-promise.ts'
 import { Pipeline } from './pipeline.ts'
+import { conversationKeys } from './services/conversation-keys.ts'
 import { FactEmitter } from './services/fact-emitter.ts'
 import { safeLogger, systemClock, systemRandom } from './services/system.ts'
+import { effectiveReadSeq } from './services/unread.ts'
 
 /** Handlers, options and resources under one name. `setup` is called once, by `engine.use`. */
 export interface Plugin {
@@ -32,6 +37,9 @@ export interface CloseOptions {
   readonly signal?: AbortSignal
 }
 
+/** Between two pieces of one sweep. */
+const SWEEP_AGAIN_MS = 10
+
 type State = 'new' | 'starting' | 'running' | 'closing' | 'closed'
 
 /**
@@ -45,6 +53,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly limits: Limits
   readonly channels: ChannelsAPI
   readonly messages: MessagesAPI
+  readonly conversations: ConversationsAPI
   readonly connections: ConnectionsAPI
   readonly users: UsersAPI
 
@@ -63,6 +72,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   /** `close` has not waited any longer for `start` to come back */
   #startGivenUp = false
   #lastHeartbeatMs = 0
+  #sweepTimer: unknown
 
   /** @throws TypeError naming the option, what was expected and what came */
   constructor(options: IMEngineOptions) {
@@ -84,11 +94,35 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       logger: this.#logger,
       facts: this.#facts,
     }))
-    const directory = this.#storage.channels
-    this.channels = new ChannelsAPI({ directory, changed: (key) => pipeline.subscribers.forget(key) })
+    const { channels: directory, messages, cursors } = this.#storage
+    this.channels = new ChannelsAPI({
+      directory,
+      cursors,
+      messages,
+      changed: (key) => pipeline.subscribers.forget(key),
+      moved: (key, uids) => uids.forEach((uid) => pipeline.deliveries.forget(uid, key)),
+    })
     this.users = new UsersAPI(directory)
+    this.conversations = new ConversationsAPI({
+      messages,
+      cursors,
+      channels: directory,
+      keysOf: (uid) => conversationKeys({ uid, channels: directory, messages, pageCount: 500, limited: async (ask) => ask() }),
+      effectiveReadSeq,
+      settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
+    })
     this.messages = new MessagesAPI({
-      store: this.#storage.messages,
+      store: messages,
+      history: new History({ messages, cursors }),
+      revisions: new Revisions({
+        messages,
+        cursors,
+        clock: this.#clock,
+        facts: this.#facts,
+        maxPayloadBytes: this.limits.maxPayloadBytes,
+        isReplicated: options.replicator !== undefined,
+        tell: (key, notice, uids) => this.#attempt('IM_DIRECTORY_UNAVAILABLE', () => pipeline.tell(key, notice, uids)),
+      }),
       channel: (key) => pipeline.limited(() => directory.channel(key)),
       ids: pipeline.ids,
       clock: this.#clock,
@@ -228,6 +262,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
     this.#state = 'running'
     if (presence !== undefined) this.#scheduleHeartbeat()
+    if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs)
     const storage = this.#storage.description ?? 'the host’s own'
     this.#logger.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
   }
@@ -237,11 +272,13 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.#state = 'closing'
     if (before === 'starting') this.#startGivenUp = !(await this.#limited(this.#started!))
     const pipeline = this.#pipeline
+    this.#clock.clearTimer(this.#sweepTimer)
     for (const connection of pipeline.registry.sockets) connection.quiesce()
     await this.#drain(drainMs, signal)
     for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
     await pipeline.allReleased() // each is destroyed after closeTimeoutMs
     await this.#limited(pipeline.idle()) // EventConnClose of each
+    await this.#limited(pipeline.offlineReplay.idle()) // each ends with its connection
     if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
     pipeline.timers.stop()
@@ -284,6 +321,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (this.#adaptersClosed) return
     this.#adaptersClosed = true
     const { presence, replicator, peerPush } = this.#options
+    this.#pipeline.deliveries.close()
+    await this.#limited(this.#pipeline.deliveries.flush())
     await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush()))
     await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID)))
     await this.#limited(this.#attempt('IM_PEER_UNREACHABLE', () => peerPush?.close()))
@@ -341,6 +380,29 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       this.#pipeline.timers.after(intervalMs, beat)
     }
     this.#pipeline.timers.after(intervalMs, beat)
+  }
+
+  /**
+   * Let the store remove what has expired; piece by piece, so that nothing else waits long. A timer of its own, because the
+   * wheel would turn for it all the time, and one that does not keep a process alive that has nothing else to do.
+   */
+  #scheduleSweep(delayMs: number): void {
+    this.#sweepTimer = this.#clock.setTimer(delayMs, () => {
+      void this.#sweep().then((isDone) => {
+        if (this.#state === 'running') this.#scheduleSweep(isDone ? this.limits.sweepIntervalMs : SWEEP_AGAIN_MS)
+      })
+    })
+    ;(this.#sweepTimer as { unref?(): void }).unref?.()
+  }
+
+  /** @returns false when there is more to remove */
+  async #sweep(): Promise<boolean> {
+    let isDone = true
+    await this.#attempt('IM_STORE_UNAVAILABLE', async () => {
+      const swept = await this.#storage.messages.sweep?.(this.#clock.nowMs())
+      isDone = swept?.isDone ?? true
+    })
+    return isDone
   }
 
   async #beat(intervalMs: number, announceAll: boolean): Promise<void> {

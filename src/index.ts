@@ -9,7 +9,7 @@ export { DeviceFlag, DeviceLevel } from './model/device.ts'
 export { FrameFlag } from './model/frames.ts'
 export type { ConnectPacket, SendPacket } from './model/frames.ts'
 export type { MaybePromise } from './model/maybe-promise.ts'
-export { Setting, type Message } from './model/message.ts'
+export { Setting, type Message, type Revision } from './model/message.ts'
 export { close, refuse, type Closing, type Outcome, type Refusal } from './model/outcome.ts'
 export { ReasonCode, reasonName } from './model/reason-code.ts'
 
@@ -17,7 +17,7 @@ export type { ChannelDirectory, ChannelList, PageQuery } from './contracts/chann
 export type { Clock } from './contracts/clock.ts'
 export type { ConnectionView, PayloadCipher } from './contracts/connection-view.ts'
 export type { Cursor, CursorStore, CursorUpdate } from './contracts/cursor-store.ts'
-export type { ConnectionInfo, Facts } from './contracts/facts.ts'
+export type { ConnectionInfo, Facts, IsOffline, OnlineDevice } from './contracts/facts.ts'
 export type {
   CloseCause,
   ConnCloseContext,
@@ -34,7 +34,15 @@ export type {
 } from './contracts/handler.ts'
 export type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
 export type { Logger } from './contracts/logger.ts'
-export type { AppendBatch, AppendResult, MessageStore, RangeQuery } from './contracts/message-store.ts'
+export type {
+  AppendBatch,
+  AppendResult,
+  ChannelSummary,
+  MessageChange,
+  MessageStore,
+  RangeQuery,
+  SweepResult,
+} from './contracts/message-store.ts'
 export type { PeerKickRequest, PeerPush, PeerPushHost, PeerPushRequest } from './contracts/peer-push.ts'
 export type { Presence, PresenceEntry } from './contracts/presence.ts'
 export type { Random } from './contracts/random.ts'
@@ -47,7 +55,10 @@ export type { BeforeSendAnswer, BeforeSendRequest, Webhook, WebhookEvent } from 
 export type { UseOptions } from './events/chain-registry.ts'
 export type { ChannelFlags, ChannelsAPI, ListAPI, MemberInput, SubscribersAPI } from './management/channels.ts'
 export type { ConnectionFilter, ConnectionsAPI } from './management/connections.ts'
-export type { MessagesAPI, SendReceipt, SendRequest } from './management/messages.ts'
+export type { Conversation, ConversationsAPI } from './management/conversations.ts'
+export type { HistoryPage, HistoryQuery } from './management/history.ts'
+export type { ClientMsgNoQuery, MessagesAPI, SendReceipt, SendRequest } from './management/messages.ts'
+export type { ReviseOptions } from './management/revisions.ts'
 export type { UsersAPI } from './management/users.ts'
 
 export { allowAnyToken, staticTokenVerifier, type StaticToken } from './adapters/memory/index.ts'

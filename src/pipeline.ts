@@ -23,20 +23,25 @@ import { builtInChains } from './handlers/chains.ts'
 import type { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { DistributeEvent, type DistributeServices } from './handlers/channel/distribute.ts'
 import { PushOnlineEvent, type PushOnlineServices, type PushSource } from './handlers/pusher/push-online.ts'
+import { NoticeEvent } from './handlers/pusher/notice.ts'
 import { ConnCloseEvent } from './handlers/user/conn-close.ts'
 import { ConnectEvent, type ConnectServices } from './handlers/user/connect.ts'
 import { receiveSend, type OnSendServices, type SendEvent } from './handlers/user/on-send.ts'
 import { PingEvent } from './handlers/user/ping.ts'
-import { RecvAckEvent } from './handlers/user/recv-ack.ts'
-import { channelKeyString, type ChannelKey } from './model/channel.ts'
+import { RecvAckEvent, type RecvAckServices } from './handlers/user/recv-ack.ts'
+import { channelKeyString, keepsConversations, type ChannelKey } from './model/channel.ts'
 import type { ConnectPacket, SendPacket } from './model/frames.ts'
 import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
+import type { Notice } from './model/notice.ts'
 import { ReasonCode } from './model/reason-code.ts'
 import { RecentMessages } from './services/dedup.ts'
+import { Deliveries } from './services/deliveries.ts'
 import type { FactEmitter } from './services/fact-emitter.ts'
 import { snowflake } from './services/message-id.ts'
+import { OfflineReplay } from './services/offline-replay.ts'
 import { PeerPushes } from './services/peer-pushes.ts'
+import { RecentRevisions } from './services/recent-revisions.ts'
 import { Subscribers } from './services/subscribers.ts'
 import { Waits, withTimeLimit } from './services/time-limit.ts'
 import { TimerWheel } from './services/timer-wheel.ts'
@@ -64,6 +69,9 @@ interface PipelineEvent extends Runnable {
 
 const SMALL_EVENT_BYTES = 256
 
+/** With payloads of the usual bound a page is about half of what may wait for a client to read. */
+const REPLAY_PAGE_COUNT = 50
+
 /**
  * The way of everything through one engine: frames of connections become events, events wait in the three pools, run
  * through their chains, and lead to later events and to frames. Nothing here decides; handlers and connections do.
@@ -79,19 +87,24 @@ export class Pipeline implements ConnectionHost {
   readonly chains: ChainRegistry
   readonly subscribers: Subscribers
   readonly ids: ReturnType<typeof snowflake>
+  readonly deliveries: Deliveries
+  readonly offlineReplay: OfflineReplay
 
   readonly #runner: ChainRunner
   readonly #turn: Turn
   readonly #users: UserPool<UserEvent>
   readonly #channels: ChannelPool<DistributeItem>
-  readonly #pushers: PusherPool<PushOnlineEvent>
+  readonly #pushers: PusherPool<PushOnlineEvent | NoticeEvent>
   readonly #peers: PeerPushes | undefined
   readonly #notifier: WebhookNotifier | undefined
   readonly #facts: FactEmitter
   readonly #logger: Logger
   readonly #kickPolicy: KickPolicy
+  readonly #replays: boolean
+  readonly #revisions = new RecentRevisions()
   readonly #connectServices: ConnectServices
   readonly #sendServices: OnSendServices
+  readonly #recvAckServices: RecvAckServices
   readonly #distributeServices: DistributeServices
   readonly #pushServices: PushOnlineServices
   /** CONNECTs under way, so that a client that leaves ends its own authentication */
@@ -120,6 +133,27 @@ export class Pipeline implements ConnectionHost {
       maxCachedChannels: limits.maxCachedChannels,
       cacheMs: limits.subscriberCacheMs,
     })
+    this.deliveries = new Deliveries({
+      cursors: storage.cursors,
+      timers: this.timers,
+      flushMs: limits.cursorFlushMs,
+      maxCount: limits.maxTrackedDeliveries,
+      report,
+    })
+    this.offlineReplay = new OfflineReplay({
+      ...storage,
+      deliveries: this.deliveries,
+      maxPerChannel: limits.maxReplayPerChannel,
+      maxInAll: Math.min(limits.maxReplay, limits.maxUnackedRecvs), // what a connection cannot keep track of is not sent
+      pageCount: REPLAY_PAGE_COUNT,
+      maxConcurrent: limits.maxConcurrentReplays,
+      limited: (ask) => this.limited(ask),
+      report,
+    })
+    this.#replays = (options.offline ?? (replicator === undefined ? 'push' : 'none')) === 'push'
+    const delivered = (uid: string, message: Message): void => {
+      if (message.messageSeq > 0 && keepsConversations(message.channelType)) this.deliveries.acknowledge(uid, message, message.messageSeq)
+    }
     this.#facts = facts
     this.#logger = logger
     this.#kickPolicy = options.kickPolicy ?? defaultKickPolicy
@@ -154,7 +188,7 @@ export class Pipeline implements ConnectionHost {
     this.#pushers = new PusherPool({
       ...pool,
       maxEventsPerKey: limits.maxQueuedPerChannel,
-      run: (event) => this.#run(event),
+      run: (event) => (event instanceof NoticeEvent ? event.write() : this.#run(event)),
       bytesOf: (event) => event.queueBytes,
     })
     this.#peers =
@@ -194,7 +228,9 @@ export class Pipeline implements ConnectionHost {
       owe: (entry) => this.#owedToPresence.set(entry.connectionID, entry),
       makeRoom: (conn, login) => this.#makeRoom(conn as Connection, login),
       opened: (conn) => this.#opened(conn as Connection),
+      offlineMessageCount: (uid) => this.offlineReplay.missedCount(uid),
     }
+    this.#recvAckServices = { waits: this.waits, report, delivered }
     this.#sendServices = {
       channels: storage.channels,
       webhook,
@@ -222,6 +258,7 @@ export class Pipeline implements ConnectionHost {
       waits: this.waits,
       report,
       proposed: this.#proposed,
+      delivered,
       notify: (messages) => this.#notifier?.add({ event: 'msg.notify', messages }),
       eachSubscriberPage: (key, take) => this.subscribers.each(key, take),
       push: (channel, key, sources, uids) => this.#push(channel, key, sources, uids, false),
@@ -230,6 +267,9 @@ export class Pipeline implements ConnectionHost {
       connectionsOf: (uid) => this.registry.of(uid),
       // With a log every node delivers what it applies, so nothing has to be sent on.
       locate: presence !== undefined && replicator === undefined ? (uids) => this.#locate(presence, uids) : undefined,
+      devices: presence && ((uid) => this.limited(() => presence.devices(uid), limits.presenceTimeoutMs)),
+      isOffline: options.isOffline,
+      current: (message) => this.#revisions.current(message),
       nodeID,
       facts,
       waits: this.waits,
@@ -239,6 +279,19 @@ export class Pipeline implements ConnectionHost {
         else facts.emit('undelivered', { key, messages, nodeID: peerID, uid: undefined })
       },
     }
+  }
+
+  /**
+   * A message has been edited or recalled, or one user has deleted it: tell the connections of `uids`, or of all members,
+   * and let nothing that is on its way show what it was.
+   */
+  async tell(key: ChannelKey, notice: Notice, uids?: readonly string[]): Promise<void> {
+    const { type, message } = notice
+    if (type !== 'message.deleted') this.#revisions.add(message)
+    const submit = (page: readonly string[]): void =>
+      this.#pushers.submit(channelKeyString(key), new NoticeEvent(notice, page, (uid) => this.registry.of(uid)))
+    if (uids === undefined) await this.limited(() => this.subscribers.each(key, submit))
+    else submit(uids)
   }
 
   /** Events that wait or run. */
@@ -294,6 +347,7 @@ export class Pipeline implements ConnectionHost {
       await this.#pushers.idle()
       await this.#peers?.idle()
       await this.#notifier?.idle()
+      await this.offlineReplay.idle()
     } while (this.depth > 0)
   }
 
@@ -328,7 +382,7 @@ export class Pipeline implements ConnectionHost {
   recvAckArrived(connection: Connection, message: Message): void {
     // At the bound the acknowledgement is lost, and the message is sent once more.
     if (this.#users.isSignFull(connection.connectionID)) return
-    this.#users.submitSign(connection.connectionID, new RecvAckEvent(connection, message, this.#sendServices))
+    this.#users.submitSign(connection.connectionID, new RecvAckEvent(connection, message, this.#recvAckServices))
   }
 
   pingArrived(connection: Connection): void {
@@ -486,6 +540,7 @@ export class Pipeline implements ConnectionHost {
 
   #opened(connection: Connection): void {
     if (!connection.isOpen) return
+    if (this.#replays) this.offlineReplay.start(connection)
     this.#notifyOnline(connection, true) // first: a listener may end the connection, and that is told then
     this.#facts.emit('connected', connection.info)
   }

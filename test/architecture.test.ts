@@ -72,7 +72,7 @@ const mayImport: Readonly<Record<string, readonly string[] | 'everything'>> = {
 
 /** The packages that every host has; an adapter's driver as types only, because a host may not have it. */
 const packages = new Set(Object.keys(manifest.dependencies))
-const drivers: Readonly<Record<string, readonly string[]>> = { 'adapters/ws': ['ws'] }
+const drivers: Readonly<Record<string, readonly string[]>> = { 'adapters/ws': ['ws'], 'adapters/level': ['classic-level'] }
 
 function allowed(from: string, to: string): boolean {
   if (from === to) return true
@@ -138,6 +138,8 @@ describe('the direction of imports', () => {
     ['src/services/a.ts', 'const x = import(name)', ['src/services/a.ts: the package a computed import: import(name)']],
     ['src/adapters/ws/a.ts', "import type { WebSocket } from 'ws'", []],
     ['src/adapters/ws/a.ts', "import { WebSocket } from 'ws'", ['src/adapters/ws/a.ts: ws at run time']],
+    ['src/adapters/level/a.ts', "const { ClassicLevel } = await import('classic-level')", []],
+    ['src/adapters/level/a.ts', "import { ClassicLevel } from 'classic-level'", ['src/adapters/level/a.ts: classic-level at run time']],
     ['src/model/a.ts', "import x from '../../test/support.ts'", ['src/model/a.ts -> test/support.ts (outside src)']],
   ])('the check itself: in %s, %s', (path, text, wrong) => {
     expect(wrongArrows(path, parse(path, text))).toEqual(wrong)

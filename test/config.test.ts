@@ -44,6 +44,8 @@ describe('options', () => {
       ack: 'accepted',
       plaintext: 'allow',
       slowConsumer: 'skip',
+      offline: 'none',
+      isOffline: () => true,
       kickPolicy: () => 'keep',
       systemUIDs: ['system'],
       limits: {},

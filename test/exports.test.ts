@@ -12,6 +12,12 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
       'ReasonCode', 'reasonName', 'refuse', 'Setting', 'staticTokenVerifier',
     ],
   },
+  './level': {
+    load: () => import('imengine/level'),
+    names: [
+      'levelStorage',
+    ],
+  },
   './ws': {
     load: () => import('imengine/ws'),
     names: [

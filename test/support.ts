@@ -64,6 +64,11 @@ export function storageWith(storage: Storage, methods: Partial<MessageStore>): S
       findByClientMsgNo: (key, fromUID, clientMsgNo) => messages.findByClientMsgNo(key, fromUID, clientMsgNo),
       get: (messageIDs) => messages.get(messageIDs),
       truncate: (key, beforeSeq) => messages.truncate(key, beforeSeq),
+      summaries: (uid, keys) => messages.summaries(uid, keys),
+      countAfter: (key, afterSeq) => messages.countAfter(key, afterSeq),
+      personChannelsOf: (uid, query) => messages.personChannelsOf(uid, query),
+      revise: (key, messageSeq, change) => messages.revise(key, messageSeq, change),
+      ...(messages.sweep !== undefined && { sweep: messages.sweep.bind(messages) }),
       ...methods,
     },
   }

@@ -1,5 +1,5 @@
 import type { Clock, TimerEntry, Timers } from '../contracts/clock.ts'
-import type { ChannelRef, ConnectingPort, ConnectionAdmission, PayloadCipher } from '../contracts/connection-view.ts'
+import type { ChannelRef, ConnectingPort, ConnectionAdmission, PayloadCipher, ReplayPort } from '../contracts/connection-view.ts'
 import type { ConnectionInfo } from '../contracts/facts.ts'
 import type { CloseCause } from '../contracts/handler.ts'
 import type { Login } from '../contracts/kick-policy.ts'
@@ -15,6 +15,7 @@ import { FrameDecoder } from '../protocol/frame-decoder.ts'
 import { negotiateVersion } from '../protocol/negotiate.ts'
 import { RecvEncoder } from '../protocol/recv-encoder.ts'
 import { Redelivery } from './redelivery.ts'
+import { ReplayGate } from './replay-gate.ts'
 import { SendQueue } from './send-queue.ts'
 import { TokenBucket } from './token-bucket.ts'
 
@@ -71,7 +72,7 @@ type State = 'new' | 'authenticating' | 'open' | 'closing' | 'closed'
  * One live client: new → authenticating → open → closing → closed. Bytes come in by `receive`, frames go out by `send` and
  * `push`; whatever arrives, the worst that happens is that this one connection closes.
  */
-export class Connection implements ConnectingPort {
+export class Connection implements ConnectingPort, ReplayPort {
   readonly connectionID: string
   readonly remoteAddress: string | undefined
   readonly connectedAtMs: number
@@ -102,6 +103,9 @@ export class Connection implements ConnectingPort {
   /** connect, authentication or idle time-out while it lives; linger or close time-out while it ends */
   #timer: TimerEntry | undefined
   #lastChannel: ChannelRef | undefined
+  /** holds live messages back while older ones are replayed */
+  #gate: ReplayGate | undefined
+  #roomWaiters: (() => void)[] = []
 
   constructor(socket: Socket, host: ConnectionHost, connectionID: string, remoteAddress: string | undefined) {
     this.#host = host
@@ -163,6 +167,7 @@ export class Connection implements ConnectingPort {
   drained(): void {
     if (this.#state === 'closed') return
     this.#outbound.drained()
+    if (this.#hasRoom) this.#tellRoom()
   }
 
   closedByPeer(): void {
@@ -205,17 +210,51 @@ export class Connection implements ConnectingPort {
 
   push(message: Message, bytes: Uint8Array): boolean {
     if (this.#state !== 'open') return false
-    if (!this.#reads()) return false
-    this.#outbound.push(bytes)
-    this.#wantFlush()
-    if (!message.noPersist) this.#redelivery.pushed(message)
-    return true
+    if (this.#gate !== undefined && message.messageSeq > 0 && !this.#passesGate(message)) return false
+    return this.#push(message, bytes)
   }
 
   /** Write what has gathered. The engine calls it at the end of a turn. */
   flush(): void {
     this.#flushWanted = false
     this.#outbound.flush()
+  }
+
+  // ---- replay
+
+  holdBack(): void {
+    this.#gate = new ReplayGate()
+  }
+
+  replay(message: Message): boolean {
+    return this.#state === 'open' && this.#push(message, this.#encodeRecv(message, false))
+  }
+
+  heldBackTo(channel: string): number {
+    return this.#gate?.heldBackTo(channel) ?? 0
+  }
+
+  get unsettledChannel(): string | undefined {
+    return this.#gate?.unsettled
+  }
+
+  settle(channel: string, replayedTo: number): void {
+    this.#gate?.settle(channel, replayedTo)
+  }
+
+  goLive(): void {
+    this.#gate?.open()
+    this.#dropGate()
+  }
+
+  room(): Promise<void> | undefined {
+    if (this.closed || this.#hasRoom) return undefined
+    return new Promise((resolve) => this.#roomWaiters.push(resolve))
+  }
+
+  /** A message that it may have got has been edited or recalled: what would be sent again is not what it was. */
+  revised(message: Message): void {
+    this.#redelivery.revised(message)
   }
 
   // ---- port for handlers
@@ -360,14 +399,44 @@ export class Connection implements ConnectingPort {
 
   #resend(message: Message): void {
     if (this.#outbound.isBlocked || !this.#reads()) return // the first one has not left, or cannot be read
+    this.send(this.#encodeRecv(message, true))
+  }
+
+  #encodeRecv(message: Message, dup: boolean): Uint8Array {
     const view = {
       version: this.version,
       channelID: receivedChannelID(message, this.uid),
       redDot: receivedRedDot(message, this.uid),
-      dup: true,
+      dup,
       cipher: this.cipher,
     }
-    this.send(new RecvEncoder(message).encode(view))
+    return new RecvEncoder(message).encode(view)
+  }
+
+  #push(message: Message, bytes: Uint8Array): boolean {
+    if (!this.#reads()) return false
+    this.#outbound.push(bytes)
+    this.#wantFlush()
+    if (!message.noPersist) this.#redelivery.pushed(message)
+    return true
+  }
+
+  #passesGate(message: Message): boolean {
+    const passes = this.#gate!.admits(channelKeyString(message), message.messageSeq)
+    if (passes) this.#dropGate()
+    return passes
+  }
+
+  #dropGate(): void {
+    if (this.#gate?.isTransparent === true) this.#gate = undefined
+  }
+
+  get #hasRoom(): boolean {
+    return !this.#outbound.isBeyond(this.#host.limits.maxOutboundBytes / 4)
+  }
+
+  #tellRoom(): void {
+    for (const resolve of this.#roomWaiters.splice(0)) resolve()
   }
 
   #armIdle(delayMs: number): void {
@@ -433,6 +502,7 @@ export class Connection implements ConnectingPort {
     this.#state = 'closing'
     this.#setTimer(undefined)
     this.#redelivery.stop()
+    this.#tellRoom()
     if (wasOpen) this.#host.left(this, cause)
     else this.#host.refused(this, cause, reasonCode, detail)
   }

@@ -39,6 +39,10 @@ export class Redelivery {
     this.#unacked.remove(messageID)
   }
 
+  revised(message: Message): void {
+    this.#unacked.revise(message)
+  }
+
   /** The connection is gone; the history has what it did not acknowledge. */
   stop(): void {
     if (this.#timer !== undefined) this.#options.timers.cancel(this.#timer)

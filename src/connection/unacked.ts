@@ -1,7 +1,7 @@
 import type { Message } from '../model/message.ts'
 
 interface Entry {
-  readonly message: Message
+  message: Message
   dueMs: number
   redeliveryCount: number
 }
@@ -38,6 +38,12 @@ export class UnackedRecvs {
 
   find(messageID: string): Message | undefined {
     return this.#entries.get(messageID)?.message
+  }
+
+  /** The message has changed: from now on this is what is sent again. */
+  revise(message: Message): void {
+    const entry = this.#entries.get(message.messageID)
+    if (entry !== undefined) entry.message = message
   }
 
   remove(messageID: string): void {

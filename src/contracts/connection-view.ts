@@ -61,6 +61,27 @@ export interface ConnectionPort extends ConnectionView {
   end(cause: 'handler'): void
 }
 
+/**
+ * A connection that older messages are replayed to. While that lasts, live messages of channels that are not settled are
+ * held back: the replay finds them in the store. Channels by `channelKeyString`.
+ */
+export interface ReplayPort extends ConnectionView {
+  /** From now on, until `goLive`. */
+  holdBack(): void
+  /** Push a message past what holds live ones back. @returns false when it cannot be sent: closed, or it does not read */
+  replay(message: Message): boolean
+  /** The highest seq of the channel that was held back since it was last settled, 0 for none. */
+  heldBackTo(channel: string): number
+  /** A channel that something was held back of. */
+  readonly unsettledChannel: string | undefined
+  /** The channel is live behind `replayedTo`; 0 when nothing was replayed. */
+  settle(channel: string, replayedTo: number): void
+  /** All channels are live. */
+  goLive(): void
+  /** A promise while the client still has much to read; resolves when it has read, or is gone. */
+  room(): Promise<void> | undefined
+}
+
 /** How a CONNECT ends. */
 export interface ConnectionAdmission {
   readonly deviceLevel: number

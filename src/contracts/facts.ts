@@ -16,6 +16,15 @@ export interface ConnectionInfo {
   readonly connectedAtMs: number
 }
 
+/** A device of a user that is connected now. */
+export interface OnlineDevice {
+  readonly deviceFlag: number
+  readonly deviceLevel: number
+}
+
+/** Does a user whose connected devices these are count as offline, so that a push service may want to wake another one? */
+export type IsOffline = (receiver: { readonly uid: string; readonly devices: readonly OnlineDevice[] }) => boolean
+
 /** What the engine tells its host after it has happened. A listener cannot veto; one that throws is reported and ignored. */
 export interface Facts {
   connected: [ConnectionInfo]
@@ -31,10 +40,20 @@ export interface Facts {
     { readonly fromUID: string; readonly channelID: string; readonly channelType: number; readonly clientMsgNo: string; readonly reasonCode: ReasonCode; readonly message: string | undefined },
   ]
   /**
-   * nobody of these users was connected when the messages went out; the sender is never among them. Computed only while
+   * These users count as offline (`isOffline`; by default: not connected) when the messages went out; the sender is never
+   * among them. `devices` has what is connected of those who have something connected all the same. Computed only while
    * somebody listens, and not with a replicator, where no node knows of all the others in time
    */
-  offlineMessage: [{ readonly key: ChannelKey; readonly messages: readonly Message[]; readonly uids: readonly string[] }]
+  offlineMessage: [
+    {
+      readonly key: ChannelKey
+      readonly messages: readonly Message[]
+      readonly uids: readonly string[]
+      readonly devices: ReadonlyMap<string, readonly OnlineDevice[]>
+    },
+  ]
+  /** a message has been edited or recalled; it is as it is now */
+  messageRevised: [{ readonly key: ChannelKey; readonly message: Message }]
   /** a connection that did not read was cut ('disconnected') or had pushes left out ('skipped') */
   slowConsumer: [{ readonly connection: ConnectionInfo; readonly action: 'disconnected' | 'skipped' }]
   /**

@@ -38,6 +38,11 @@ export interface ConnectContext extends EventContext {
   readonly channels: ChannelDirectory
   /** what the client can work out from CONNACK: server time in milliseconds since 1970 */
   readonly serverTimeMs: number
+  /**
+   * How many stored messages wait for this user: not acknowledged by any device. Counted when asked for, which costs a look
+   * at every conversation of the user.
+   */
+  offlineMessageCount(): Promise<number>
 }
 
 /** A client sends a message. Keyed by uid: one at a time per user, in arrival order. */

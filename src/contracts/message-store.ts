@@ -1,6 +1,7 @@
-import type { ChannelKey } from '../model/channel.ts'
+import type { ChannelKey, Page } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
+import type { PageQuery } from './channel-directory.ts'
 
 /** Messages of one channel, in the order their numbers are to have. Several batches of a call may be for one channel. */
 export interface AppendBatch {
@@ -34,6 +35,30 @@ export interface RangeQuery {
   readonly direction?: 'forward' | 'backward'
 }
 
+/** Where a channel stands, and one user in it. All numbers are 0 in a channel that nobody has written to. */
+export interface ChannelSummary {
+  /** the highest number ever given */
+  readonly lastSeq: number
+  /** everything up to here has been removed, by `truncate` or by the store's own bounds */
+  readonly floorSeq: number
+  /** `timestampMs` of the message that got `lastSeq` */
+  readonly lastTimestampMs: number
+  /** the highest number a message of the user asked about has got */
+  readonly sentSeq: number
+}
+
+/** What is to become of a stored message. */
+export type MessageChange =
+  /** it leaves an empty payload behind, and nothing changes it any more */
+  | { readonly kind: 'recalled'; readonly byUID: string; readonly timestampMs: number }
+  | { readonly kind: 'edited'; readonly byUID: string; readonly timestampMs: number; readonly payload: Uint8Array }
+
+export interface SweepResult {
+  readonly removedCount: number
+  /** false when there is more to remove than one call takes on */
+  readonly isDone: boolean
+}
+
 /**
  * The messages of all channels. A message whose `expireSec` has passed is absent from every answer, but its number stays
  * used. Messages that are handed out are the reader's: nothing that is done to them reaches the store.
@@ -44,8 +69,9 @@ export interface MessageStore {
    *
    * Numbers run 1, 2, 3 … per channel without gap or repeat, also after `truncate`, also after a crash. A message whose
    * (channel, fromUID, clientMsgNo) is already there, or earlier in the same batch, is not stored again (see
-   * AppendResult); an empty clientMsgNo never counts as a repeat. Once a message has been removed, a repeat of it may be
-   * stored as new. Each channel's batch is atomic: all of it or nothing.
+   * AppendResult); an empty clientMsgNo never counts as a repeat. A repeat is judged by the payload the original came with,
+   * whatever has become of it since. Once a message has been removed, a repeat of it may be stored as new. Each channel's
+   * batch is atomic: all of it or nothing.
    *
    * The engine calls it again for a channel only when the call before has settled or has outlived the step's time-out, so
    * a store keeps calls of one channel in order itself. Concurrent calls for other channels are usual: a store that has a
@@ -71,6 +97,34 @@ export interface MessageStore {
   /** Messages by id, in the order asked; undefined where there is none. */
   get(messageIDs: readonly string[]): MaybePromise<readonly (Message | undefined)[]>
 
-  /** Remove everything below `beforeSeq`. Numbers are never given again. */
+  /** Remove everything below `beforeSeq`. Numbers are never given again. Durable once resolved. */
   truncate(key: ChannelKey, beforeSeq: number): MaybePromise<{ readonly removedCount: number }>
+
+  /** Where channels stand, in the order asked, with how far `uid` has written in each. Person channels by their canonical id. */
+  summaries(uid: string, keys: readonly ChannelKey[]): MaybePromise<readonly ChannelSummary[]>
+
+  /**
+   * How many messages above `afterSeq` there are to be read: neither removed nor recalled. A message that has expired may
+   * count until it is swept away.
+   */
+  countAfter(key: ChannelKey, afterSeq: number): MaybePromise<number>
+
+  /**
+   * The person channels that have, or have ever had, messages and `uid` as one of the pair. A channel that stays is on
+   * exactly one page. It appears with its first message, atomically.
+   */
+  personChannelsOf(uid: string, query?: PageQuery): MaybePromise<Page<ChannelKey>>
+
+  /**
+   * Edit or recall one stored message. Its ids, place and time stay; `revision` says what has become of it.
+   * @returns the message as it is from now on, also when it had been recalled before and so does not change; undefined
+   *   when there is none. Durable once resolved
+   */
+  revise(key: ChannelKey, messageSeq: number, change: MessageChange): MaybePromise<Message | undefined>
+
+  /**
+   * Remove what has expired by `nowMs`, and what has outlived the store's own retention. The engine calls it every
+   * `sweepIntervalMs`, and again soon while the answer says that more is left.
+   */
+  sweep?(nowMs: number): MaybePromise<SweepResult>
 }

@@ -1,4 +1,6 @@
 import type { ChannelDirectory, ChannelList, PageQuery } from '../contracts/channel-directory.ts'
+import type { CursorStore } from '../contracts/cursor-store.ts'
+import type { MessageStore } from '../contracts/message-store.ts'
 import { badOption } from '../errors.ts'
 import { MemberRole, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
 import { checkKey, checkUID, checkUIDs } from './check.ts'
@@ -25,9 +27,16 @@ export interface SubscribersAPI {
 
 export interface ChannelsAPIOptions {
   readonly directory: ChannelDirectory
+  readonly cursors: CursorStore
+  readonly messages: MessageStore
   /** the members of a channel have changed */
   readonly changed: (key: ChannelKey) => void
+  /** what is in memory about where these users stand in the channel is worth nothing any more */
+  readonly moved: (key: ChannelKey, uids: readonly string[]) => void
 }
+
+/** Members whose positions are forgotten at once. */
+const PAGE_COUNT = 1_000
 
 /** `engine.channels`: the host's hand on channels. Every call checks its arguments (TypeError) and may be repeated. */
 export class ChannelsAPI {
@@ -36,18 +45,23 @@ export class ChannelsAPI {
   readonly denylist: ListAPI
   /** when not empty: who may send */
   readonly allowlist: ListAPI
+  readonly #options: ChannelsAPIOptions
   readonly #directory: ChannelDirectory
   readonly #changed: (key: ChannelKey) => void
 
-  constructor({ directory, changed }: ChannelsAPIOptions) {
+  constructor(options: ChannelsAPIOptions) {
+    const { directory, changed } = options
+    this.#options = options
     this.#directory = directory
     this.#changed = changed
     this.subscribers = {
       add: async (key, members) => this.#addMembers(checkKey(key), checkMembers(members)),
       remove: async (key, uids) => {
         const checked = checkKey(key)
-        await directory.removeMembers(checked, checkUIDs('uids', uids))
+        checkUIDs('uids', uids)
+        await directory.removeMembers(checked, uids)
         changed(checked)
+        await this.#left(checked, uids)
       },
       list: async (key, query) => directory.members(checkKey(key), query),
     }
@@ -81,6 +95,11 @@ export class ChannelsAPI {
   /** Remove a channel with its members and lists. Its messages stay, and its numbers go on should it come back. */
   async remove(key: ChannelKey): Promise<void> {
     const checked = checkKey(key)
+    let page: Page<Member> | undefined
+    do {
+      page = await this.#directory.members(checked, { limit: PAGE_COUNT, ...(page?.cursor === undefined ? {} : { cursor: page.cursor }) })
+      await this.#left(checked, page.items.map(({ uid }) => uid))
+    } while (page.cursor !== undefined)
     await this.#directory.removeChannel(checked)
     this.#changed(checked)
   }
@@ -97,12 +116,31 @@ export class ChannelsAPI {
 
   async #addMembers(key: ChannelKey, roles: ReadonlyMap<string, MemberRole | undefined>): Promise<void> {
     const members: Member[] = []
+    const joining: string[] = []
     for (const [uid, role] of roles) {
-      if (role !== undefined) members.push({ uid, role })
-      else if ((await this.#directory.member(key, uid)) === undefined) members.push({ uid, role: MemberRole.Member })
+      const isMember = (await this.#directory.member(key, uid)) !== undefined
+      if (role !== undefined || !isMember) members.push({ uid, role: role ?? MemberRole.Member })
+      if (!isMember) joining.push(uid)
     }
+    // Before they are members: a message that comes in between is then one of theirs.
+    if (joining.length > 0) await this.#joined(key, joining)
     if (members.length > 0) await this.#directory.putMembers(key, members)
     this.#changed(key)
+  }
+
+  /** What was said before they came is there to be read, but neither new to them nor missed. */
+  async #joined(key: ChannelKey, uids: readonly string[]): Promise<void> {
+    const { cursors, messages, moved } = this.#options
+    const lastSeq = await messages.lastSeq(key)
+    const position = { deliveredSeq: lastSeq, readSeq: lastSeq, joinSeq: lastSeq + 1, deletedToSeq: 0, unreadMarkSeq: 0 }
+    await cursors.put(uids.map((uid) => ({ uid, key, ...position })))
+    moved(key, uids)
+  }
+
+  async #left(key: ChannelKey, uids: readonly string[]): Promise<void> {
+    if (uids.length === 0) return
+    await this.#options.cursors.remove(key, uids)
+    this.#options.moved(key, uids)
   }
 
   #listAPI(list: ChannelList): ListAPI {

@@ -1,4 +1,5 @@
 import { badOption } from '../errors.ts'
+import { isUint64Decimal } from '../model/int64.ts'
 import { ChannelType, isValidChannelID, isValidUID, personChannelUIDs, type ChannelKey } from '../model/channel.ts'
 
 /** What a host hands to the management calls is checked here, once; inside the engine it is trusted. */
@@ -27,4 +28,13 @@ export function checkUID(name: string, uid: unknown): string {
 export function checkUIDs(name: string, uids: readonly string[]): readonly string[] {
   if (!Array.isArray(uids)) badOption(name, 'an array of uids', uids)
   return uids.map((uid, index) => checkUID(`${name}[${index}]`, uid))
+}
+
+/** @throws TypeError unless all are ids */
+export function checkMessageIDs(messageIDs: readonly string[]): readonly string[] {
+  if (!Array.isArray(messageIDs)) badOption('messageIDs', 'an array of decimal strings', messageIDs)
+  return messageIDs.map((messageID: unknown, index) => {
+    if (typeof messageID === 'string' && isUint64Decimal(messageID)) return messageID
+    return badOption(`messageIDs[${index}]`, 'a decimal string', messageID)
+  })
 }

@@ -1,13 +1,14 @@
 import type { Clock } from '../contracts/clock.ts'
 import type { IDSource } from '../contracts/id-source.ts'
-import type { MessageStore, RangeQuery } from '../contracts/message-store.ts'
+import type { MessageStore } from '../contracts/message-store.ts'
 import type { Random } from '../contracts/random.ts'
 import { badOption, IMError, integerBetween } from '../errors.ts'
 import { canonicalKey, channelKeyString, ChannelType, type ChannelInfo, type ChannelKey } from '../model/channel.ts'
-import { isUint64Decimal } from '../model/int64.ts'
 import { Setting, type Message } from '../model/message.ts'
 import { ReasonCode, reasonName } from '../model/reason-code.ts'
-import { checkKey, checkUID } from './check.ts'
+import { checkKey, checkMessageIDs, checkUID } from './check.ts'
+import type { History, HistoryPage, HistoryQuery } from './history.ts'
+import type { ReviseOptions, Revisions } from './revisions.ts'
 
 /** A message from the host. Times in seconds and milliseconds as named. */
 export interface SendRequest {
@@ -37,8 +38,16 @@ export interface SendReceipt {
   readonly clientMsgNo: string
 }
 
+/** Messages by the numbers their sender gave them. A person channel goes by its canonical id. */
+export interface ClientMsgNoQuery extends ChannelKey {
+  readonly fromUID: string
+  readonly clientMsgNos: readonly string[]
+}
+
 export interface MessagesAPIOptions {
   readonly store: MessageStore
+  readonly history: History
+  readonly revisions: Revisions
   /** what is known of a channel; ends in time */
   readonly channel: (key: ChannelKey) => Promise<ChannelInfo | undefined>
   readonly ids: IDSource
@@ -56,7 +65,6 @@ interface Waiter {
   abandon(): void
 }
 
-const PAGE_COUNT = 200
 const MAX_TEXT_BYTES = 32_767
 
 /** `engine.messages`: messages from the host, and what the channels hold. */
@@ -86,23 +94,17 @@ export class MessagesAPI {
     })
   }
 
-  /** Messages of a channel by seq, read page by page as they are consumed. A person channel goes by its canonical id. */
-  async *range(key: ChannelKey, query: RangeQuery = {}): AsyncGenerator<Message, void, undefined> {
-    const checked = checkKey(key)
-    if (query.limit !== undefined) integerBetween('limit', query.limit, 0, Number.MAX_SAFE_INTEGER)
-    const backward = query.direction === 'backward'
-    let left = query.limit ?? Number.POSITIVE_INFINITY
-    let startSeq = query.startSeq
-    while (left > 0) {
-      const limit = Math.min(left, PAGE_COUNT)
-      const page = await this.#options.store.range(checked, { ...query, limit, ...(startSeq === undefined ? {} : { startSeq }) })
-      yield* page
-      const last = page.at(-1)
-      if (last === undefined || page.length < limit) return
-      left -= page.length
-      startSeq = last.messageSeq + (backward ? -1 : 1)
-      if (startSeq < 1) return
-    }
+  /**
+   * Messages of a channel, read page by page as they are consumed, in the order of the direction. A person channel goes by
+   * its canonical id (`personChannelID`). The bounds are those of `HistoryQuery`: `startSeq` counts, `endSeq` does not.
+   */
+  range(key: ChannelKey, query: HistoryQuery = {}): AsyncGenerator<Message, void, undefined> {
+    return this.#options.history.range(checkKey(key), query)
+  }
+
+  /** One page of a channel, oldest first in both directions, as a client asks for it. `limit` 0 .. 10000, default 100. */
+  async sync(key: ChannelKey, query: HistoryQuery = {}): Promise<HistoryPage> {
+    return this.#options.history.page(checkKey(key), query)
   }
 
   /** The highest number given in a channel, 0 for none. */
@@ -110,13 +112,49 @@ export class MessagesAPI {
     return this.#options.store.lastSeq(checkKey(key))
   }
 
-  /** Messages by id, in the order asked; undefined where there is none. */
-  async get(messageIDs: readonly string[]): Promise<readonly (Message | undefined)[]> {
-    if (!Array.isArray(messageIDs)) badOption('messageIDs', 'an array of decimal strings', messageIDs)
-    messageIDs.forEach((messageID, index) => {
-      if (typeof messageID !== 'string' || !isUint64Decimal(messageID)) badOption(`messageIDs[${index}]`, 'a decimal string', messageID)
-    })
-    return this.#options.store.get(messageIDs)
+  /** Messages by id, or by a sender's own numbers, in the order asked; undefined where there is none. */
+  async get(query: readonly string[] | ClientMsgNoQuery): Promise<readonly (Message | undefined)[]> {
+    if (typeof query !== 'object' || query === null || Array.isArray(query)) return this.#options.store.get(checkMessageIDs(query as readonly string[]))
+    const { fromUID, clientMsgNos, ...channel } = query as ClientMsgNoQuery
+    const key = checkKey(channel)
+    checkUID('fromUID', fromUID)
+    if (!Array.isArray(clientMsgNos)) badOption('clientMsgNos', 'an array of texts', clientMsgNos)
+    clientMsgNos.forEach((clientMsgNo: string, index) => checkText(`clientMsgNos[${index}]`, clientMsgNo))
+    return Promise.all(clientMsgNos.map(async (clientMsgNo: string) => this.#options.store.findByClientMsgNo(key, fromUID, clientMsgNo)))
+  }
+
+  /** Remove everything below `beforeSeq` for everybody. The numbers are never given again. */
+  async truncate(key: ChannelKey, beforeSeq: number): Promise<{ readonly removedCount: number }> {
+    return this.#options.store.truncate(checkKey(key), integerBetween('beforeSeq', beforeSeq, 0, Number.MAX_SAFE_INTEGER))
+  }
+
+  /**
+   * Take a message back for everybody: an empty payload and `revision.kind` 'recalled' are what the history has from now on,
+   * it counts as unread no more, and connections of version 5 and above get the EVENT 'message.recalled'. Doing it again
+   * changes nothing.
+   * @returns the message as it is now
+   * @throws TypeError for wrong arguments; IM_MESSAGE_NOT_FOUND; IM_NOT_SUPPORTED with a replicator; what the store throws
+   */
+  recall(messageID: string, options: ReviseOptions = {}): Promise<Message> {
+    return this.#options.revisions.recall(messageID, options)
+  }
+
+  /**
+   * Give a message another payload. Ids, place and time stay; `revision` says which version it is, and the EVENT is
+   * 'message.edited'. Repeats of the SEND are still recognised by what it came with.
+   * @returns the message as it is now
+   * @throws as `recall`; IM_MESSAGE_NOT_FOUND also for one that has been recalled
+   */
+  edit(messageID: string, payload: Uint8Array, options: ReviseOptions = {}): Promise<Message> {
+    return this.#options.revisions.edit(messageID, payload, options)
+  }
+
+  /**
+   * Delete messages for one user only: not in their history (`forUID`), not replayed and not counted as unread any more. The
+   * user's connections get the EVENT 'message.deleted'. Ids that are not there are passed over; at most 1000 at once.
+   */
+  deleteFor(uid: string, messageIDs: readonly string[]): Promise<{ readonly deletedCount: number }> {
+    return this.#options.revisions.deleteFor(uid, messageIDs)
   }
 
   async #channel(key: ChannelKey): Promise<ChannelInfo | undefined> {

@@ -62,6 +62,17 @@ export function channelKeyString(key: ChannelKey): string {
   return `${key.channelType}:${key.channelID}`
 }
 
+/** The channel of a `channelKeyString`. */
+export function channelKeyOf(text: string): ChannelKey {
+  const colon = text.indexOf(':')
+  return { channelID: text.slice(colon + 1), channelType: Number(text.slice(0, colon)) }
+}
+
+/** Is a channel of this type something that is listed, counted as unread and replayed? Data, temp and live channels are not. */
+export function keepsConversations(channelType: number): boolean {
+  return channelType !== ChannelType.Data && channelType !== ChannelType.Temp && channelType !== ChannelType.Live
+}
+
 /**
  * The one id both ends of a person channel share: the two uids joined by `@`, the one with the larger CRC-32 first, equal
  * CRCs ordered by bytes. Order of the arguments does not matter.

@@ -9,6 +9,18 @@ export const Setting = {
 /** The bits of SEND.setting that reach the receiver: the others change the layout or the meaning of the payload. */
 export const RECV_SETTING_MASK = Setting.Receipt | Setting.Topic
 
+/** What has become of a message since it was sent. */
+export interface Revision {
+  /** a recalled message has an empty payload and stays so */
+  readonly kind: 'edited' | 'recalled'
+  /** 1 for the first change, and one more for each */
+  readonly version: number
+  /** who changed it; '' for the host itself */
+  readonly byUID: string
+  /** when it was changed last */
+  readonly timestampMs: number
+}
+
 /** One chat message as it is stored and handed to handlers. Times in milliseconds since 1970, ids as decimal strings. */
 export interface Message {
   /** unique in the cluster (Snowflake), decimal */
@@ -36,4 +48,6 @@ export interface Message {
   readonly redDot: boolean
   /** a command: consumed once by the client, not shown */
   readonly syncOnce: boolean
+  /** absent while the message is as it was sent */
+  readonly revision?: Revision
 }

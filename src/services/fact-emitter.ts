@@ -12,6 +12,7 @@ const FACT_NAMES: Readonly<Record<keyof Facts, true>> = {
   messageStored: true,
   messageRefused: true,
   offlineMessage: true,
+  messageRevised: true,
   slowConsumer: true,
   undelivered: true,
   error: true,

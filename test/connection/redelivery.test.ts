@@ -78,7 +78,7 @@ describe('a RECV that is not acknowledged', () => {
   })
 
   test('comes no more when its connection has ended, and a new connection does not inherit it', async () => {
-    const made = await stage()
+    const made = await stage({ offline: 'none' })
     const undelivered = heard(made.engine, 'undelivered')
     const bob = await made.connect('bob', { autoAck: false })
     await made.engine.messages.send(hi)

@@ -129,7 +129,7 @@ describe('before CONNECT', () => {
   })
 
   test('a socket that leaves is told once and keeps no timer', async () => {
-    const { engine, clock } = await stage()
+    const { engine, clock } = await stage({ limits: { sweepIntervalMs: 0 } })
     const refused = heard(engine, 'connectionRefused')
     const { pair } = openSocket(engine)
     pair.client.end()
@@ -362,7 +362,7 @@ describe('a socket that does not behave', () => {
   })
 
   test('and confirms its close is not destroyed', async () => {
-    const { engine, clock } = await stage()
+    const { engine, clock } = await stage({ limits: { sweepIntervalMs: 0 } })
     const { socket, calls } = badSocket()
     const events = engine.accept(socket)
     events.receive(Uint8Array.of(0xf0))

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import {
-  ChannelType, IMEngine, allowAnyToken, memoryStorage, personChannelID, ReasonCode, type IMEngineOptions, type Message, type RangeQuery, type SendRequest,
+  ChannelType, IMEngine, allowAnyToken, memoryStorage, personChannelID, ReasonCode, type IMEngineOptions, type Message, type HistoryQuery, type SendRequest,
 } from 'imengine'
 import { settled } from '../events/workload.ts'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
@@ -231,7 +231,7 @@ describe('range', () => {
   async function filled(count: number) {
     const made = await stage()
     await Promise.all(Array.from({ length: count }, (_, index) => made.engine.messages.send({ ...hi, payload: Buffer.from(String(index + 1)) })))
-    const seqs = async (query?: RangeQuery): Promise<number[]> => {
+    const seqs = async (query?: HistoryQuery): Promise<number[]> => {
       return (await collect(made.engine.messages.range(TEAM, query))).map(({ messageSeq }) => messageSeq)
     }
     return { ...made, seqs }
@@ -247,22 +247,52 @@ describe('range', () => {
     expect(await seqs({ direction: 'backward' })).toEqual(upTo(450, 1))
   })
 
-  test.each<[RangeQuery, number[]]>([
+  test.each<[HistoryQuery, number[]]>([
     [{ startSeq: 3 }, upTo(3, 10)],
-    [{ startSeq: 3, endSeq: 5 }, [3, 4, 5]],
-    [{ endSeq: 2 }, [1, 2]],
-    [{ limit: 4 }, [1, 2, 3, 4]],
+    [{ startSeq: 3, endSeq: 5 }, [3, 4]],
+    [{ startSeq: 3, endSeq: 4 }, [3]],
+    [{ startSeq: 3, endSeq: 3 }, []],
+    [{ startSeq: 3, endSeq: 0 }, upTo(3, 10)],
+    [{ startSeq: 3, endSeq: 99 }, upTo(3, 10)],
+    [{ endSeq: 3 }, [1, 2]],
+    [{ endSeq: 1 }, []],
+    [{ startSeq: 1, limit: 4 }, [1, 2, 3, 4]],
+    [{ limit: 4 }, [7, 8, 9, 10]],
+    [{ startSeq: 0, endSeq: 0, limit: 4 }, [7, 8, 9, 10]],
+    [{ startSeq: 0, endSeq: 0 }, upTo(1, 10)],
     [{ startSeq: 9, limit: 4 }, [9, 10]],
     [{ startSeq: 11 }, []],
     [{ startSeq: 5, endSeq: 3 }, []],
     [{ limit: 0 }, []],
     [{ direction: 'backward', limit: 3 }, [10, 9, 8]],
     [{ direction: 'backward', startSeq: 4 }, [4, 3, 2, 1]],
-    [{ direction: 'backward', startSeq: 6, endSeq: 5 }, [6, 5]],
+    [{ direction: 'backward', startSeq: 6, endSeq: 4 }, [6, 5]],
+    [{ direction: 'backward', startSeq: 6, endSeq: 6 }, []],
+    [{ direction: 'backward', startSeq: 4, endSeq: 6 }, []],
+    [{ direction: 'backward', startSeq: 0, endSeq: 8 }, [10, 9]],
+    [{ direction: 'backward', startSeq: 6, endSeq: 0, limit: 2 }, [6, 5]],
+    [{ direction: 'backward', endSeq: 10 }, []],
     [{ direction: 'backward', startSeq: 99, limit: 2 }, [10, 9]],
   ])('%j of ten messages gives %j', async (query, expected) => {
     const { seqs } = await filled(10)
     expect(await seqs(query)).toEqual(expected)
+  })
+
+  test.each<[HistoryQuery, number[], boolean]>([
+    [{}, upTo(1, 10), false],
+    [{ limit: 3 }, [8, 9, 10], true],
+    [{ startSeq: 0, endSeq: 0, limit: 10 }, upTo(1, 10), false],
+    [{ startSeq: 2, endSeq: 9, limit: 3 }, [2, 3, 4], true],
+    [{ startSeq: 2, endSeq: 5, limit: 3 }, [2, 3, 4], false],
+    [{ startSeq: 9, endSeq: 2, limit: 3, direction: 'backward' }, [7, 8, 9], true],
+    [{ startSeq: 9, endSeq: 6, limit: 3, direction: 'backward' }, [7, 8, 9], false],
+    [{ startSeq: 2, endSeq: 9, direction: 'backward' }, [], false],
+    [{ startSeq: 9, limit: 0 }, [], true],
+  ])('as one page: %j of ten messages gives %j, and whether there is more: %j', async (query, expected, more) => {
+    const { engine } = await filled(10)
+    const page = await engine.messages.sync(TEAM, query)
+    expect(page.messages.map(({ messageSeq }) => messageSeq)).toEqual(expected)
+    expect(page.more).toBe(more)
   })
 
   test.each([199, 200, 201, 400])('of %d messages, as many as a page or about, ends', async (count) => {
@@ -320,7 +350,7 @@ describe('get', () => {
 describe("a host's mistake is a TypeError that names the argument, and stores nothing", () => {
   type Call = (messages: IMEngine['messages']) => unknown
   const send = (overrides: Record<string, unknown>): Call => (messages) => messages.send({ ...hi, ...overrides })
-  const range = (query: unknown, key: unknown = TEAM): Call => (messages) => messages.range(key as typeof TEAM, query as RangeQuery).next()
+  const range = (query: unknown, key: unknown = TEAM): Call => (messages) => messages.range(key as typeof TEAM, query as HistoryQuery).next()
 
   test.each<[string, Call, RegExp]>([
     ['no message', (messages) => messages.send(undefined as never), /the message must be an object, got undefined/],

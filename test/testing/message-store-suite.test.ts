@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { messageStoreContract } from '../../src/testing/index.ts'
-import { DEFECTS, NaiveMessageStore, type Defect } from './naive-message-store.ts'
+import { DEFECTS, LOSSES, NaiveMessageStore, type Defect } from './naive-message-store.ts'
 import { failedCases, firstFailure } from './failed-cases.ts'
 
 const casesWith = (defect?: Defect) => messageStoreContract({ open: () => ({ subject: new NaiveMessageStore(defect) }) })
@@ -14,13 +14,32 @@ describe('messageStoreContract', () => {
     expect(await firstFailure(casesWith(defect))).toBeDefined()
   })
 
+  it.each(LOSSES)('sees that a restart loses %s', async (loss) => {
+    const casesAfter = (lost?: typeof loss) =>
+      messageStoreContract({
+        open: () => ({ subject: new NaiveMessageStore() }),
+        reopen: ({ subject }: { subject: NaiveMessageStore }) => ({ subject: subject.restarted(lost) }),
+      })
+    expect(await failedCases(casesAfter())).toEqual([])
+    expect(await firstFailure(casesAfter(loss))).toBeDefined()
+  })
+
+  it('asks no store to sweep that does not', async () => {
+    const open = () => {
+      const subject = new NaiveMessageStore()
+      Object.assign(subject, { sweep: undefined })
+      return { subject }
+    }
+    expect(await failedCases(messageStoreContract({ open }))).toEqual([])
+  })
+
   it('sees that a restart forgets everything, numbers or repeats, and skips restarts when it is given none', async () => {
     const forgetful = messageStoreContract({
       open: () => ({ subject: new NaiveMessageStore() }),
       reopen: () => ({ subject: new NaiveMessageStore() }),
     })
     const withoutRestart = messageStoreContract({ open: () => ({ subject: new NaiveMessageStore() }) })
-    expect(forgetful.length - withoutRestart.length).toBe(3)
+    expect(forgetful.length - withoutRestart.length).toBe(8)
     expect(await failedCases(forgetful)).toEqual(forgetful.slice(withoutRestart.length).map((contractCase) => contractCase.name))
   })
 

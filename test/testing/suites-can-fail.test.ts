@@ -16,6 +16,7 @@ import type { Random } from '../../src/contracts/random.ts'
 import type { Replicator, ReplicatorHost } from '../../src/contracts/replicator.ts'
 import type { Socket } from '../../src/contracts/socket.ts'
 import type { TokenVerifier } from '../../src/contracts/token-verifier.ts'
+import type { MaybePromise } from '../../src/model/maybe-promise.ts'
 import {
   channelDirectoryContract,
   clockContract,
@@ -35,7 +36,7 @@ import {
   type ContractCase,
   type WebhookFarEnd,
 } from '../../src/testing/index.ts'
-import { firstFailure } from './failed-cases.ts'
+import { failedCases, firstFailure } from './failed-cases.ts'
 
 /** `subject` with some of its methods replaced; what replaces them gets the original. */
 function broken<T extends object>(subject: T, replace: (original: T) => Partial<T>): T {
@@ -59,6 +60,33 @@ const cursors = (defect: string, replace: (original: CursorStore) => Partial<Cur
   `CursorStore: ${defect}`,
   cursorStoreContract({ open: () => ({ subject: broken(memoryCursorStore(), replace) }) }),
 ]
+
+/** A cursor store whose next life is everything it was told, told again: all but the calls of one method. */
+function durableCursors(forgotten?: keyof CursorStore): ContractCase[] {
+  type Call = (store: CursorStore) => MaybePromise<void>
+  const open = () => {
+    const calls: Call[] = []
+    const note = (method: keyof CursorStore, call: Call, original: CursorStore): MaybePromise<void> => {
+      if (method !== forgotten) calls.push(call)
+      return call(original)
+    }
+    const subject = broken(memoryCursorStore(), (original) => ({
+      advance: (updates) => note('advance', (store) => store.advance(updates), original),
+      put: (updates) => note('put', (store) => store.put(updates), original),
+      remove: (key, uids) => note('remove', (store) => store.remove(key, uids), original),
+      hide: (uid, key, seqs) => note('hide', (store) => store.hide(uid, key, seqs), original),
+    }))
+    return { subject, calls }
+  }
+  return cursorStoreContract({
+    open,
+    reopen: async ({ calls }) => {
+      const next = open()
+      for (const call of calls) await call(next.subject)
+      return next
+    },
+  })
+}
 
 const presence = (defect: string, replace: (original: Presence) => Partial<Presence>): Row => [
   `Presence: ${defect}`,
@@ -183,25 +211,94 @@ const rows: readonly Row[] = [
       throw new Error('no such channel')
     },
   })),
-  cursors('a position may go back', () => {
-    const held = new Map<string, { deliveredSeq: number; readSeq: number }>()
-    const nameOf = (uid: string, key: object): string => JSON.stringify([uid, key])
-    const cursor: CursorStore['cursor'] = (uid, key) => held.get(nameOf(uid, key)) ?? { deliveredSeq: 0, readSeq: 0 }
-    const advance: CursorStore['advance'] = async (updates) => {
-      for (const { uid, key, ...seqs } of updates) held.set(nameOf(uid, key), { ...(await cursor(uid, key)), ...seqs })
-    }
-    return { cursor, advance }
-  }),
+  cursors('an advance lowers a position', (original) => ({ advance: (updates) => original.put(updates) })),
   cursors('only what was flushed is seen', (original) => {
     let waiting: Parameters<CursorStore['advance']>[0] = []
     return { advance: (updates) => void (waiting = [...waiting, ...updates]), flush: () => original.advance(waiting) }
   }),
-  cursors('the two positions are one', (original) => ({
+  cursors('two positions are one', (original) => ({
     cursor: async (uid, key) => {
-      const { deliveredSeq, readSeq } = await original.cursor(uid, key)
-      return { deliveredSeq: Math.max(deliveredSeq, readSeq), readSeq }
+      const cursor = await original.cursor(uid, key)
+      return { ...cursor, deliveredSeq: Math.max(cursor.deliveredSeq, cursor.readSeq) }
     },
   })),
+  cursors('a position is not kept', (original) => ({
+    advance: (updates) => original.advance(updates.map(({ unreadMarkSeq: _lost, ...update }) => update)),
+  })),
+  cursors('a put only raises', (original) => ({ put: (updates) => original.advance(updates) })),
+  cursors('a put takes back what it does not name', (original) => ({
+    put: (updates) =>
+      original.put(updates.map((update) => ({ deliveredSeq: 0, readSeq: 0, joinSeq: 0, deletedToSeq: 0, unreadMarkSeq: 0, ...update }))),
+  })),
+  cursors('a flush brings back what was put or removed since', (original) => {
+    let waiting: Parameters<CursorStore['advance']>[0] = []
+    return {
+      advance: (updates) => {
+        waiting = [...waiting, ...updates.map((update) => ({ ...update, key: { ...update.key } }))]
+        return original.advance(updates)
+      },
+      flush: () => original.advance(waiting),
+    }
+  }),
+  cursors('overlapping updates of one cursor are written over each other', (original) => ({
+    put: async (updates) => {
+      const [first] = updates
+      if (first === undefined) return
+      const before = await original.cursor(first.uid, first.key)
+      await Promise.resolve()
+      await original.put([{ ...first, ...before }, ...updates])
+    },
+  })),
+  cursors('cursors answers once for a channel', (original) => ({
+    cursors: (uid, keys) => original.cursors(uid, [...new Map(keys.map((key) => [JSON.stringify(key), key])).values()]),
+  })),
+  cursors('cursors leaves out who has no position', (original) => ({
+    cursors: async (uid, keys) => (await original.cursors(uid, keys)).filter((cursor) => Object.values(cursor).some((seq) => seq !== 0)),
+  })),
+  cursors('remove does nothing', () => ({ remove: () => {} })),
+  cursors('remove keeps what was hidden', (original) => ({
+    remove: (key, uids) =>
+      original.put(uids.map((uid) => ({ uid, key, deliveredSeq: 0, readSeq: 0, joinSeq: 0, deletedToSeq: 0, unreadMarkSeq: 0 }))),
+  })),
+  cursors('remove takes the whole user', (original) => ({
+    remove: async (key, uids) => {
+      for (const channelType of [2, 4]) await original.remove({ ...key, channelType }, uids)
+    },
+  })),
+  cursors('what one user hides is hidden from all', (original) => ({
+    hide: (_uid, key, seqs) => original.hide('', key, seqs),
+    hidden: (_uid, key, afterSeq, throughSeq) => original.hidden('', key, afterSeq, throughSeq),
+  })),
+  cursors('what is hidden is hidden under every type', (original) => ({
+    hide: (uid, { channelID }, seqs) => original.hide(uid, { channelID, channelType: 1 }, seqs),
+    hidden: (uid, { channelID }, afterSeq, throughSeq) => original.hidden(uid, { channelID, channelType: 1 }, afterSeq, throughSeq),
+  })),
+  cursors('both bounds of hidden are inclusive', (original) => ({
+    hidden: (uid, key, afterSeq, throughSeq) => original.hidden(uid, key, Math.max(0, afterSeq - 1), throughSeq),
+  })),
+  cursors('both bounds of hidden are exclusive', (original) => ({
+    hidden: (uid, key, afterSeq, throughSeq) => original.hidden(uid, key, afterSeq, Math.max(0, throughSeq - 1)),
+  })),
+  cursors('hidden seqs are in the order of text', (original) => ({
+    hidden: async (uid, key, afterSeq, throughSeq) => [...(await original.hidden(uid, key, afterSeq, throughSeq))].map(String).sort().map(Number),
+  })),
+  cursors('only what was hidden last is hidden', (original) => ({
+    hide: async (uid, key, seqs) => {
+      const cursor = await original.cursor(uid, key)
+      await original.remove(key, [uid])
+      await original.put([{ uid, key, ...cursor }])
+      await original.hide(uid, key, seqs)
+    },
+  })),
+  cursors('hiding a message is reading it', (original) => ({
+    hide: async (uid, key, seqs) => {
+      await original.hide(uid, key, seqs)
+      await original.advance([{ uid, key, readSeq: Math.max(0, ...seqs) }])
+    },
+  })),
+  ...(['advance', 'put', 'remove', 'hide'] as const).map(
+    (forgotten): Row => [`CursorStore: a restart forgets what ${forgotten} did`, durableCursors(forgotten)],
+  ),
   presence('one offline ends all connections of the user on the node', (original) => ({
     offline: async (entry) => {
       for (const one of await original.devices(entry.uid)) if (one.nodeID === entry.nodeID) await original.offline(one)
@@ -377,6 +474,10 @@ async function soonFailing(): Promise<never> {
   for (let i = 0; i < 200; i++) await new Promise((resolve) => setImmediate(resolve))
   throw new Error('still waiting')
 }
+
+it('a cursor store that forgets nothing passes', async () => {
+  expect(await failedCases(durableCursors())).toEqual([])
+})
 
 describe('a suite sees that', () => {
   it.each(rows)('%s', async (_defect, cases) => {

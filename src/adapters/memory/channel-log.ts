@@ -1,4 +1,8 @@
+import type { ChannelSummary, MessageChange } from '../../contracts/message-store.ts'
+import type { Message } from '../../model/message.ts'
 import type { HeldMessage } from './held-message.ts'
+import type { ResolvedRange } from './range-query.ts'
+import { SortedSeqs } from './sorted-seqs.ts'
 
 // Below this many dropped entries the log does not bother to close the gap at its front.
 const MIN_COMPACT_COUNT = 64
@@ -10,16 +14,20 @@ const MIN_COMPACT_COUNT = 64
 type ByNumber = HeldMessage | Map<string, HeldMessage>
 
 /**
- * The messages one channel still has, in seq order, and who has used which clientMsgNo for them.
+ * The messages one channel still has, in seq order, who has used which clientMsgNo for them, and what outlasts them: the
+ * numbers that have been given, and to whom.
  *
- * Invariant: entry `i` of `#entries` has seq `#baseSeq + i`; entries before `#headIndex` are dropped and undefined. Only the
- * front is ever removed, so seq to index is one subtraction and dropping costs O(1) amortised.
+ * Invariant: entries before `#headIndex` are dropped and undefined; from there on there is no gap, and seqs ascend. So what
+ * the log holds, and what a question costs, depends on the messages that are there and not on those that were removed.
  */
 export class ChannelLog {
   #entries: (HeldMessage | undefined)[] = []
   #headIndex = 0
-  #baseSeq = 1
+  #lastSeq = 0
+  #lastTimestampMs = 0
   readonly #byClientMsgNo = new Map<string, ByNumber>()
+  readonly #recalledSeqs = new SortedSeqs()
+  readonly #sentSeqs = new Map<string, number>()
 
   get count(): number {
     return this.#entries.length - this.#headIndex
@@ -27,20 +35,46 @@ export class ChannelLog {
 
   /** the lowest seq still held; lastSeq + 1 when there is none */
   get firstSeq(): number {
-    return this.#baseSeq + this.#headIndex
+    return this.#entries[this.#headIndex]?.messageSeq ?? this.#lastSeq + 1
   }
 
   /** the highest seq ever given; never goes down */
   get lastSeq(): number {
-    return this.#baseSeq + this.#entries.length - 1
+    return this.#lastSeq
+  }
+
+  summary(uid: string): ChannelSummary {
+    return {
+      lastSeq: this.#lastSeq,
+      floorSeq: this.firstSeq - 1,
+      lastTimestampMs: this.#lastTimestampMs,
+      sentSeq: this.#sentSeqs.get(uid) ?? 0,
+    }
   }
 
   at(seq: number): HeldMessage | undefined {
-    return seq < this.firstSeq ? undefined : this.#entries[seq - this.#baseSeq]
+    const found = this.#entries[this.#indexFrom(seq)]
+    return found?.messageSeq === seq ? found : undefined
+  }
+
+  read({ startSeq, endSeq, step, limit }: ResolvedRange, nowMs: number): Message[] {
+    const found: Message[] = []
+    let index = step === 1 ? this.#indexFrom(startSeq) : this.#indexFrom(startSeq + 1) - 1
+    for (; found.length < limit; index += step) {
+      const message = this.#entries[index]
+      if (message === undefined || (message.messageSeq - endSeq) * step > 0) break
+      if (!message.isExpiredAt(nowMs)) found.push(message.toMessage())
+    }
+    return found
   }
 
   find(fromUID: string, clientMsgNo: string): HeldMessage | undefined {
     return ofSender(this.#byClientMsgNo.get(clientMsgNo), fromUID)
+  }
+
+  /** How many there are above `seq`, without those that have been recalled. */
+  countAfter(seq: number): number {
+    return this.#entries.length - this.#indexFrom(seq + 1) - this.#recalledSeqs.countAbove(seq)
   }
 
   /**
@@ -54,9 +88,16 @@ export class ChannelLog {
       if (earlier !== undefined) return earlier
       this.#remember(message, found)
     }
-    message.messageSeq = this.lastSeq + 1
+    message.messageSeq = ++this.#lastSeq
+    this.#lastTimestampMs = message.timestampMs
+    this.#sentSeqs.set(message.fromUID, message.messageSeq)
     this.#entries.push(message)
     return undefined
+  }
+
+  revise(message: HeldMessage, change: MessageChange): void {
+    message.revise(change)
+    if (message.isRecalled) this.#recalledSeqs.add(message.messageSeq)
   }
 
   /** Remove the oldest message; its number is not given again. */
@@ -64,15 +105,43 @@ export class ChannelLog {
     const first = this.#entries[this.#headIndex]
     if (first === undefined) return undefined
     this.#entries[this.#headIndex++] = undefined
-    if (first.clientMsgNo !== '') this.#forget(first)
-    if (this.#headIndex >= MIN_COMPACT_COUNT && this.#headIndex * 2 >= this.#entries.length) this.#compact()
+    this.#forget(first)
+    if (this.#headIndex >= MIN_COMPACT_COUNT && this.#headIndex * 2 >= this.#entries.length) {
+      this.#entries = this.#entries.slice(this.#headIndex)
+      this.#headIndex = 0
+    }
     return first
   }
 
-  #compact(): void {
-    this.#entries = this.#entries.slice(this.#headIndex)
-    this.#baseSeq += this.#headIndex
+  /** Remove messages of this log, wherever they are: at the front for the price of themselves, in one pass otherwise. */
+  remove(messages: ReadonlySet<HeldMessage>): void {
+    let leftCount = messages.size
+    for (let first = this.#entries[this.#headIndex]; first !== undefined && messages.has(first); leftCount--) {
+      this.dropFirst()
+      first = this.#entries[this.#headIndex]
+    }
+    if (leftCount === 0) return
+    const kept: HeldMessage[] = []
+    for (const entry of this.#entries) {
+      if (entry === undefined) continue
+      if (messages.has(entry)) this.#forget(entry)
+      else kept.push(entry)
+    }
+    this.#entries = kept
     this.#headIndex = 0
+  }
+
+  /** The index of the first entry whose seq is not below `seq`. */
+  #indexFrom(seq: number): number {
+    let low = this.#headIndex
+    let high = this.#entries.length
+    if (seq > this.#lastSeq) return high
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((this.#entries[middle]?.messageSeq ?? 0) >= seq) high = middle
+      else low = middle + 1
+    }
+    return low
   }
 
   #remember(message: HeldMessage, found: ByNumber | undefined): void {
@@ -88,6 +157,8 @@ export class ChannelLog {
   }
 
   #forget(message: HeldMessage): void {
+    if (message.isRecalled) this.#recalledSeqs.delete(message.messageSeq)
+    if (message.clientMsgNo === '') return
     const found = this.#byClientMsgNo.get(message.clientMsgNo)
     if (found instanceof Map && found.size > 1) found.delete(message.fromUID)
     else this.#byClientMsgNo.delete(message.clientMsgNo)

@@ -2,19 +2,35 @@
  * Messages in this process's memory. Power loss, and the end of the process, lose everything. There is no peer to be slow:
  * every answer is synchronous. Nothing has to be closed.
  */
-import type { AppendBatch, AppendResult, MessageStore, RangeQuery } from '../../contracts/message-store.ts'
+import type { PageQuery } from '../../contracts/channel-directory.ts'
+import type {
+  AppendBatch,
+  AppendResult,
+  ChannelSummary,
+  MessageChange,
+  MessageStore,
+  RangeQuery,
+  SweepResult,
+} from '../../contracts/message-store.ts'
 import { badOption } from '../../errors.ts'
-import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
+import { channelKeyString, ChannelType, personChannelUIDs, type ChannelKey, type Page } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
 import { ChannelLog } from './channel-log.ts'
+import { EndingHeap } from './ending-heap.ts'
 import { HeldMessage, HeldMessageList } from './held-message.ts'
+import { checkPageQuery, PagedMap } from './paged-map.ts'
 import { checkSeq, resolveRange } from './range-query.ts'
+
+// What one sweep takes on: some milliseconds, in which nothing else happens.
+const MAX_SWEEP_COUNT = 10_000
 
 export interface MemoryMessageStoreOptions {
   /** default 10 000; beyond it the oldest message of the channel goes, with what recognises its repeats */
   readonly maxMessagesPerChannel?: number
   /** over all channels, default 1 000 000; beyond it the message stored longest ago goes, in the same way */
   readonly maxMessages?: number
+  /** what is older by its `timestampMs` goes at the next `sweep`, in the same way; default none */
+  readonly maxAgeMs?: number
   /** decides which messages have outlived their `expireSec`; default Date.now */
   readonly nowMs?: () => number
 }
@@ -22,10 +38,10 @@ export interface MemoryMessageStoreOptions {
 /**
  * A MessageStore for tests, for development and for chats that nobody misses after a restart.
  *
- * Answers are plain values, never promises. What has been removed, by `truncate` or at a bound, is forgotten altogether,
- * except that its number is never given again: a repeat of it is stored as new. A message whose `expireSec` has passed is
- * absent from every answer, but until it is removed its repeats are recognised. One small record per channel (its last
- * seq) stays for ever.
+ * Answers are plain values, never promises. What has been removed, by `truncate`, by `sweep` or at a bound, is forgotten
+ * altogether, except that its number is never given again: a repeat of it is stored as new. A message whose `expireSec` has
+ * passed is absent from every answer, but until it is removed its repeats are recognised. A small record per channel (where
+ * it stands, and how far each of its senders has written) stays for ever. One sweep removes at most 10 000 messages.
  * @throws TypeError for an option that is not a positive integer
  */
 export function memoryMessageStore(options: MemoryMessageStoreOptions = {}): MessageStore {
@@ -36,34 +52,35 @@ class MemoryMessageStore implements MessageStore {
   readonly #logs = new Map<string, ChannelLog>()
   readonly #byID = new Map<string, HeldMessage>()
   readonly #all = new HeldMessageList()
+  readonly #ending = new EndingHeap()
+  readonly #personChannels = new Map<string, PagedMap<ChannelKey>>()
+  #lastNumber = 0
+  readonly #nextNumber = (): number => ++this.#lastNumber
   readonly #maxPerChannel: number
   readonly #maxMessages: number
+  readonly #maxAgeMs: number
   readonly #nowMs: () => number
 
   constructor(options: MemoryMessageStoreOptions) {
     this.#maxPerChannel = checkCount('maxMessagesPerChannel', options.maxMessagesPerChannel ?? 10_000)
     this.#maxMessages = checkCount('maxMessages', options.maxMessages ?? 1_000_000)
+    this.#maxAgeMs = options.maxAgeMs === undefined ? Infinity : checkCount('maxAgeMs', options.maxAgeMs)
     this.#nowMs = options.nowMs ?? Date.now
   }
 
   append(batches: readonly AppendBatch[]): AppendResult[][] {
     // All that can throw happens before the first change: a failed call leaves nothing behind.
-    const held = batches.map((batch) => ({ log: this.#logFor(batch.key), messages: batch.messages.map(hold) }))
-    return held.map(({ log, messages }) => messages.map((message) => this.#appendOne(log, message)))
+    const held = batches.map(({ key, messages }) => ({ key, messages: messages.map((message) => hold(message, this.#maxAgeMs)) }))
+    return held.map(({ key, messages }) => {
+      const log = this.#logFor(key)
+      return messages.map((message) => this.#appendOne(log, message))
+    })
   }
 
   range(key: ChannelKey, query: RangeQuery = {}): Message[] {
     const log = this.#logs.get(channelKeyString(key))
     const range = resolveRange(query, { firstSeq: log?.firstSeq ?? 1, lastSeq: log?.lastSeq ?? 0 })
-    if (log === undefined || range === undefined) return []
-    const nowMs = this.#nowMs()
-    const found: Message[] = []
-    for (let seq = range.startSeq; found.length < range.limit; seq += range.step) {
-      const message = log.at(seq)
-      if (message !== undefined && !message.isExpiredAt(nowMs)) found.push(message.toMessage())
-      if (seq === range.endSeq) break
-    }
-    return found
+    return log === undefined || range === undefined ? [] : log.read(range, this.#nowMs())
   }
 
   lastSeq(key: ChannelKey): number {
@@ -89,6 +106,52 @@ class MemoryMessageStore implements MessageStore {
     return { removedCount }
   }
 
+  summaries(uid: string, keys: readonly ChannelKey[]): ChannelSummary[] {
+    return keys.map((key) => {
+      const log = this.#logs.get(channelKeyString(key))
+      return log?.summary(uid) ?? { lastSeq: 0, floorSeq: 0, lastTimestampMs: 0, sentSeq: 0 }
+    })
+  }
+
+  countAfter(key: ChannelKey, afterSeq: number): number {
+    checkSeq('afterSeq', afterSeq)
+    return this.#logs.get(channelKeyString(key))?.countAfter(afterSeq) ?? 0
+  }
+
+  personChannelsOf(uid: string, query: PageQuery = {}): Page<ChannelKey> {
+    const channels = this.#personChannels.get(uid)
+    if (channels !== undefined) return channels.page(query)
+    checkPageQuery(query)
+    return { items: [] }
+  }
+
+  revise(key: ChannelKey, messageSeq: number, change: MessageChange): Message | undefined {
+    checkSeq('messageSeq', messageSeq)
+    checkChange(change)
+    const log = this.#logs.get(channelKeyString(key))
+    const message = log?.at(messageSeq)
+    if (log === undefined || message === undefined || message.isExpiredAt(this.#nowMs())) return undefined
+    log.revise(message, change)
+    return message.toMessage()
+  }
+
+  sweep(nowMs: number): SweepResult {
+    if (!Number.isFinite(nowMs)) badOption('sweep nowMs', 'a time in milliseconds', nowMs)
+    const ended = new Map<ChannelLog, Set<HeldMessage>>()
+    let removedCount = 0
+    let next = this.#ending.next
+    for (; next !== undefined && next.endsAtMs <= nowMs && removedCount < MAX_SWEEP_COUNT; removedCount++) {
+      const log = this.#logFor(next)
+      const ofLog = ended.get(log)
+      if (ofLog === undefined) ended.set(log, new Set([next]))
+      else ofLog.add(next)
+      this.#release(next)
+      next = this.#ending.next
+    }
+    for (const [log, messages] of ended) log.remove(messages)
+    return { removedCount, isDone: next === undefined || next.endsAtMs > nowMs }
+  }
+
   #logFor(key: ChannelKey): ChannelLog {
     const name = channelKeyString(key)
     let log = this.#logs.get(name)
@@ -99,11 +162,13 @@ class MemoryMessageStore implements MessageStore {
   #appendOne(log: ChannelLog, message: HeldMessage): AppendResult {
     const earlier = log.add(message)
     if (earlier !== undefined) {
-      const status = earlier.payload.equals(message.payload) ? 'duplicate' : 'conflict'
+      const status = earlier.cameWith(message.payload) ? 'duplicate' : 'conflict'
       return { status, messageID: earlier.messageID, messageSeq: earlier.messageSeq }
     }
     this.#byID.set(message.messageID, message)
     this.#all.add(message)
+    if (message.endsAtMs < Infinity) this.#ending.add(message)
+    if (message.messageSeq === 1 && message.channelType === ChannelType.Person) this.#listPersonChannel(message)
     if (log.count > this.#maxPerChannel) this.#dropFirst(log)
     // What was stored first of all is also the first that its own channel still has.
     if (this.#all.count > this.#maxMessages && this.#all.oldest !== undefined) this.#dropFirst(this.#logFor(this.#all.oldest))
@@ -112,9 +177,22 @@ class MemoryMessageStore implements MessageStore {
 
   #dropFirst(log: ChannelLog): void {
     const dropped = log.dropFirst()
-    if (dropped === undefined) return
-    this.#all.remove(dropped)
-    if (this.#byID.get(dropped.messageID) === dropped) this.#byID.delete(dropped.messageID)
+    if (dropped !== undefined) this.#release(dropped)
+  }
+
+  /** The message leaves everything but its log. */
+  #release(message: HeldMessage): void {
+    this.#all.remove(message)
+    this.#ending.remove(message)
+    if (this.#byID.get(message.messageID) === message) this.#byID.delete(message.messageID)
+  }
+
+  #listPersonChannel({ channelID, channelType }: ChannelKey): void {
+    for (const uid of personChannelUIDs(channelID) ?? []) {
+      let channels = this.#personChannels.get(uid)
+      if (channels === undefined) this.#personChannels.set(uid, (channels = new PagedMap<ChannelKey>(this.#nextNumber)))
+      channels.set(channelID, Object.freeze({ channelID, channelType })) // once, also for the two ends of `u@u`
+    }
   }
 
   #readable(message: HeldMessage | undefined): Message | undefined {
@@ -123,9 +201,15 @@ class MemoryMessageStore implements MessageStore {
 }
 
 /** The store's own copy; the caller may reuse the bytes as soon as `append` has returned. */
-function hold(message: Message): HeldMessage {
+function hold(message: Message, maxAgeMs: number): HeldMessage {
   if (!(message.payload instanceof Uint8Array)) badOption('message payload', 'a Uint8Array', message.payload)
-  return new HeldMessage(message)
+  return new HeldMessage(message, maxAgeMs)
+}
+
+function checkChange(change: MessageChange): void {
+  if (change.kind === 'recalled') return
+  if (change.kind !== 'edited') badOption('change kind', "'edited' or 'recalled'", (change as { kind?: unknown }).kind)
+  if (!(change.payload instanceof Uint8Array)) badOption('change payload', 'a Uint8Array', change.payload)
 }
 
 function checkCount(option: string, count: number): number {

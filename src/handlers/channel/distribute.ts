@@ -39,6 +39,8 @@ export interface DistributeServices {
   readonly report: (error: IMError) => void
   /** with a replicator: which connection a message came in on, for the delivery that happens when the log is applied */
   readonly proposed: Map<string, string>
+  /** a client has sent it, so that client's user need not get it again */
+  readonly delivered: (uid: string, message: Message) => void
   /** tell the webhook, some time */
   readonly notify: (messages: readonly Message[]) => void
   /** whom the channel is for, in pages */
@@ -235,6 +237,7 @@ function acknowledge(ctx: DistributeEvent): Outcome {
     // A store that answers at once has its index at hand: remembering for it would only be work done twice.
     if (item.stage === 'kept' && (ctx.waited || message.noPersist)) recent.remember(ctx.channel, message)
     if (item.stage === 'kept' || item.stage === 'repeat') item.acknowledge()
+    if (item.stage === 'kept' && item.origin.connectionID !== undefined) ctx.services.delivered(message.fromUID, message)
   }
 }
 

@@ -1,9 +1,9 @@
 import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ConnectionView } from '../../contracts/connection-view.ts'
-import type { FactSink } from '../../contracts/facts.ts'
+import type { FactSink, IsOffline, OnlineDevice } from '../../contracts/facts.ts'
 import type { Steps, PushOnlineContext } from '../../contracts/handler.ts'
 import type { Presence } from '../../contracts/presence.ts'
-import { IMError, type IMErrorContext } from '../../errors.ts'
+import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { isPromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
@@ -23,6 +23,11 @@ export interface PushOnlineServices {
   readonly connectionsOf: (uid: string) => readonly ConnectionView[]
   /** where users are; undefined on a single node, and where every node delivers what it applies. Ends in time */
   readonly locate: Presence['locate'] | undefined
+  /** the devices of a user who is on another node; undefined where `locate` is. Ends in time */
+  readonly devices: ((uid: string) => Promise<readonly OnlineDevice[]>) | undefined
+  readonly isOffline: IsOffline | undefined
+  /** the message as it is now: it may have been edited or recalled while it waited */
+  readonly current: (message: Message) => Message
   readonly nodeID: number
   readonly facts: FactSink
   readonly waits: AbortGroup
@@ -107,7 +112,10 @@ function sortOut(ctx: PushOnlineEvent, nodes: ReadonlyMap<string, readonly numbe
   const { services } = ctx
   const targets: ConnectionView[] = []
   const remote = new Map<number, string[]>()
-  const offline: string[] | undefined = !ctx.fromPeer && services.facts.has('offlineMessage') ? [] : undefined
+  const listens = !ctx.fromPeer && services.facts.has('offlineMessage')
+  const offline: string[] = []
+  const connected: string[] = []
+  const elsewhere: string[] = []
   for (const uid of ctx.uids) {
     const here = services.connectionsOf(uid)
     for (const connection of here) targets.push(connection)
@@ -119,27 +127,64 @@ function sortOut(ctx: PushOnlineEvent, nodes: ReadonlyMap<string, readonly numbe
       if (group === undefined) remote.set(nodeID, [uid])
       else group.push(uid)
     }
-    if (here.length === 0 && !isElsewhere) offline?.push(uid)
+    if (listens) (isElsewhere ? elsewhere : here.length > 0 ? connected : offline).push(uid)
   }
   ctx.targets = targets
   ctx.remote = remote
-  if (offline !== undefined && offline.length > 0) tellOffline(ctx, offline)
+  if (listens) judgeOffline(ctx, { offline, connected, elsewhere })
+}
+
+interface Receivers {
+  /** not connected at all */
+  readonly offline: readonly string[]
+  /** connected to this node only */
+  readonly connected: readonly string[]
+  /** connected to other nodes, and perhaps to this one */
+  readonly elsewhere: readonly string[]
+}
+
+/** Who counts as offline. Only a host's own rule asks which devices there are; nothing waits for the answer of other nodes. */
+function judgeOffline(ctx: PushOnlineEvent, { offline, connected, elsewhere }: Receivers): void {
+  const { isOffline, devices, connectionsOf } = ctx.services
+  if (isOffline === undefined) return tellOffline(ctx, offline, new Map())
+  const judge = (online: ReadonlyMap<string, readonly OnlineDevice[]>): void => {
+    try {
+      const uids = [...offline, ...online.keys()].filter((uid) => isOffline({ uid, devices: online.get(uid) ?? [] }))
+      tellOffline(ctx, uids, new Map(uids.flatMap((uid) => (online.has(uid) ? [[uid, online.get(uid)!]] : []))))
+    } catch (thrown) {
+      ctx.services.report(asIMError(thrown, 'IM_HANDLER_FAILED', { ...ctx.describe(), event: ctx.event, step: 'isOffline' }))
+    }
+  }
+  const here = new Map(connected.map((uid) => [uid, connectionsOf(uid).map(deviceOf)]))
+  if (elsewhere.length === 0 || devices === undefined) return judge(here)
+  void Promise.all(elsewhere.map(async (uid) => [uid, (await devices(uid)).map(deviceOf)] as const)).then(
+    (there) => judge(new Map([...here, ...there])),
+    (reason: unknown) => {
+      ctx.services.report(asIMError(reason, 'IM_PRESENCE_UNAVAILABLE', ctx.describe()))
+      judge(here)
+    },
+  )
+}
+
+function deviceOf({ deviceFlag, deviceLevel }: OnlineDevice): OnlineDevice {
+  return { deviceFlag, deviceLevel }
 }
 
 /** Nobody is to be woken up by a message of their own. */
-function tellOffline(ctx: PushOnlineEvent, offline: readonly string[]): void {
+function tellOffline(ctx: PushOnlineEvent, offline: readonly string[], devices: ReadonlyMap<string, readonly OnlineDevice[]>): void {
   const { key, messages, services } = ctx
+  if (offline.length === 0) return
   const senders = new Set(messages.map((message) => message.fromUID))
-  if (!offline.some((uid) => senders.has(uid))) return services.facts.emit('offlineMessage', { key, messages, uids: offline })
+  if (!offline.some((uid) => senders.has(uid))) return services.facts.emit('offlineMessage', { key, messages, uids: offline, devices })
   for (const message of messages) {
     const uids = offline.filter((uid) => uid !== message.fromUID)
-    if (uids.length > 0) services.facts.emit('offlineMessage', { key, messages: [message], uids })
+    if (uids.length > 0) services.facts.emit('offlineMessage', { key, messages: [message], uids, devices })
   }
 }
 
 /** What does not depend on the receiver is laid out once; equal receivers share their bytes. */
 function encode(ctx: PushOnlineEvent): Outcome {
-  if (ctx.targets.length > 0) ctx.encoders = ctx.sources.map((source) => new RecvEncoder(source.message))
+  if (ctx.targets.length > 0) ctx.encoders = ctx.sources.map(({ message }) => new RecvEncoder(ctx.services.current(message)))
 }
 
 function write(ctx: PushOnlineEvent): Outcome {
@@ -148,7 +193,8 @@ function write(ctx: PushOnlineEvent): Outcome {
     for (let index = 0; index < ctx.encoders.length; index++) {
       const source = ctx.sources[index]!
       if (source.connectionID === connectionID) continue
-      const { message } = source
+      const message = ctx.services.current(source.message)
+      if (message.revision?.kind === 'recalled') continue // nobody is to see what it was, and there is nothing else
       const view = { version, channelID: receivedChannelID(message, uid), redDot: receivedRedDot(message, uid), cipher }
       connection.push(message, ctx.encoders[index]!.encode(view))
     }

@@ -40,6 +40,8 @@ export interface ConnectServices {
   readonly makeRoom: (conn: ConnectingPort, login: Login) => boolean
   /** the connection is open: tell the host */
   readonly opened: (conn: ConnectingPort) => void
+  /** stored messages that no device of the user has acknowledged */
+  readonly offlineMessageCount: (uid: string) => Promise<number>
 }
 
 interface KeyAgreement {
@@ -81,6 +83,10 @@ export class ConnectEvent extends EngineEvent implements ConnectContext {
 
   get channels(): ChannelDirectory {
     return this.services.channels
+  }
+
+  offlineMessageCount(): Promise<number> {
+    return this.services.offlineMessageCount(this.frame.uid)
   }
 
   get login(): Login {

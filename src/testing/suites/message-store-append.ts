@@ -30,7 +30,7 @@ function statuses(results: readonly AppendResult[]): string[] {
 }
 
 /** A message that cannot be stored: whoever reads its payload gets an error in the middle of the work. */
-function unstorable(n: number): Message {
+export function unstorable(n: number): Message {
   const get = (): never => {
     throw new Error('this payload cannot be read')
   }

@@ -10,12 +10,17 @@ import {
   type Scenario,
 } from './contract-case.ts'
 import { append, batchOf, failureScenarios, numberingScenarios, repeatScenarios, seqs } from './message-store-append.ts'
+import { personChannelScenarios, personChannelSurvivalScenarios } from './message-store-person-channels.ts'
 import { contentScenarios, lookupScenarios } from './message-store-read.ts'
+import { reviseScenarios, reviseSurvivalScenarios } from './message-store-revise.ts'
+import { countScenarios, summaryScenarios, summarySurvivalScenarios } from './message-store-summaries.ts'
+import { sweepScenarios, sweepSurvivalScenarios } from './message-store-sweep.ts'
 import { assertSameMessages, channel, HOSTILE_IDS, ROOM, sampleMessage, sampleMessages } from './samples.ts'
 
 /**
  * The promises of a MessageStore. A store that removes messages at a bound must hold at least 1000 per channel and 10 000
- * in all here. Its clock, if it has one of its own, must show the process's time.
+ * in all here, and one that keeps them for a limited time must keep those of 1970. Its clock, if it has one of its own,
+ * must show the process's time. What `sweep` does is checked where there is one.
  */
 export function messageStoreContract<O extends Opened<MessageStore>>(
   options: DurableContractOptions<MessageStore, O>,
@@ -28,8 +33,19 @@ export function messageStoreContract<O extends Opened<MessageStore>>(
       ...contentScenarios,
       ...lookupScenarios,
       ...removalScenarios,
+      ...reviseScenarios,
+      ...summaryScenarios,
+      ...countScenarios,
+      ...personChannelScenarios,
+      ...sweepScenarios,
     ]),
-    ...durableCasesOf(options, survivalScenarios),
+    ...durableCasesOf(options, [
+      ...survivalScenarios,
+      ...reviseSurvivalScenarios,
+      ...summarySurvivalScenarios,
+      ...personChannelSurvivalScenarios,
+      ...sweepSurvivalScenarios,
+    ]),
   ]
 }
 

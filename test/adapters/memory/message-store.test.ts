@@ -26,6 +26,11 @@ describe('memoryMessageStore', () => {
       store.findByClientMsgNo(ROOM, 'ann', 'no-1'),
       store.get(['1']),
       store.truncate(ROOM, 1),
+      store.summaries('ann', [ROOM]),
+      store.countAfter(ROOM, 0),
+      store.personChannelsOf('ann'),
+      store.revise(ROOM, 1, { kind: 'recalled', byUID: 'ann', timestampMs: 1 }),
+      store.sweep?.(1),
     ]
     expect(answers.filter(isPromise)).toEqual([])
   })
@@ -99,6 +104,73 @@ describe('memoryMessageStore', () => {
     expect(results).toEqual([{ status: 'duplicate', messageID: message.messageID, messageSeq: 1 }])
   })
 
+  it('forgets the repeats of what it has swept: one is stored as new', async () => {
+    const store = memoryMessageStore()
+    const message = sampleMessage(2, { timestampMs: 1000, expireSec: 1 })
+    await store.append([{ key: ROOM, messages: [sampleMessage(1), message, sampleMessage(3)] }])
+    expect(await store.sweep?.(2000)).toEqual({ removedCount: 1, isDone: true })
+    const [results] = await store.append([{ key: ROOM, messages: [{ ...message, expireSec: 0 }] }])
+    expect(results).toEqual([{ status: 'stored', messageID: message.messageID, messageSeq: 4 }])
+    expect(await seqsOf(store)).toEqual([1, 3, 4])
+    expect((await store.get([message.messageID]))[0]?.messageSeq).toBe(4)
+  })
+
+  it('removes no more than 10 000 messages in one sweep, those that ended first', async () => {
+    const store = memoryMessageStore({ maxMessagesPerChannel: 100_000, nowMs: () => 0 })
+    const ending = (n: number): Partial<Message> => ({ timestampMs: 1000, expireSec: 1 + (n % 3) })
+    for (let first = 1; first <= 24_000; first += 6000) {
+      await store.append([{ key: ROOM, messages: messages(first, first + 5999).map((message, i) => ({ ...message, ...ending(first + i) })) }])
+    }
+    await store.append([{ key: ROOM, messages: [sampleMessage(24_001)] }])
+    expect(await store.sweep?.(3000)).toEqual({ removedCount: 10_000, isDone: false })
+    expect(await store.countAfter(ROOM, 0)).toBe(14_001)
+    expect((await store.range(ROOM, { limit: 10_000 })).filter(({ expireSec }) => expireSec === 1)).toEqual([])
+    expect(await store.sweep?.(3000)).toEqual({ removedCount: 6000, isDone: true })
+    expect(await store.sweep?.(4000)).toEqual({ removedCount: 8000, isDone: true })
+    expect(await seqsOf(store)).toEqual([24_001])
+  })
+
+  it('counts only what is left against its bounds, and numbers that were swept cost nothing', async () => {
+    const store = memoryMessageStore({ maxMessagesPerChannel: 3, nowMs: () => 0 })
+    await store.append([{ key: ROOM, messages: [sampleMessage(1)] }])
+    for (let n = 2; n <= 1000; n++) {
+      await store.append([{ key: ROOM, messages: [sampleMessage(n, { timestampMs: n, expireSec: 1 })] }])
+      if (n % 2 === 0) await store.sweep?.(n + 1000)
+    }
+    expect(await seqsOf(store)).toEqual([1])
+    await store.append([{ key: ROOM, messages: messages(1001, 1003) }])
+    expect(await seqsOf(store)).toEqual([1001, 1002, 1003])
+    expect(await store.summaries('ann', [ROOM])).toMatchObject([{ lastSeq: 1003, floorSeq: 1000 }])
+  })
+
+  it('drops what is older than its retention at a sweep, from every channel, and keeps everything without one', async () => {
+    const append = async (store: ReturnType<typeof memoryMessageStore>): Promise<void> => {
+      const at = (n: number, key = ROOM): Message => sampleMessage(n, { ...key, timestampMs: 1000 * n })
+      await store.append([{ key: ROOM, messages: [at(1), at(2), at(3)] }, { key: HALL, messages: [at(4, HALL), at(5, HALL)] }])
+    }
+    const store = memoryMessageStore({ maxAgeMs: 2000 })
+    await append(store)
+    expect(await seqsOf(store)).toEqual([1, 2, 3])
+    expect(await store.sweep?.(3999)).toEqual({ removedCount: 1, isDone: true })
+    expect(await store.sweep?.(4000)).toEqual({ removedCount: 1, isDone: true })
+    expect([await seqsOf(store), await seqsOf(store, HALL)]).toEqual([[3], [1, 2]])
+    expect(await store.sweep?.(6000)).toEqual({ removedCount: 2, isDone: true })
+    expect(await store.summaries('ann', [ROOM, HALL])).toEqual([
+      { lastSeq: 3, floorSeq: 3, lastTimestampMs: 3000, sentSeq: 3 },
+      { lastSeq: 2, floorSeq: 1, lastTimestampMs: 5000, sentSeq: 2 },
+    ])
+    const keeping = memoryMessageStore()
+    await append(keeping)
+    expect(await keeping.sweep?.(Number.MAX_SAFE_INTEGER)).toEqual({ removedCount: 0, isDone: true })
+  })
+
+  it('raises the floor of a channel at its bounds, and leaves what it says of the past', async () => {
+    const store = memoryMessageStore({ maxMessagesPerChannel: 2 })
+    await store.append([{ key: ROOM, messages: [sampleMessage(1, { fromUID: 'bob' }), ...messages(2, 5)] }])
+    expect(await store.summaries('bob', [ROOM])).toMatchObject([{ lastSeq: 5, floorSeq: 3, sentSeq: 1 }])
+    expect(await store.countAfter(ROOM, 0)).toBe(2)
+  })
+
   it('keeps no part of the memory a payload came in', async () => {
     const store = memoryMessageStore()
     const chunk = Buffer.alloc(65_536, 1)
@@ -112,12 +184,20 @@ describe('memoryMessageStore', () => {
     for (const count of [0, -1, 1.5, Number.NaN]) {
       expect(() => memoryMessageStore({ maxMessagesPerChannel: count })).toThrow(/maxMessagesPerChannel must be a positive integer/)
       expect(() => memoryMessageStore({ maxMessages: count })).toThrow(/maxMessages must be a positive integer/)
+      expect(() => memoryMessageStore({ maxAgeMs: count })).toThrow(/maxAgeMs must be a positive integer/)
     }
     const store = memoryMessageStore()
     const text = sampleMessage(1, { payload: 'text' as unknown as Uint8Array })
     expect(() => store.append([{ key: ROOM, messages: [text] }])).toThrow(/payload must be a Uint8Array, got "text"/)
     expect(() => store.truncate(ROOM, -1)).toThrow(/beforeSeq must be an integer from 0, got -1/)
     expect(() => store.range(ROOM, { limit: 10_001 })).toThrow(/range limit must be an integer from 1 to 10000, got 10001/)
+    const by = { byUID: 'ann', timestampMs: 1 }
+    expect(() => store.countAfter(ROOM, -1)).toThrow(/afterSeq must be an integer from 0, got -1/)
+    expect(() => store.revise(ROOM, 1.5, { kind: 'recalled', ...by })).toThrow(/messageSeq must be an integer from 0, got 1.5/)
+    expect(() => store.revise(ROOM, 1, { kind: 'pinned' as 'recalled', ...by })).toThrow(/change kind must be 'edited' or 'recalled', got "pinned"/)
+    expect(() => store.revise(ROOM, 1, { kind: 'edited', ...by, payload: 'text' as unknown as Uint8Array })).toThrow(/change payload must be a Uint8Array/)
+    expect(() => store.personChannelsOf('ann', { limit: 0 })).toThrow(/page limit must be an integer from 1 to 10000, got 0/)
+    expect(() => store.sweep?.(Number.NaN)).toThrow(/sweep nowMs must be a time in milliseconds, got NaN/)
     expect(await store.lastSeq(ROOM)).toBe(0)
   })
 })

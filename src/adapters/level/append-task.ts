@@ -1,0 +1,131 @@
+import type { AppendBatch, AppendResult } from '../../contracts/message-store.ts'
+import { IMError } from '../../errors.ts'
+import { Entry, type Original } from './append-entry.ts'
+import { putStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
+import type { Operations } from './database.ts'
+import { EMPTY, expiryKey, sentKey, seqKey, Tag, uint32 } from './keys.ts'
+import type { NumberFilter } from './number-filter.ts'
+import type { RecentNumbers } from './recent-numbers.ts'
+import type { WriteTask } from './writer.ts'
+
+interface Part {
+  readonly state: ChannelState
+  readonly entries: readonly Entry[]
+}
+
+export interface AppendTaskOptions {
+  readonly states: ChannelStates
+  readonly numbers: RecentNumbers
+  readonly filter: NumberFilter
+  readonly resolve: (results: AppendResult[][]) => void
+  readonly reject: (error: IMError) => void
+}
+
+/** What the wire has room for. */
+const MAX_SEQ = 0xffff_ffff
+
+/** Some bytes per message besides its record: keys, and what it is in memory. */
+const ENTRY_BYTES = 300
+
+/** One call of `append`. */
+export class AppendTask implements WriteTask {
+  readonly parts: readonly Part[]
+  readonly bytes: number
+  /** batches that were durable when the database was asked: what came later is among the recent numbers */
+  askedAt = 0
+  readonly #options: AppendTaskOptions
+  #results: AppendResult[][] = []
+  #standings: Standing[] = []
+
+  /** @throws TypeError for a message that cannot be stored */
+  constructor(batches: readonly AppendBatch[], options: AppendTaskOptions) {
+    this.#options = options
+    const prepared = batches.map(({ key, messages }) => ({ key, entries: messages.map((message) => new Entry(message)) }))
+    let bytes = 0
+    for (const { entries } of prepared) for (const { record } of entries) bytes += record.length + ENTRY_BYTES
+    this.bytes = bytes
+    const parts: Part[] = (this.parts = [])
+    try {
+      for (const { key, entries } of prepared) parts.push({ state: options.states.pin(key), entries })
+    } catch (error) {
+      this.#leave()
+      throw error
+    }
+  }
+
+  plan(operations: Operations): void {
+    for (const { state, entries } of this.parts) {
+      this.#options.states.check(state)
+      if (state.planned.lastSeq + entries.length > MAX_SEQ) {
+        throw new IMError('IM_STORE_FULL', { detail: 'the channel has given out its last number', context: state.key })
+      }
+    }
+    this.#results = this.parts.map((part) => this.#planPart(part, operations))
+    this.#standings = this.parts.map(({ state }) => state.planned)
+  }
+
+  done(): void {
+    this.parts.forEach(({ state }, index) => (state.committed = this.#standings[index]!))
+    this.#leave()
+    this.#options.resolve(this.#results)
+  }
+
+  failed(error: IMError): void {
+    this.#leave()
+    this.#options.reject(error)
+  }
+
+  #planPart({ state, entries }: Part, operations: Operations): AppendResult[] {
+    if (state.no === 0) this.#options.states.create(state, operations)
+    const { planned } = state
+    const sent = new Map<string, number>()
+    let { lastSeq, lastTimestampMs } = planned
+    let first: Entry | undefined
+    const results: AppendResult[] = []
+    for (const entry of entries) {
+      const original = this.#originalOf(entry, state.no)
+      if (original !== undefined) {
+        const status = original.hasPayload(entry.payload) ? 'duplicate' : 'conflict'
+        results.push({ status, messageID: original.messageID, messageSeq: original.messageSeq })
+        continue
+      }
+      entry.messageSeq = ++lastSeq
+      first ??= entry
+      lastTimestampMs = entry.timestampMs
+      sent.set(entry.fromUID, lastSeq)
+      this.#planEntry(entry, state.no, operations)
+      results.push({ status: 'stored', messageID: entry.messageID, messageSeq: lastSeq })
+    }
+    if (first === undefined) return results
+    for (const [uid, messageSeq] of sent) operations.push(sentKey(state.no, uid), uint32(messageSeq))
+    state.planned = {
+      ...planned,
+      lastSeq,
+      lastTimestampMs,
+      oldestTimestampMs: planned.lastSeq === planned.floorSeq ? first.timestampMs : planned.oldestTimestampMs,
+      oldestNumberMs: planned.lastSeq === planned.numberFloorSeq ? first.timestampMs : planned.oldestNumberMs,
+    }
+    putStanding(state, operations)
+    return results
+  }
+
+  #originalOf(entry: Entry, no: number): Original | undefined {
+    if (!entry.takeChannelNo(no, this.#options.filter)) return undefined
+    return this.#options.numbers.find(entry, this.askedAt) ?? entry.found
+  }
+
+  #planEntry(entry: Entry, no: number, operations: Operations): void {
+    const key = seqKey(Tag.Message, no, entry.messageSeq)
+    operations.push(key, entry.record, entry.idKey, key)
+    if (entry.numberKey !== undefined) {
+      operations.push(entry.numberKey, key)
+      this.#options.filter.add(entry.numberHash)
+      this.#options.numbers.add(entry)
+    }
+    if (entry.expiresAtMs > 0) operations.push(expiryKey(entry.expiresAtMs, no, entry.messageSeq), EMPTY)
+  }
+
+  #leave(): void {
+    for (const { state } of this.parts) this.#options.states.unpin(state)
+  }
+}

@@ -1,0 +1,256 @@
+/**
+ * Channels, members, lists and user flags in the database. Power loss loses nothing that has resolved. A slow disk makes
+ * writes wait, and reads of what is not known; the questions of a SEND are answered at once when they have been asked
+ * lately. Nothing has to be closed.
+ */
+import type { ChannelDirectory, ChannelList, PageQuery } from '../../contracts/channel-directory.ts'
+import { badOption, IMError } from '../../errors.ts'
+import type { ChannelInfo, ChannelKey, Member, MemberRole, Page, UserFlags } from '../../model/channel.ts'
+import type { MaybePromise } from '../../model/maybe-promise.ts'
+import { isPromise } from '../../model/maybe-promise.ts'
+import type { Database, Operations } from './database.ts'
+import { channelName, channelOfName, EMPTY, Tag, textKey, textPrefix, within } from './keys.ts'
+import { KnownValues } from './known-values.ts'
+import { pageOfKeys } from './paging.ts'
+import { Turns } from './turns.ts'
+import type { Writer } from './writer.ts'
+
+export interface LevelChannelDirectoryOptions {
+  readonly database: Database
+  readonly writer: Writer
+  /** answers that are kept in memory, and as many about whether lists are empty */
+  readonly maxCachedValues: number
+}
+
+const INFO_VERSION = 1
+const BAN = 1
+const DISBAND = 2
+const BANNED = 1
+const SEND_BANNED = 2
+
+/** Values are shared: they are kept in memory in numbers. */
+const bytes = Array.from({ length: 4 }, (_, value) => Buffer.alloc(1, value))
+const infoBytes = Array.from({ length: 4 }, (_, flags) => Buffer.concat([Buffer.alloc(1, INFO_VERSION), Buffer.alloc(1, flags)]))
+const lists: Readonly<Record<ChannelList, Buffer>> = { deny: Buffer.from('d'), allow: Buffer.from('a') }
+
+const SOMEBODY = Buffer.alloc(1, 1)
+
+/** Keys and values that are written at once while a large channel is removed. */
+const PIECE_LENGTH = 10_000
+
+/** A listing is in the order of the bytes of what it lists. */
+export class LevelChannelDirectory implements ChannelDirectory {
+  readonly #database: Database
+  readonly #writer: Writer
+  readonly #values: KnownValues
+  /** of lists, by their prefix: is somebody there? */
+  readonly #somebody: KnownValues
+  readonly #removals = new Turns()
+  readonly #flagChanges = new Turns()
+
+  constructor({ database, writer, maxCachedValues }: LevelChannelDirectoryOptions) {
+    this.#database = database
+    this.#writer = writer
+    this.#values = new KnownValues({ read: (keys) => database.getMany(keys), maxCount: maxCachedValues })
+    this.#somebody = new KnownValues({
+      read: (prefixes) => Promise.all(prefixes.map((prefix) => this.#somebodyIn(prefix))),
+      maxCount: maxCachedValues,
+    })
+  }
+
+  /** The database may hold something else than was known. */
+  forget(): void {
+    this.#values.forget()
+    this.#somebody.forget()
+  }
+
+  channel({ channelID, channelType }: ChannelKey): MaybePromise<ChannelInfo | undefined> {
+    const key = infoKey(channelName({ channelID, channelType }))
+    return map(this.#values.get(key), (info) => info && decodeInfo({ channelID, channelType }, info))
+  }
+
+  putChannel(info: ChannelInfo): Promise<void> {
+    const name = channelName(info)
+    const flags = (info.ban ? BAN : 0) | (info.disband ? DISBAND : 0)
+    return this.#write(name, [infoKey(name), infoBytes[flags]])
+  }
+
+  /**
+   * A channel of some thousand members at most goes at once. A larger one goes piece by piece: its members, each from both
+   * listings at once, then its lists, and its info last, so that a crash in between leaves a channel that still is there
+   * with fewer members, and can be removed again. What is written to the channel meanwhile waits.
+   */
+  removeChannel(key: ChannelKey): Promise<void> {
+    const name = channelName(key)
+    return this.#removals.take(nameOf(name), () => this.#remove(name))
+  }
+
+  member(key: ChannelKey, uid: string): MaybePromise<Member | undefined> {
+    return map(this.#values.get(memberKey(channelName(key), Buffer.from(uid))), (role) => role && { uid, role: role[0] as MemberRole })
+  }
+
+  putMembers(key: ChannelKey, members: readonly Member[]): Promise<void> {
+    const name = channelName(key)
+    const operations: Operations = []
+    for (const { uid, role } of members) {
+      const uidBytes = Buffer.from(uid)
+      operations.push(memberKey(name, uidBytes), bytes[role] ?? badOption('role', 'a member role', role))
+      operations.push(membershipKey(uidBytes, name), EMPTY)
+    }
+    return this.#write(name, operations)
+  }
+
+  removeMembers(key: ChannelKey, uids: readonly string[]): Promise<void> {
+    const name = channelName(key)
+    const operations: Operations = []
+    for (const uid of uids) {
+      const uidBytes = Buffer.from(uid)
+      operations.push(memberKey(name, uidBytes), undefined, membershipKey(uidBytes, name), undefined)
+    }
+    return this.#write(name, operations)
+  }
+
+  members(key: ChannelKey, query: PageQuery = {}): Promise<Page<Member>> {
+    const prefix = textPrefix(Tag.Member, channelName(key))
+    return pageOfKeys(this.#database, prefix, query, (uid, role) => ({ uid: uid.toString(), role: role[0] as MemberRole }))
+  }
+
+  channelsOf(uid: string, query: PageQuery = {}): Promise<Page<ChannelKey>> {
+    return pageOfKeys(this.#database, textPrefix(Tag.Membership, Buffer.from(uid)), query, channelOfName)
+  }
+
+  isListed(key: ChannelKey, list: ChannelList, uid: string): MaybePromise<boolean> {
+    return map(this.#values.get(listedKey(list, channelName(key), Buffer.from(uid))), (found) => found !== undefined)
+  }
+
+  isListEmpty(key: ChannelKey, list: ChannelList): MaybePromise<boolean> {
+    return map(this.#somebody.get(listPrefix(list, channelName(key))), (found) => found === undefined)
+  }
+
+  addToList(key: ChannelKey, list: ChannelList, uids: readonly string[]): Promise<void> {
+    return this.#writeListed(key, list, uids, SOMEBODY)
+  }
+
+  removeFromList(key: ChannelKey, list: ChannelList, uids: readonly string[]): Promise<void> {
+    return this.#writeListed(key, list, uids, undefined)
+  }
+
+  listed(key: ChannelKey, list: ChannelList, query: PageQuery = {}): Promise<Page<string>> {
+    return pageOfKeys(this.#database, listPrefix(list, channelName(key)), query, (uid) => uid.toString())
+  }
+
+  userFlags(uid: string): MaybePromise<UserFlags> {
+    return map(this.#values.get(userKey(uid)), decodeFlags)
+  }
+
+  setUserFlags(uid: string, { banned, sendBanned }: Partial<UserFlags>): Promise<void> {
+    const key = userKey(uid)
+    // One after the other for each user: what a call does not name must still be there when it writes.
+    return this.#flagChanges.take(uid, async () => {
+      const current = decodeFlags(await this.#values.get(key))
+      const flags = ((banned ?? current.banned) ? BANNED : 0) | ((sendBanned ?? current.sendBanned) ? SEND_BANNED : 0)
+      await this.#apply([key, flags === 0 ? undefined : bytes[flags]])
+    })
+  }
+
+  #writeListed(key: ChannelKey, list: ChannelList, uids: readonly string[], value: Buffer | undefined): Promise<void> {
+    const name = channelName(key)
+    const operations: Operations = []
+    for (const uid of uids) operations.push(listedKey(list, name, Buffer.from(uid)), value)
+    return this.#write(name, operations, [listPrefix(list, name)])
+  }
+
+  /** Write to a channel, when no removal of it that was asked for earlier is under way. */
+  #write(name: Buffer, operations: Operations, changedLists: readonly Buffer[] = []): Promise<void> {
+    return this.#removals.after(nameOf(name), () => this.#apply(operations, changedLists))
+  }
+
+  #apply(operations: Operations, changedLists: readonly Buffer[] = []): Promise<void> {
+    return this.#writer.write(operations, () => {
+      for (let index = 0; index < operations.length; index += 2) {
+        const key = operations[index]!
+        if (key[0] !== Tag.Membership) this.#values.wrote(key, operations[index + 1]) // those are only listed
+      }
+      for (const prefix of changedLists) this.#somebody.changed(prefix)
+    })
+  }
+
+  async #remove(name: Buffer): Promise<void> {
+    await this.#writer.write([]) // what was to be written before is there to be found now
+    const prefixes = [listPrefix('deny', name), listPrefix('allow', name)]
+    let operations: Operations = []
+    const makeRoom = async (): Promise<void> => {
+      if (operations.length < PIECE_LENGTH) return
+      await this.#apply(operations, prefixes)
+      operations = []
+    }
+    const memberPrefix = textPrefix(Tag.Member, name)
+    for await (const stride of this.#database.keyStrides(within(memberPrefix))) {
+      for (const key of stride) {
+        operations.push(key, undefined, membershipKey(key.subarray(memberPrefix.length), name), undefined)
+      }
+      await makeRoom()
+    }
+    for (const prefix of prefixes) {
+      for await (const stride of this.#database.keyStrides(within(prefix))) {
+        for (const key of stride) operations.push(key, undefined)
+        await makeRoom()
+      }
+    }
+    operations.push(infoKey(name), undefined)
+    await this.#apply(operations, prefixes)
+  }
+
+  async #somebodyIn(prefix: Buffer): Promise<Buffer | undefined> {
+    const found = await this.#database.entries({ ...within(prefix), limit: 1 })
+    return found.length > 0 ? SOMEBODY : undefined
+  }
+}
+
+function infoKey(name: Buffer): Buffer {
+  return textKey(Tag.Info, name)
+}
+
+function memberKey(name: Buffer, uid: Buffer): Buffer {
+  return textKey(Tag.Member, name, uid)
+}
+
+function membershipKey(uid: Buffer, name: Buffer): Buffer {
+  return textKey(Tag.Membership, uid, name)
+}
+
+function listPrefix(list: ChannelList, name: Buffer): Buffer {
+  return textPrefix(Tag.Listed, listByte(list), name)
+}
+
+function listedKey(list: ChannelList, name: Buffer, uid: Buffer): Buffer {
+  return textKey(Tag.Listed, listByte(list), name, uid)
+}
+
+function listByte(list: ChannelList): Buffer {
+  if (list !== 'deny' && list !== 'allow') badOption('list', "'deny' or 'allow'", list)
+  return lists[list]
+}
+
+function userKey(uid: string): Buffer {
+  return textKey(Tag.User, Buffer.from(uid))
+}
+
+function nameOf(name: Buffer): string {
+  return name.toString('latin1')
+}
+
+function decodeInfo(key: ChannelKey, info: Buffer): ChannelInfo {
+  if (info[0] !== INFO_VERSION) throw new IMError('IM_STORE_FORMAT', { detail: `a channel's info of version ${info[0]}`, context: key })
+  const flags = info[1]!
+  return { ...key, ban: (flags & BAN) !== 0, disband: (flags & DISBAND) !== 0 }
+}
+
+function decodeFlags(found: Buffer | undefined): UserFlags {
+  const flags = found?.[0] ?? 0
+  return { banned: (flags & BANNED) !== 0, sendBanned: (flags & SEND_BANNED) !== 0 }
+}
+
+function map<T, U>(value: MaybePromise<T>, change: (value: T) => U): MaybePromise<U> {
+  return isPromise(value) ? (value).then(change) : change(value)
+}

@@ -1,0 +1,190 @@
+/**
+ * The keys of the database. The first byte says what it is, numbers are big-endian so that they sort, and texts that are
+ * followed by another one carry their length. `docs/storage.md` has the table for readers; a test holds the two equal.
+ */
+import { createHash } from 'node:crypto'
+import type { ChannelKey } from '../../model/channel.ts'
+import { writeUint64Decimal } from '../../model/int64.ts'
+import { badOption } from '../../errors.ts'
+
+export const Tag = {
+  /** meta: name → what is known of the database itself */
+  Meta: 0x21, // !
+  /** channel name → channel number, and where the channel stands */
+  Channel: 0x43, // C
+  /** channel number → channel name */
+  Name: 0x4e, // N
+  /** channel number, seq → message */
+  Message: 0x6d, // m
+  /** message id → key of the message */
+  ID: 0x69, // i
+  /** channel number, sender, clientMsgNo → key of the message */
+  Number: 0x64, // d
+  /** channel number, sender → seq of the sender's last message */
+  Sent: 0x73, // s
+  /** channel number, seq → nothing: recalled, or removed from the middle */
+  Hole: 0x68, // h
+  /** expiry time, channel number, seq → nothing */
+  Expiry: 0x78, // x
+  /** uid, channel id → nothing: a person channel of that user */
+  Person: 0x70, // p
+  /** channel name → info */
+  Info: 0x67, // g
+  /** channel name, uid → role */
+  Member: 0x62, // b
+  /** uid, channel name → nothing: a channel that user is a member of */
+  Membership: 0x42, // B
+  /** list, channel name, uid → nothing */
+  Listed: 0x6c, // l
+  /** uid → flags */
+  User: 0x75, // u
+  /** uid, channel name → positions */
+  Cursor: 0x72, // r
+  /** uid, channel name, seq → nothing: hidden from that user */
+  Hidden: 0x76, // v
+} as const
+
+/** Text in keys is cut off nowhere: what is longer than this cannot be stored. */
+export const MAX_TEXT_BYTES = 0xffff
+
+/** Longer pairs of sender and clientMsgNo go by their hash: keys are kept short. */
+const MAX_PLAIN_NUMBER_BYTES = 120
+
+/** A channel's name in bytes: type, then id. Two channels never share one. */
+export function channelName({ channelID, channelType }: ChannelKey): Buffer {
+  const idBytes = Buffer.byteLength(channelID)
+  if (idBytes > MAX_TEXT_BYTES) badOption('channelID', `text of at most ${MAX_TEXT_BYTES} bytes`, channelID)
+  const name = Buffer.allocUnsafe(1 + idBytes)
+  name[0] = channelType
+  name.write(channelID, 1)
+  return name
+}
+
+export function channelOfName(name: Buffer): ChannelKey {
+  return { channelID: name.toString('utf8', 1), channelType: name[0]! }
+}
+
+/** `tag` and parts; every part but the last carries its length. */
+export function textKey(tag: number, ...parts: readonly Buffer[]): Buffer {
+  let bytes = 1
+  for (const part of parts) bytes += 2 + part.length
+  const key = Buffer.allocUnsafe(bytes - (parts.length === 0 ? 0 : 2))
+  key[0] = tag
+  let offset = 1
+  for (const [index, part] of parts.entries()) {
+    if (part.length > MAX_TEXT_BYTES) badOption('text', `at most ${MAX_TEXT_BYTES} bytes`, part)
+    if (index < parts.length - 1) offset = key.writeUInt16BE(part.length, offset)
+    offset += part.copy(key, offset)
+  }
+  return key
+}
+
+/** `textKey` of all parts with their length, as the beginning of keys that go on. */
+export function textPrefix(tag: number, ...parts: readonly Buffer[]): Buffer {
+  return textKey(tag, ...parts, EMPTY)
+}
+
+export const EMPTY = Buffer.alloc(0)
+
+/** The keys that begin with `prefix`. */
+export function within(prefix: Buffer): { gte: Buffer; lt: Buffer } {
+  return { gte: prefix, lt: after(prefix) }
+}
+
+/** The first key behind all that begin with `prefix`. No tag is 0xff, so there always is one. */
+export function after(prefix: Buffer): Buffer {
+  let length = prefix.length
+  while (prefix[length - 1] === 0xff) length--
+  const next = Buffer.from(prefix.subarray(0, length))
+  next[length - 1]!++
+  return next
+}
+
+/** `tag`, channel number. */
+export function channelNoKey(tag: number, channelNo: number): Buffer {
+  const key = Buffer.allocUnsafe(5)
+  key[0] = tag
+  key.writeUInt32BE(channelNo, 1)
+  return key
+}
+
+/** `tag`, channel number, seq: messages and holes. */
+export function seqKey(tag: number, channelNo: number, seq: number): Buffer {
+  const key = Buffer.allocUnsafe(9)
+  key[0] = tag
+  key.writeUInt32BE(channelNo, 1)
+  key.writeUInt32BE(seq, 5)
+  return key
+}
+
+/** The channel number in a key of a message or a hole. */
+export function channelNoOfKey(key: Buffer): number {
+  return key.readUInt32BE(1)
+}
+
+export function seqOfKey(key: Buffer): number {
+  return key.readUInt32BE(key.length - 4)
+}
+
+/** The keys of seqs `first` .. `last`, both included. */
+export function seqRange(tag: number, channelNo: number, first: number, last: number): { gte: Buffer; lt: Buffer } {
+  return { gte: seqKey(tag, channelNo, first), lt: after(seqKey(tag, channelNo, last)) }
+}
+
+/** @throws TypeError when the text is no unsigned 64-bit decimal */
+export function idKey(messageID: string): Buffer {
+  const key = Buffer.allocUnsafe(9)
+  key[0] = Tag.ID
+  if (!writeUint64Decimal(key, 1, messageID)) badOption('messageID', 'an unsigned 64-bit decimal', messageID)
+  return key
+}
+
+/** Sender and clientMsgNo as a key of Tag.Number whose channel number is still to be filled in (`setChannelNo`). */
+export function numberKey(fromUID: string, clientMsgNo: string): Buffer {
+  const uidBytes = Buffer.byteLength(fromUID)
+  const noBytes = Buffer.byteLength(clientMsgNo)
+  if (uidBytes + noBytes <= MAX_PLAIN_NUMBER_BYTES) {
+    const key = Buffer.allocUnsafe(6 + uidBytes + noBytes)
+    key[0] = Tag.Number
+    key[5] = uidBytes
+    key.write(fromUID, 6)
+    key.write(clientMsgNo, 6 + uidBytes)
+    return key
+  }
+  const text = textKey(0, Buffer.from(fromUID), Buffer.from(clientMsgNo))
+  const hash = createHash('sha256').update(text).digest() // nobody can find two that fall together
+  return Buffer.concat([Buffer.from([Tag.Number, 0, 0, 0, 0, 0xff]), hash])
+}
+
+export function setChannelNo(key: Buffer, channelNo: number): Buffer {
+  key.writeUInt32BE(channelNo, 1)
+  return key
+}
+
+/** `Tag.Sent`, channel number, sender. */
+export function sentKey(channelNo: number, uid: string): Buffer {
+  const key = Buffer.allocUnsafe(5 + Buffer.byteLength(uid))
+  key[0] = Tag.Sent
+  key.writeUInt32BE(channelNo, 1)
+  key.write(uid, 5)
+  return key
+}
+
+/** `Tag.Expiry`, time, channel number, seq. */
+export function expiryKey(expiresAtMs: number, channelNo: number, seq: number): Buffer {
+  const key = Buffer.allocUnsafe(15)
+  key[0] = Tag.Expiry
+  key.writeUIntBE(Math.min(expiresAtMs, MAX_TIME_MS), 1, 6)
+  key.writeUInt32BE(channelNo, 7)
+  key.writeUInt32BE(seq, 11)
+  return key
+}
+
+/** What fits 6 bytes: the year 10889. */
+export const MAX_TIME_MS = 0xffff_ffff_ffff
+
+export function uint32(value: number): Buffer {
+  const bytes = Buffer.allocUnsafe(4)
+  bytes.writeUInt32BE(value)
+  return bytes
+}

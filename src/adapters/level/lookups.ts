@@ -1,0 +1,109 @@
+import type { IMError } from '../../errors.ts'
+import type { Entry, Original } from './append-entry.ts'
+import type { AppendTask } from './append-task.ts'
+import type { ChannelState, ChannelStates } from './channel-states.ts'
+import type { Database } from './database.ts'
+import { seqOfKey } from './keys.ts'
+import type { NumberFilter } from './number-filter.ts'
+import { decodeRecord, isFirstPayload } from './record.ts'
+
+export interface LookupsOptions {
+  readonly database: Database
+  readonly states: ChannelStates
+  readonly filter: NumberFilter
+  /** batches that are durable */
+  readonly batchCount: () => number
+  readonly ready: (task: AppendTask) => void
+}
+
+/**
+ * What appends must know before they can be planned: where their channels stand, and whether their numbers have been used.
+ * Asked while earlier messages are on their way to the disk, for everything that has come meanwhile at once, and passed on
+ * in the order in which it came.
+ */
+export class Lookups {
+  readonly #options: LookupsOptions
+  #waiting: AppendTask[] = []
+  #running: Promise<void> | undefined
+
+  constructor(options: LookupsOptions) {
+    this.#options = options
+  }
+
+  submit(task: AppendTask): void {
+    if (this.#running === undefined && this.#isClear(task)) {
+      task.askedAt = this.#options.batchCount()
+      this.#options.ready(task)
+      return
+    }
+    this.#waiting.push(task)
+    this.#running ??= this.#run()
+  }
+
+  async idle(): Promise<void> {
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    await Promise.resolve() // what comes in the same turn is asked for at once
+    while (this.#waiting.length > 0) {
+      const tasks = this.#waiting
+      this.#waiting = []
+      const askedAt = this.#options.batchCount()
+      for (const task of tasks) task.askedAt = askedAt
+      try {
+        await this.#ask(tasks)
+      } catch (error) {
+        for (const task of tasks) task.failed(error as IMError)
+        continue
+      }
+      for (const task of tasks) this.#options.ready(task)
+    }
+    this.#running = undefined
+  }
+
+  async #ask(tasks: readonly AppendTask[]): Promise<void> {
+    const { database, states } = this.#options
+    await states.loadAll([...new Set(tasks.flatMap((task) => task.parts.map(({ state }) => state)))])
+    const unsure = tasks.flatMap((task) => this.#unsure(task))
+    if (unsure.length === 0) return
+    const places = await database.getMany(unsure.map(({ entry }) => entry.numberKey!))
+    const hits = unsure.flatMap((asked, index) => (places[index] === undefined ? [] : [{ ...asked, at: places[index] }]))
+    if (hits.length === 0) return
+    const records = await database.getMany(hits.map(({ at }) => at))
+    for (const [index, { entry, state, at }] of hits.entries()) {
+      const bytes = records[index]
+      if (bytes !== undefined) entry.found = originalOf(bytes, state, seqOfKey(at))
+    }
+  }
+
+  /** Nothing has to be asked: the channels are known, and the numbers are surely new. */
+  #isClear(task: AppendTask): boolean {
+    for (const { state, entries } of task.parts) {
+      if (!state.isLoaded) return false
+      if (state.no === 0) continue // nobody has ever written there
+      for (const entry of entries) if (this.#mayBeUsed(entry, state)) return false
+    }
+    return true
+  }
+
+  /** The messages whose numbers may have been used before. */
+  #unsure(task: AppendTask): { entry: Entry; state: ChannelState }[] {
+    const unsure: { entry: Entry; state: ChannelState }[] = []
+    for (const { state, entries } of task.parts) {
+      if (state.no === 0) continue
+      for (const entry of entries) if (this.#mayBeUsed(entry, state)) unsure.push({ entry, state })
+    }
+    return unsure
+  }
+
+  #mayBeUsed(entry: Entry, { no }: ChannelState): boolean {
+    const { filter } = this.#options
+    return entry.takeChannelNo(no, filter) && filter.mayHave(entry.numberHash)
+  }
+}
+
+function originalOf(bytes: Buffer, { key }: ChannelState, messageSeq: number): Original {
+  const record = decodeRecord(bytes, key, messageSeq)
+  return { messageID: record.message.messageID, messageSeq, hasPayload: (payload) => isFirstPayload(record, payload) }
+}

@@ -1,0 +1,264 @@
+/**
+ * Messages in a database of the abstract-level family. Power loss: with `durability: 'sync'` what `append` has resolved for
+ * is on the disk. A slow disk makes batches larger, and more than `maxPendingBytes` waiting is turned away. Close waits for
+ * what is under way.
+ */
+import type { PageQuery } from '../../contracts/channel-directory.ts'
+import type {
+  AppendBatch,
+  AppendResult,
+  ChannelSummary,
+  MessageChange,
+  MessageStore,
+  RangeQuery,
+  SweepResult,
+} from '../../contracts/message-store.ts'
+import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
+import { badOption } from '../../errors.ts'
+import { ChannelType, type ChannelKey, type Page } from '../../model/channel.ts'
+import type { Message, Revision } from '../../model/message.ts'
+import { AppendTask } from './append-task.ts'
+import { ChannelLock } from './channel-lock.ts'
+import { ChannelStates, decodeStanding, NEW_CHANNEL, personPrefix, putStanding, type ChannelState } from './channel-states.ts'
+import type { Database, Operations } from './database.ts'
+import { channelNoOfKey, EMPTY, idKey, numberKey, sentKey, seqKey, seqOfKey, seqRange, setChannelNo, Tag } from './keys.ts'
+import { Lookups } from './lookups.ts'
+import { NumberFilter } from './number-filter.ts'
+import { pageOfKeys } from './paging.ts'
+import { RecentNumbers } from './recent-numbers.ts'
+import { decodeRecord, encodeRecord, expiryOf, firstPayload } from './record.ts'
+import { Removals } from './removals.ts'
+import { Sweeper, type SweeperOptions } from './sweeper.ts'
+import type { Writer } from './writer.ts'
+
+export interface LevelMessageStoreOptions {
+  readonly database: Database
+  readonly writer: Writer
+  readonly maxCachedChannels: number
+  readonly dedupeFilterBytes: number
+  readonly filterSeed: number
+  readonly retention: SweeperOptions['retention']
+  readonly dedupeKeepMs: number
+  readonly nowMs: () => number
+}
+
+export class LevelMessageStore implements MessageStore {
+  readonly #database: Database
+  readonly #writer: Writer
+  readonly #nowMs: () => number
+  readonly #states: ChannelStates
+  readonly #numbers: RecentNumbers
+  readonly #filter: NumberFilter
+  readonly #lookups: Lookups
+  readonly #lock = new ChannelLock()
+  readonly #removals: Removals
+  readonly #sweeper: Sweeper
+  #isStopped = false
+  #filling: Promise<void> | undefined
+
+  constructor(options: LevelMessageStoreOptions) {
+    const { database, writer } = options
+    const batchCount = (): number => writer.durableCount
+    this.#database = database
+    this.#writer = writer
+    this.#nowMs = options.nowMs
+    this.#states = new ChannelStates(options)
+    this.#numbers = new RecentNumbers(() => writer.gatheringNumber)
+    this.#filter = new NumberFilter({ maxBytes: options.dedupeFilterBytes, seed: options.filterSeed })
+    const ready = (task: AppendTask): void => writer.submit(task)
+    this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready })
+    this.#removals = new Removals({ database, writer, states: this.#states })
+    this.#sweeper = new Sweeper({ ...options, states: this.#states, lock: this.#lock, removals: this.#removals })
+  }
+
+  async open(): Promise<void> {
+    await this.#states.open()
+    this.#isStopped = false
+    // Beside everything else; should it fail, whoever reads next is told.
+    this.#filling = this.#filter.fill(this.#database, () => this.#isStopped).catch(() => undefined)
+  }
+
+  /** Resolves when nothing is under way. */
+  async settle(): Promise<void> {
+    this.#isStopped = true
+    await this.#filling
+    await this.#lookups.idle()
+    await this.#lock.idle()
+  }
+
+  /** Resolves when it is known which client numbers are in use, so that new ones need not be looked up. */
+  async ready(): Promise<void> {
+    await this.#filling
+  }
+
+  /** The database has been opened anew: what is in memory may be wrong. */
+  forget(): void {
+    this.#states.forget()
+    this.#numbers.forget()
+  }
+
+  append(batches: readonly AppendBatch[]): Promise<AppendResult[][]> {
+    return new Promise((resolve, reject) => {
+      const task = new AppendTask(batches, {
+        states: this.#states,
+        numbers: this.#numbers,
+        filter: this.#filter,
+        resolve,
+        reject,
+      })
+      this.#lookups.submit(task)
+    })
+  }
+
+  async range(key: ChannelKey, query: RangeQuery = {}): Promise<Message[]> {
+    const { no, committed } = await this.#standing(key)
+    const range = resolveRange(query, { firstSeq: committed.floorSeq + 1, lastSeq: committed.lastSeq })
+    if (range === undefined) return []
+    const [first, last] = range.step === 1 ? [range.startSeq, range.endSeq] : [range.endSeq, range.startSeq]
+    const nowMs = this.#nowMs()
+    const found: Message[] = []
+    // Some may have expired, so there may have to be more than `limit` of them.
+    const keys = { ...seqRange(Tag.Message, no, first, last), reverse: range.step === -1 }
+    for await (const stride of this.#database.strides(keys, Math.min(range.limit, last - first + 1, 1_000))) {
+      for (const [at, bytes] of stride) {
+        const { message } = decodeRecord(bytes, key, seqOfKey(at))
+        if (isExpired(message, nowMs)) continue
+        found.push(message)
+        if (found.length === range.limit) return found
+      }
+    }
+    return found
+  }
+
+  lastSeq(key: ChannelKey): number | Promise<number> {
+    const known = this.#states.known(key)
+    return known === undefined ? this.#standing(key).then(({ committed }) => committed.lastSeq) : known.committed.lastSeq
+  }
+
+  async findByClientMsgNo(key: ChannelKey, fromUID: string, clientMsgNo: string): Promise<Message | undefined> {
+    if (clientMsgNo === '') return undefined
+    const { no } = await this.#standing(key)
+    if (no === 0) return undefined
+    const at = await this.#database.get(setChannelNo(numberKey(fromUID, clientMsgNo), no))
+    const bytes = at && (await this.#database.get(at))
+    return this.#readable(bytes && decodeRecord(bytes, key, seqOfKey(at)).message)
+  }
+
+  async get(messageIDs: readonly string[]): Promise<(Message | undefined)[]> {
+    const places = await this.#database.getMany(messageIDs.map(idKey))
+    const records = await this.#database.getMany(places.filter((at) => at !== undefined))
+    const found: (Message | undefined)[] = []
+    let index = 0
+    for (const at of places) {
+      const bytes = at && records[index++]
+      const key = bytes && (await this.#states.keyOf(channelNoOfKey(at)))
+      found.push(this.#readable(key && decodeRecord(bytes, key, seqOfKey(at)).message))
+    }
+    return found
+  }
+
+  async truncate(key: ChannelKey, beforeSeq: number): Promise<{ removedCount: number }> {
+    checkSeq('beforeSeq', beforeSeq)
+    return this.#lock.run(key, () =>
+      this.#states.with(key, async (state) => ({
+        removedCount: await this.#removals.upTo(state, Math.min(beforeSeq - 1, state.committed.lastSeq)),
+      })),
+    )
+  }
+
+  async summaries(uid: string, keys: readonly ChannelKey[]): Promise<ChannelSummary[]> {
+    const standings = await this.#standings(keys)
+    const written = standings.filter(({ no }) => no > 0)
+    const sent = await this.#database.getMany(written.map(({ no }) => sentKey(no, uid)))
+    let index = 0
+    return standings.map(({ no, committed: { lastSeq, floorSeq, lastTimestampMs } }) => {
+      const sentSeq = no > 0 ? (sent[index++]?.readUInt32BE() ?? 0) : 0
+      return { lastSeq, floorSeq, lastTimestampMs, sentSeq }
+    })
+  }
+
+  async countAfter(key: ChannelKey, afterSeq: number): Promise<number> {
+    checkSeq('afterSeq', afterSeq)
+    const { no, committed } = await this.#standing(key)
+    const { lastSeq, floorSeq, holeCount } = committed
+    const first = Math.max(afterSeq, floorSeq) + 1
+    if (first > lastSeq) return 0
+    let count = lastSeq - first + 1
+    if (holeCount === 0) return count
+    for await (const holes of this.#database.keyStrides(seqRange(Tag.Hole, no, first, lastSeq))) count -= holes.length
+    return count
+  }
+
+  async personChannelsOf(uid: string, query: PageQuery = {}): Promise<Page<ChannelKey>> {
+    return pageOfKeys(this.#database, personPrefix(uid), query, (channelID) => ({ channelID: channelID.toString(), channelType: ChannelType.Person }))
+  }
+
+  async revise(key: ChannelKey, messageSeq: number, change: MessageChange): Promise<Message | undefined> {
+    const { kind, byUID, timestampMs } = change
+    if (kind !== 'recalled' && kind !== 'edited') badOption('change.kind', "'recalled' or 'edited'", kind)
+    const payload = kind === 'edited' ? Buffer.from(change.payload) : EMPTY
+    return this.#lock.run(key, () =>
+      this.#states.with(key, async (state) => {
+        if (state.no === 0 || messageSeq <= state.committed.floorSeq) return undefined
+        const at = seqKey(Tag.Message, state.no, messageSeq)
+        const bytes = await this.#database.get(at)
+        const record = bytes && decodeRecord(bytes, key, messageSeq)
+        if (record === undefined || this.#readable(record.message) === undefined) return undefined
+        const { message } = record
+        if (message.revision?.kind === 'recalled') return message
+        const revision: Revision = { kind, version: (message.revision?.version ?? 0) + 1, byUID, timestampMs }
+        const revised: Message = { ...message, payload, revision }
+        const operations: Operations = [at, encodeRecord(revised, record.first ?? firstPayload(message.payload))]
+        if (kind === 'edited') await this.#writer.write(operations)
+        else await this.#makeHole(state, messageSeq, operations)
+        return { ...revised, payload: Buffer.from(payload) }
+      }),
+    )
+  }
+
+  sweep(nowMs: number): Promise<SweepResult> {
+    return this.#sweeper.sweep(nowMs)
+  }
+
+  /** Write these, and that the message does not count any more. */
+  #makeHole(state: ChannelState, messageSeq: number, operations: Operations): Promise<void> {
+    return this.#removals.change(state, (batch) => {
+      state.planned = { ...state.planned, holeCount: state.planned.holeCount + 1 }
+      batch.push(...operations, seqKey(Tag.Hole, state.no, messageSeq), EMPTY)
+      putStanding(state, batch)
+    })
+  }
+
+  async #standing(key: ChannelKey): Promise<Pick<ChannelState, 'no' | 'committed'>> {
+    return this.#states.known(key) ?? this.#states.with(key, async (state) => state)
+  }
+
+  async #standings(keys: readonly ChannelKey[]): Promise<Pick<ChannelState, 'no' | 'committed'>[]> {
+    const states = keys.map((key) => this.#states.known(key) ?? key)
+    const missing = states.filter((state): state is ChannelKey => !isState(state))
+    if (missing.length === 0) return states as ChannelState[]
+    const records = await this.#database.getMany(missing.map((key) => this.#states.recordKeyOf(key)))
+    let index = 0
+    return states.map((state) => {
+      if (isState(state)) return state
+      const record = records[index++]
+      if (record === undefined) return { no: 0, committed: NEW_CHANNEL }
+      const { no, standing } = decodeStanding(record, state)
+      return { no, committed: standing }
+    })
+  }
+
+  #readable(message: Message | undefined): Message | undefined {
+    return message === undefined || isExpired(message, this.#nowMs()) ? undefined : message
+  }
+}
+
+function isState(value: object): value is ChannelState {
+  return 'committed' in value
+}
+
+function isExpired(message: Message, nowMs: number): boolean {
+  const expiresAtMs = expiryOf(message)
+  return expiresAtMs > 0 && expiresAtMs <= nowMs
+}
+

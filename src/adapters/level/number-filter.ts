@@ -1,0 +1,91 @@
+import { Tag } from './keys.ts'
+import type { Database } from './database.ts'
+
+/** With 10 bits a number and these probes, of numbers that were never used two in a hundred are looked up all the same. */
+const BITS_PER_NUMBER = 10
+const PROBE_COUNT = 6
+
+/** All probes of a number fall within 16 words, which a processor fetches at once. */
+const BLOCK_WORDS = 16
+
+export interface NumberFilterOptions {
+  /** memory for it, rounded down to a power of two */
+  readonly maxBytes: number
+  /** any 32-bit number, so that nobody can choose client numbers that all look used */
+  readonly seed: number
+}
+
+/**
+ * A Bloom filter over all numbers in the database: most messages have a number that was never used, and what it says no to
+ * need not be looked up, which costs more than to store the message. It says yes to everything until it has read the keys
+ * that were there at the start, which happens beside other work. With more numbers than it has room for it says yes more
+ * often, which costs time and nothing else.
+ */
+export class NumberFilter {
+  readonly #bits: Uint32Array
+  readonly #blockMask: number
+  readonly #seed: number
+  #isComplete = false
+
+  constructor({ maxBytes, seed }: NumberFilterOptions) {
+    const wordCount = 2 ** Math.floor(Math.log2(Math.max(4 * BLOCK_WORDS, maxBytes) / 4))
+    this.#bits = new Uint32Array(wordCount)
+    this.#blockMask = wordCount / BLOCK_WORDS - 1
+    this.#seed = seed
+  }
+
+  /** How many numbers it is made for. */
+  get capacity(): number {
+    return Math.floor((this.#bits.length * 32) / BITS_PER_NUMBER)
+  }
+
+  /** The hash of a whole key: what the other methods take. */
+  hash(key: Buffer): number {
+    let hash = this.#seed
+    let index = 1
+    for (; index + 4 <= key.length; index += 4) {
+      const word = key[index]! | (key[index + 1]! << 8) | (key[index + 2]! << 16) | (key[index + 3]! << 24)
+      hash = Math.imul(hash ^ Math.imul(word, 0xcc9e_2d51), 0x1b87_3593)
+      hash ^= hash >>> 15
+    }
+    for (; index < key.length; index++) hash = Math.imul(hash ^ key[index]!, 0x0100_0193)
+    hash = Math.imul(hash ^ (hash >>> 16) ^ key.length, 0x85eb_ca6b)
+    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2_ae35)
+    return hash ^ (hash >>> 16)
+  }
+
+  /** False only for the hash of a key that is surely not in the database and in nothing that `add` was called for. */
+  mayHave(hash: number): boolean {
+    if (!this.#isComplete) return true
+    const block = (hash & this.#blockMask) * BLOCK_WORDS
+    let probes = Math.imul(hash, 0x9e37_79b1)
+    for (let probe = 0; probe < PROBE_COUNT; probe++) {
+      const bit = probes >>> 23 // 512 bits a block
+      if ((this.#bits[block + (bit >>> 5)]! & (1 << (bit & 31))) === 0) return false
+      probes = Math.imul(probes, 0x9e37_79b1) + 0x7f4a_7c15
+    }
+    return true
+  }
+
+  add(hash: number): void {
+    const block = (hash & this.#blockMask) * BLOCK_WORDS
+    let probes = Math.imul(hash, 0x9e37_79b1)
+    for (let probe = 0; probe < PROBE_COUNT; probe++) {
+      const bit = probes >>> 23
+      this.#bits[block + (bit >>> 5)]! |= 1 << (bit & 31)
+      probes = Math.imul(probes, 0x9e37_79b1) + 0x7f4a_7c15
+    }
+  }
+
+  /**
+   * Read what was there at the start. Until it is done nothing is wrong, only slower; `isStopped` ends it early.
+   * @throws what the database throws; it then goes on saying yes
+   */
+  async fill(database: Database, isStopped: () => boolean): Promise<void> {
+    for await (const stride of database.keyStrides({ gte: Buffer.from([Tag.Number]), lt: Buffer.from([Tag.Number + 1]) })) {
+      if (isStopped()) return
+      for (const key of stride) this.add(this.hash(key))
+    }
+    this.#isComplete = !isStopped()
+  }
+}

@@ -1,0 +1,204 @@
+import type * as ClassicLevelDriver from 'classic-level'
+import { constants } from 'node:fs'
+import { access, rm, writeFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { join, resolve } from 'node:path'
+import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
+import type { CursorStore } from '../../contracts/cursor-store.ts'
+import type { MessageStore } from '../../contracts/message-store.ts'
+import type { Storage } from '../../contracts/storage.ts'
+import { badOption, IMError, integerBetween } from '../../errors.ts'
+import type { ChannelKey } from '../../model/channel.ts'
+import { LevelChannelDirectory } from './channel-directory.ts'
+import { LevelCursorStore } from './cursor-store.ts'
+import { Database, type AnyLevel } from './database.ts'
+import { Tag, textKey } from './keys.ts'
+import { LevelMessageStore } from './message-store.ts'
+import type { Retention } from './sweeper.ts'
+import { Writer } from './writer.ts'
+
+/** The layout of keys and values. A database of another one is not touched. */
+const FORMAT = 1
+
+const MEBIBYTE = 1 << 20
+
+export interface LevelStorageOptions {
+  /** a folder for `classic-level`, made when it is not there. This or `db` */
+  readonly path?: string
+  /** a database of the abstract-level family, which the host opens, closes and shares with nobody */
+  readonly db?: AnyLevel
+  /** 'sync' (default): on the disk, also after power loss. 'os': handed to the operating system, so that only its crash loses it */
+  readonly durability?: 'sync' | 'os'
+  /** how much a channel keeps; the same for all, or a function of the channel. Default: everything */
+  readonly retention?: Retention | ((key: ChannelKey) => Retention | undefined)
+  /** how long a clientMsgNo is recognised; default 0: for as long as its message is there */
+  readonly dedupeKeepMs?: number
+  /** memory for knowing which clientMsgNos are new, default 16 MiB: enough for 13 million */
+  readonly dedupeFilterBytes?: number
+  /** memory of classic-level for blocks it has read, default 64 MiB */
+  readonly cacheBytes?: number
+  /** memory of classic-level for what is written, before it goes into a sorted file; default 32 MiB, and up to twice that */
+  readonly writeBufferBytes?: number
+  /** channels whose standing is kept in memory, default 100 000 */
+  readonly maxCachedChannels?: number
+  /** members, list entries, positions and the like that are kept in memory, default 100 000 */
+  readonly maxCachedValues?: number
+  /** what may wait for the disk, default 256 MiB; beyond it: IM_QUEUE_FULL */
+  readonly maxPendingBytes?: number
+  /** decides what has expired; default Date.now */
+  readonly nowMs?: () => number
+}
+
+/** `Storage`, with what only this one can do. */
+export interface LevelStorage extends Storage {
+  readonly messages: MessageStore
+  readonly channels: ChannelDirectory
+  readonly cursors: CursorStore
+  open(): Promise<void>
+  close(): Promise<void>
+  /**
+   * Resolves when it is known which clientMsgNos are in use. Until then, for some seconds per ten million messages after a
+   * start, everything works as well, but appends cost more.
+   */
+  ready(): Promise<void>
+}
+
+/**
+ * Messages, channels and positions in a folder, by classic-level, or in any database of the abstract-level family.
+ *
+ * One process at a time. What a call has resolved for survives a crash of the process, and with `durability: 'sync'` one of
+ * the machine. After a failed write the database is opened anew before the next one, so that a full disk needs nothing but
+ * room. The layout is in `docs/storage.md`.
+ * @throws TypeError for wrong options. `open` rejects with IM_DRIVER_MISSING, IM_STORE_LOCKED, IM_STORE_DENIED,
+ *   IM_STORE_CORRUPT, IM_STORE_FORMAT, IM_STORE_FULL or IM_STORE_UNAVAILABLE
+ */
+export function levelStorage(options: LevelStorageOptions): LevelStorage {
+  const { path, db, durability, dedupeKeepMs, maxCachedChannels, maxCachedValues, maxPendingBytes, dedupeFilterBytes, nowMs } = check(options)
+  const place = path === undefined ? 'the database' : resolve(path)
+  const database = new Database({
+    make: db === undefined ? () => classicLevel(place, options) : () => Promise.resolve(db),
+    place,
+    isForeign: db !== undefined,
+    sync: durability === 'sync',
+    ...(db === undefined ? { probe: () => probe(place) } : {}),
+  })
+  const forget = (): void => {
+    messages.forget()
+    channels.forget()
+    cursors.forget()
+  }
+  const writer = new Writer({ database, maxPendingBytes, forget, nowMs })
+  const { retention } = options
+  const messages = new LevelMessageStore({
+    database,
+    writer,
+    maxCachedChannels,
+    dedupeFilterBytes,
+    filterSeed: randomBytes(4).readInt32BE(),
+    retention: retention === undefined || typeof retention === 'function' ? retention : () => retention,
+    dedupeKeepMs,
+    nowMs,
+  })
+  const channels = new LevelChannelDirectory({ database, writer, maxCachedValues })
+  const cursors = new LevelCursorStore({ database, writer, maxCachedValues })
+  return {
+    messages,
+    channels,
+    cursors,
+    description: `level (${place}${durability === 'sync' ? '' : ', not synced'})`,
+    open: async () => {
+      await database.open()
+      try {
+        await checkFormat(database)
+        await messages.open()
+      } catch (error) {
+        await database.close().catch(() => undefined)
+        throw error
+      }
+    },
+    close: async () => {
+      if (!database.isOpen) return
+      try {
+        await cursors.flush()
+      } finally {
+        await messages.settle()
+        await writer.idle()
+        await database.close()
+      }
+    },
+    ready: () => messages.ready(),
+  }
+}
+
+type Checked = Required<Omit<LevelStorageOptions, 'path' | 'db' | 'retention' | 'cacheBytes' | 'writeBufferBytes'>> &
+  Pick<LevelStorageOptions, 'path' | 'db'>
+
+function check(options: LevelStorageOptions): Checked {
+  if (typeof options !== 'object' || options === null) badOption('options', '{ path } or { db }', options)
+  const { path, db, durability = 'sync', retention, nowMs = Date.now } = options
+  if ((path === undefined) === (db === undefined)) badOption('options', '{ path } or { db }, and not both', options)
+  if (path !== undefined && (typeof path !== 'string' || path === '')) badOption('path', 'the path of a folder', path)
+  if (db !== undefined && (typeof db !== 'object' || db === null || typeof db.batch !== 'function')) badOption('db', 'an abstract-level database', db)
+  if (durability !== 'sync' && durability !== 'os') badOption('durability', "'sync' or 'os'", durability)
+  if (typeof nowMs !== 'function') badOption('nowMs', 'a function', nowMs)
+  if (retention !== undefined && typeof retention !== 'function') checkRetention(retention)
+  const count = (name: keyof LevelStorageOptions, fallback: number, least: number): number =>
+    integerBetween(name, options[name] ?? fallback, least, Number.MAX_SAFE_INTEGER)
+  count('cacheBytes', MEBIBYTE, 0)
+  count('writeBufferBytes', MEBIBYTE, 65_536)
+  return {
+    ...(path === undefined ? {} : { path }),
+    ...(db === undefined ? {} : { db }),
+    durability,
+    nowMs,
+    dedupeKeepMs: count('dedupeKeepMs', 0, 0),
+    dedupeFilterBytes: count('dedupeFilterBytes', 16 * MEBIBYTE, 4),
+    maxCachedChannels: count('maxCachedChannels', 100_000, 1),
+    maxCachedValues: count('maxCachedValues', 100_000, 1),
+    maxPendingBytes: count('maxPendingBytes', 256 * MEBIBYTE, 1),
+  }
+}
+
+function checkRetention({ maxAgeMs, maxCount }: Retention): void {
+  if (maxAgeMs !== undefined) integerBetween('retention.maxAgeMs', maxAgeMs, 1, Number.MAX_SAFE_INTEGER)
+  if (maxCount !== undefined) integerBetween('retention.maxCount', maxCount, 1, Number.MAX_SAFE_INTEGER)
+}
+
+async function classicLevel(path: string, { cacheBytes, writeBufferBytes }: LevelStorageOptions): Promise<AnyLevel> {
+  let driver: typeof ClassicLevelDriver
+  try {
+    driver = await import('classic-level')
+  } catch (cause) {
+    throw new IMError('IM_DRIVER_MISSING', { detail: 'npm install classic-level', cause })
+  }
+  return new driver.ClassicLevel<Buffer, Buffer>(path, {
+    keyEncoding: 'buffer',
+    valueEncoding: 'buffer',
+    cacheSize: cacheBytes ?? 64 * MEBIBYTE,
+    writeBufferSize: writeBufferBytes ?? 32 * MEBIBYTE,
+  })
+}
+
+/** @throws IM_STORE_FORMAT for a database of later days, or of somebody else */
+async function checkFormat(database: Database): Promise<void> {
+  const key = textKey(Tag.Meta, Buffer.from('format'))
+  const found = await database.get(key)
+  if (found?.toString() === String(FORMAT)) return
+  if (found !== undefined) {
+    throw new IMError('IM_STORE_FORMAT', { detail: `${database.place} has format ${found.toString()}, this version knows ${FORMAT}` })
+  }
+  const [anything] = await database.entries({ gte: Buffer.alloc(0), lt: Buffer.from([0xff]), limit: 1 })
+  if (anything !== undefined) throw new IMError('IM_STORE_FORMAT', { detail: `${database.place} holds something that imengine has not written` })
+  await database.write([key, Buffer.from(String(FORMAT))])
+}
+
+/** Is there room to open the database again, and the right to? Rejects with the system's error when not. */
+async function probe(path: string): Promise<void> {
+  const file = join(path, 'imengine.probe')
+  await access(path, constants.W_OK)
+  try {
+    await writeFile(file, Buffer.alloc(MEBIBYTE))
+  } finally {
+    await rm(file, { force: true }).catch(() => undefined)
+  }
+}

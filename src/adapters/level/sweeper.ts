@@ -1,0 +1,118 @@
+import type { SweepResult } from '../../contracts/message-store.ts'
+import type { ChannelKey } from '../../model/channel.ts'
+import type { ChannelLock } from './channel-lock.ts'
+import { decodeStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
+import type { Database } from './database.ts'
+import { channelOfName, expiryKey, seqOfKey, seqRange, Tag } from './keys.ts'
+import { decodeRecord } from './record.ts'
+import type { Removals } from './removals.ts'
+
+/** How long and how many messages a channel keeps; what is left out has no bound. */
+export interface Retention {
+  readonly maxAgeMs?: number
+  readonly maxCount?: number
+}
+
+export interface SweeperOptions {
+  readonly database: Database
+  readonly states: ChannelStates
+  readonly lock: ChannelLock
+  readonly removals: Removals
+  readonly retention: ((key: ChannelKey) => Retention | undefined) | undefined
+  /** 0: for as long as the message is there */
+  readonly dedupeKeepMs: number
+}
+
+/** What one call takes on, so that it ends soon: messages removed, and channels looked at. */
+const MAX_EXPIRED = 2_000
+const MAX_CHANNELS = 2_000
+const MAX_REMOVED = 10_000
+
+/** Removes what nobody is to read any more: first what has expired, then channel by channel what is too old or too many. */
+export class Sweeper {
+  readonly #options: SweeperOptions
+  /** the channel that was looked at last, while a round over all of them is under way */
+  #position: Buffer | undefined
+
+  constructor(options: SweeperOptions) {
+    this.#options = options
+  }
+
+  async sweep(nowMs: number): Promise<SweepResult> {
+    const expired = await this.#sweepExpired(nowMs)
+    if (!expired.isDone || !this.#hasRules) return expired
+    const retained = await this.#sweepChannels(nowMs)
+    return { removedCount: expired.removedCount + retained.removedCount, isDone: retained.isDone }
+  }
+
+  get #hasRules(): boolean {
+    return this.#options.retention !== undefined || this.#options.dedupeKeepMs > 0
+  }
+
+  async #sweepExpired(nowMs: number): Promise<SweepResult> {
+    const { database, states, lock, removals } = this.#options
+    const range = { gte: expiryKey(0, 0, 0), lt: expiryKey(nowMs + 1, 0, 0), limit: MAX_EXPIRED }
+    let removedCount = 0
+    const due = await database.entries(range)
+    for (const [at] of due) {
+      const key = await states.keyOf(at.readUInt32BE(7))
+      if (key === undefined) continue
+      const removed = await lock.run(key, () => states.with(key, (state) => removals.one(state, seqOfKey(at), at)))
+      if (removed) removedCount++
+    }
+    return { removedCount, isDone: due.length < MAX_EXPIRED }
+  }
+
+  async #sweepChannels(nowMs: number): Promise<SweepResult> {
+    const { database, states, lock } = this.#options
+    const gte = this.#position === undefined ? Buffer.from([Tag.Channel]) : Buffer.concat([this.#position, Buffer.alloc(1)])
+    const channels = await database.entries({ gte, lt: Buffer.from([Tag.Channel + 1]), limit: MAX_CHANNELS })
+    let removedCount = 0
+    for (const [at, record] of channels) {
+      this.#position = at
+      const key = channelOfName(at.subarray(1))
+      if (!this.#mayHaveToGo(key, decodeStanding(record, key).standing, nowMs)) continue
+      removedCount += await lock.run(key, () => states.with(key, (state) => this.#sweepChannel(state, nowMs)))
+      if (removedCount >= MAX_REMOVED) return { removedCount, isDone: false }
+    }
+    const isDone = channels.length < MAX_CHANNELS
+    if (isDone) this.#position = undefined
+    return { removedCount, isDone }
+  }
+
+  /** By what the channel's record says, without a look at its messages. */
+  #mayHaveToGo(key: ChannelKey, standing: Standing, nowMs: number): boolean {
+    const { maxAgeMs = Infinity, maxCount = Infinity } = this.#options.retention?.(key) ?? {}
+    const { lastSeq, floorSeq, oldestTimestampMs, numberFloorSeq, oldestNumberMs } = standing
+    if (lastSeq - floorSeq > maxCount) return true
+    if (lastSeq > floorSeq && oldestTimestampMs < nowMs - maxAgeMs) return true
+    return this.#options.dedupeKeepMs > 0 && lastSeq > numberFloorSeq && oldestNumberMs < nowMs - this.#options.dedupeKeepMs
+  }
+
+  async #sweepChannel(state: ChannelState, nowMs: number): Promise<number> {
+    const { removals, retention, dedupeKeepMs } = this.#options
+    const { maxAgeMs = Infinity, maxCount = Infinity } = retention?.(state.key) ?? {}
+    const { lastSeq, floorSeq, numberFloorSeq } = state.committed
+    const tooMany = lastSeq - maxCount
+    const tooOld = maxAgeMs === Infinity ? floorSeq : await this.#lastOlderThan(state, floorSeq, nowMs - maxAgeMs)
+    const removedCount = await removals.upTo(state, Math.min(Math.max(tooMany, tooOld, floorSeq), floorSeq + MAX_REMOVED))
+    if (dedupeKeepMs > 0) await removals.forgetNumbers(state, await this.#lastOlderThan(state, numberFloorSeq, nowMs - dedupeKeepMs))
+    return removedCount
+  }
+
+  /** The last of the messages behind `afterSeq` that are older without a younger one before them. */
+  async #lastOlderThan(state: ChannelState, afterSeq: number, cutoffMs: number): Promise<number> {
+    let last = afterSeq
+    const { lastSeq } = state.committed
+    if (afterSeq >= lastSeq) return last
+    for await (const stride of this.#options.database.strides(seqRange(Tag.Message, state.no, afterSeq + 1, lastSeq))) {
+      for (const [at, bytes] of stride) {
+        const messageSeq = seqOfKey(at)
+        if (decodeRecord(bytes, state.key, messageSeq).message.timestampMs >= cutoffMs) return last
+        last = messageSeq
+      }
+      if (last - afterSeq >= MAX_REMOVED) return last
+    }
+    return last
+  }
+}

@@ -1,0 +1,103 @@
+import type { Clock } from '../contracts/clock.ts'
+import type { CursorStore } from '../contracts/cursor-store.ts'
+import type { FactSink } from '../contracts/facts.ts'
+import type { MessageChange, MessageStore } from '../contracts/message-store.ts'
+import { badOption, IMError } from '../errors.ts'
+import { channelKeyString, type ChannelKey } from '../model/channel.ts'
+import type { Message } from '../model/message.ts'
+import type { Notice } from '../model/notice.ts'
+import { checkMessageIDs, checkUID } from './check.ts'
+
+export interface ReviseOptions {
+  /** who does it, for the history and the event; default '': the host itself */
+  readonly byUID?: string
+}
+
+export interface RevisionsOptions {
+  readonly messages: MessageStore
+  readonly cursors: CursorStore
+  readonly clock: Clock
+  readonly facts: FactSink
+  readonly maxPayloadBytes: number
+  /** with a replicator every node has a store of its own, and a change of one would be a change of that one only */
+  readonly isReplicated: boolean
+  /** tell the connections of `uids`, or of all members; never rejects */
+  readonly tell: (key: ChannelKey, notice: Notice, uids?: readonly string[]) => Promise<void>
+}
+
+/** Messages deleted for one user with one call. */
+const MAX_DELETED = 1_000
+
+/** Changes of messages that are stored: durable first, then told to those who are online. */
+export class Revisions {
+  readonly #options: RevisionsOptions
+
+  constructor(options: RevisionsOptions) {
+    this.#options = options
+  }
+
+  async recall(messageID: string, { byUID = '' }: ReviseOptions): Promise<Message> {
+    return this.#revise(messageID, { kind: 'recalled', byUID: checkByUID(byUID), timestampMs: this.#options.clock.nowMs() })
+  }
+
+  async edit(messageID: string, payload: Uint8Array, { byUID = '' }: ReviseOptions): Promise<Message> {
+    const { maxPayloadBytes, clock } = this.#options
+    if (!(payload instanceof Uint8Array) || payload.length > maxPayloadBytes) {
+      badOption('payload', `a Uint8Array of at most ${maxPayloadBytes} bytes`, payload)
+    }
+    const change = { kind: 'edited', byUID: checkByUID(byUID), timestampMs: clock.nowMs(), payload: new Uint8Array(payload) } as const
+    const message = await this.#revise(messageID, change)
+    if (message.revision?.kind === 'recalled') throw notFound(messageID, 'it has been recalled')
+    return message
+  }
+
+  async deleteFor(uid: string, messageIDs: readonly string[]): Promise<{ readonly deletedCount: number }> {
+    const { messages, cursors, clock } = this.#options
+    checkUID('uid', uid)
+    if (checkMessageIDs(messageIDs).length > MAX_DELETED) badOption('messageIDs', `at most ${MAX_DELETED} of them`, messageIDs)
+    const byChannel = new Map<string, Message[]>()
+    for (const message of await messages.get(messageIDs)) {
+      if (message === undefined) continue
+      const name = channelKeyString(message)
+      byChannel.set(name, [...(byChannel.get(name) ?? []), message])
+    }
+    let deletedCount = 0
+    for (const found of byChannel.values()) {
+      const key = keyOf(found[0]!)
+      await cursors.hide(uid, key, found.map(({ messageSeq }) => messageSeq))
+      deletedCount += found.length
+      for (const message of found) {
+        await this.#options.tell(key, { type: 'message.deleted', message, timestampMs: clock.nowMs() }, [uid])
+      }
+    }
+    return { deletedCount }
+  }
+
+  async #revise(messageID: string, change: MessageChange): Promise<Message> {
+    const { messages, facts, isReplicated, tell } = this.#options
+    checkMessageIDs([messageID])
+    if (isReplicated) throw new IMError('IM_NOT_SUPPORTED', { detail: 'a message cannot be changed with a replicator' })
+    const [before] = await messages.get([messageID])
+    if (before === undefined) throw notFound(messageID)
+    const key = keyOf(before)
+    const message = await messages.revise(key, before.messageSeq, change)
+    if (message === undefined) throw notFound(messageID)
+    // Recalled before: everybody has been told.
+    if (message.revision?.kind !== change.kind || before.revision?.kind === 'recalled') return message
+    facts.emit('messageRevised', { key, message })
+    await tell(key, { type: change.kind === 'edited' ? 'message.edited' : 'message.recalled', message, timestampMs: change.timestampMs })
+    return message
+  }
+}
+
+function keyOf({ channelID, channelType }: Message): ChannelKey {
+  return { channelID, channelType }
+}
+
+function notFound(messageID: string, detail = `messageID ${messageID}`): IMError {
+  return new IMError('IM_MESSAGE_NOT_FOUND', { detail })
+}
+
+function checkByUID(byUID: string): string {
+  return byUID === '' ? '' : checkUID('byUID', byUID)
+}

@@ -1,0 +1,35 @@
+import type { ChannelDirectory, PageQuery } from '../contracts/channel-directory.ts'
+import type { MessageStore } from '../contracts/message-store.ts'
+import { keepsConversations, type ChannelKey, type Page } from '../model/channel.ts'
+import type { MaybePromise } from '../model/maybe-promise.ts'
+
+export interface ConversationKeysOptions {
+  readonly uid: string
+  readonly channels: ChannelDirectory
+  readonly messages: MessageStore
+  /** keys handed over at once */
+  readonly pageCount: number
+  readonly limited: <T>(ask: () => MaybePromise<T>) => Promise<T>
+}
+
+/**
+ * Every channel that may be a conversation of the user, page by page: those they are a member of, from the directory, and
+ * those with one other person, from the store, because nobody creates them.
+ */
+export async function* conversationKeys(options: ConversationKeysOptions): AsyncGenerator<readonly ChannelKey[], void, undefined> {
+  const { uid, channels, messages, pageCount, limited } = options
+  const sources: readonly ((query: PageQuery) => MaybePromise<Page<ChannelKey>>)[] = [
+    (query) => channels.channelsOf(uid, query),
+    (query) => messages.personChannelsOf(uid, query),
+  ]
+  for (const source of sources) {
+    let cursor: string | undefined
+    do {
+      const query = { limit: pageCount, ...(cursor === undefined ? {} : { cursor }) }
+      const page = await limited(() => source(query))
+      const keys = page.items.filter(({ channelType }) => keepsConversations(channelType))
+      if (keys.length > 0) yield keys
+      cursor = page.cursor
+    } while (cursor !== undefined)
+  }
+}

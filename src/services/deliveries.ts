@@ -1,0 +1,179 @@
+import { LRUCache } from 'lru-cache'
+import type { Timers } from '../contracts/clock.ts'
+import type { Cursor, CursorStore, CursorUpdate } from '../contracts/cursor-store.ts'
+import { asIMError, type IMError } from '../errors.ts'
+import { channelKeyString, type ChannelKey } from '../model/channel.ts'
+import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
+
+export interface DeliveriesOptions {
+  readonly cursors: CursorStore
+  readonly timers: Timers
+  /** how old what is stored may be */
+  readonly flushMs: number
+  /** users in channels that are kept track of at once */
+  readonly maxCount: number
+  readonly report: (error: IMError) => void
+}
+
+/** Acknowledged runs beyond a gap are remembered up to so many; what is forgotten is sent once more at the next login. */
+const MAX_RUNS = 32
+
+/** How far one user has come in one channel. */
+class Delivery {
+  readonly uid: string
+  readonly key: ChannelKey
+  /** everything up to here is acknowledged */
+  deliveredSeq = 0
+  /** what the store says has arrived, so that the next seq is known */
+  isLoaded = false
+  /** acknowledged beyond a gap: [first, last] pairs, ascending, never touching each other */
+  readonly #runs: [first: number, last: number][] = []
+
+  constructor(uid: string, key: ChannelKey) {
+    this.uid = uid
+    this.key = { channelID: key.channelID, channelType: key.channelType }
+  }
+
+  /** @returns true when `deliveredSeq` has moved */
+  acknowledge(first: number, last: number): boolean {
+    const before = this.deliveredSeq
+    if (last > before) {
+      if (this.isLoaded && first <= before + 1) this.deliveredSeq = last
+      else this.#remember(first, last)
+    }
+    // Also when nothing was added: the position has just been loaded, and the runs wait for it.
+    while (this.isLoaded && this.#runs.length > 0 && this.#runs[0]![0] <= this.deliveredSeq + 1) {
+      this.deliveredSeq = Math.max(this.deliveredSeq, this.#runs.shift()![1])
+    }
+    return this.deliveredSeq !== before
+  }
+
+  #remember(first: number, last: number): void {
+    const runs = this.#runs
+    const newest = runs.at(-1)
+    // As good as always the next one, or a new one behind all others.
+    if (newest !== undefined && first === newest[1] + 1) {
+      newest[1] = last
+      return
+    }
+    let index = runs.findIndex(([, end]) => end + 1 >= first)
+    if (index === -1) index = runs.length
+    let [start, end] = [first, last]
+    let count = 0
+    while (index + count < runs.length && runs[index + count]![0] <= end + 1) {
+      start = Math.min(start, runs[index + count]![0])
+      end = Math.max(end, runs[index + count]![1])
+      count++
+    }
+    runs.splice(index, count, [start, end])
+    if (runs.length > MAX_RUNS) runs.pop()
+  }
+}
+
+/**
+ * What users have acknowledged, channel by channel: RECVACKs name single messages, in any order and from any device, and the
+ * stored position moves over what is acknowledged without a gap. Written behind, in one call for everybody.
+ */
+export class Deliveries {
+  readonly #options: DeliveriesOptions
+  readonly #deliveries: LRUCache<string, Delivery>
+  /** moved since the last flush; also what has fallen out of the cache meanwhile */
+  #moved = new Map<string, Delivery>()
+  #isArmed = false
+  #isClosing = false
+
+  constructor(options: DeliveriesOptions) {
+    this.#options = options
+    this.#deliveries = new LRUCache({ max: options.maxCount })
+  }
+
+  /** `uid` has got everything from `first` to `last`, or there is nothing of it to be got. */
+  acknowledge(uid: string, key: ChannelKey, first: number, last = first): void {
+    const name = nameOf(uid, key)
+    let delivery = this.#deliveries.get(name)
+    if (delivery === undefined) {
+      delivery = this.#moved.get(name) ?? this.#load(name, uid, key)
+      this.#deliveries.set(name, delivery)
+    }
+    if (delivery.acknowledge(first, last)) this.#hasMoved(name, delivery)
+  }
+
+  /** How far the user has come, of what is kept in memory; the store has the rest. */
+  deliveredSeq(uid: string, key: ChannelKey): number {
+    const name = nameOf(uid, key)
+    const delivery = this.#deliveries.get(name) ?? this.#moved.get(name)
+    return delivery?.isLoaded === true ? delivery.deliveredSeq : 0
+  }
+
+  /** The user has left the channel: what they acknowledged there says nothing any more. */
+  forget(uid: string, key: ChannelKey): void {
+    const name = nameOf(uid, key)
+    this.#deliveries.delete(name)
+    this.#moved.delete(name)
+  }
+
+  /** Everything that has moved is durable once resolved. Failures are reported, and tried again with the next flush. */
+  async flush(): Promise<void> {
+    const moved = this.#moved
+    if (moved.size === 0) return
+    this.#moved = new Map()
+    const updates = Array.from(moved.values(), ({ uid, key, deliveredSeq }): CursorUpdate => ({ uid, key, deliveredSeq }))
+    try {
+      await this.#options.cursors.advance(updates)
+      await this.#options.cursors.flush()
+    } catch (error) {
+      for (const [name, delivery] of moved) if (!this.#moved.has(name)) this.#moved.set(name, delivery)
+      this.#options.report(asIMError(error, 'IM_STORE_UNAVAILABLE', {}))
+      this.#arm()
+    }
+  }
+
+  /** No more timers: the last flush is the caller's. */
+  close(): void {
+    this.#isClosing = true
+  }
+
+  #load(name: string, uid: string, key: ChannelKey): Delivery {
+    const delivery = new Delivery(uid, key)
+    const loaded = (cursor: Cursor): void => {
+      delivery.isLoaded = true
+      delivery.acknowledge(1, startOf(cursor))
+      if (delivery.deliveredSeq > cursor.deliveredSeq) this.#hasMoved(name, delivery)
+    }
+    const failed = (reason: unknown): void => {
+      this.#deliveries.delete(name) // whatever it says next is asked for again
+      this.#options.report(asIMError(reason, 'IM_STORE_UNAVAILABLE', { uid, ...delivery.key }))
+    }
+    try {
+      const cursor: MaybePromise<Cursor> = this.#options.cursors.cursor(uid, key)
+      if (isPromise(cursor)) cursor.then(loaded, failed)
+      else loaded(cursor)
+    } catch (reason) {
+      failed(reason)
+    }
+    return delivery
+  }
+
+  #hasMoved(name: string, delivery: Delivery): void {
+    this.#moved.set(name, delivery)
+    this.#arm()
+  }
+
+  #arm(): void {
+    if (this.#isArmed || this.#isClosing) return
+    this.#isArmed = true
+    this.#options.timers.after(this.#options.flushMs, () => {
+      this.#isArmed = false
+      void this.flush()
+    })
+  }
+}
+
+/** Before this nothing concerns the user. */
+export function startOf({ deliveredSeq, joinSeq, deletedToSeq }: Cursor): number {
+  return Math.max(deliveredSeq, joinSeq - 1, deletedToSeq)
+}
+
+function nameOf(uid: string, key: ChannelKey): string {
+  return `${uid}\u0000${channelKeyString(key)}`
+}

@@ -1,0 +1,348 @@
+import { ChannelType, DeviceFlag, memoryStorage, type Facts } from 'imengine'
+import { describe, expect, test } from 'vitest'
+import { heard } from '../connection/raw.ts'
+import { deferred, stage, storageWith, TEAM, type Stage } from '../support.ts'
+
+/** Sends "1", "2" … to the team as ann, who is not connected. */
+async function say({ engine }: Stage, ...texts: readonly string[]): Promise<void> {
+  for (const text of texts) await engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from(text) })
+}
+
+const textsOf = ({ client }: { client: { messages: readonly { text: string }[] } }): string[] => client.messages.map(({ text }) => text)
+
+const numbers = (first: number, last: number): string[] => Array.from({ length: last - first + 1 }, (_, index) => String(first + index))
+
+describe('at login', () => {
+  test('a user gets what came while they were away, oldest first, and not again once it is acknowledged', async () => {
+    const made = await stage()
+    await say(made, '1', '2', '3')
+    const first = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(first)).toEqual(['1', '2', '3'])
+    expect(first.client.messages.map(({ messageSeq }) => messageSeq)).toEqual([1, 2, 3])
+    first.client.end()
+    await made.clock.settle()
+    const second = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(second)).toEqual([])
+  })
+
+  test('what was pushed and not acknowledged comes again, without DUP and without what was acknowledged behind it', async () => {
+    const made = await stage()
+    const first = await made.connect('bob', { autoAck: false })
+    await say(made, '1', '2', '3')
+    await made.clock.settle()
+    first.client.ack(first.client.messages[0]!)
+    await made.clock.settle()
+    first.client.end()
+    await made.clock.settle()
+    const second = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(second)).toEqual(['2', '3'])
+    expect(second.client.messages.map(({ flags }) => flags & 8)).toEqual([0, 0])
+  })
+
+  test('acknowledgements in any order move the position once there is no gap', async () => {
+    const made = await stage()
+    const bob = await made.connect('bob', { autoAck: false })
+    await say(made, ...numbers(1, 6))
+    await made.clock.settle()
+    for (const index of [4, 1, 3, 0]) bob.client.ack(bob.client.messages[index]!) // 3 is missing
+    await made.clock.settle()
+    bob.client.end()
+    const again = await made.connect('bob', { autoAck: false })
+    await made.clock.settle()
+    expect(textsOf(again)[0]).toBe('3')
+    again.client.ack(again.client.messages[0]!)
+    await made.clock.settle()
+    again.client.end()
+    const last = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(last)).toEqual(['6'])
+  })
+
+  test('own messages are not replayed, and leave no gap behind', async () => {
+    const storage = memoryStorage()
+    const made = await stage({ storage })
+    const bob = await made.connect('bob')
+    await bob.client.send({ ...TEAM, payload: 'mine' })
+    await say(made, 'theirs')
+    await made.clock.settle()
+    bob.client.end()
+    const again = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(again)).toEqual([])
+    await made.clock.advance(2_000)
+    expect(await storage.cursors.cursor('bob', TEAM)).toMatchObject({ deliveredSeq: 2 })
+  })
+
+  test("people's channels are replayed, under the name the receiver knows, also when they have never been online", async () => {
+    const made = await stage()
+    await made.engine.messages.send({ channelID: 'zoe', channelType: ChannelType.Person, fromUID: 'ann', payload: Buffer.from('psst') })
+    const zoe = await made.connect('zoe')
+    await made.clock.settle()
+    expect(zoe.client.messages).toMatchObject([{ text: 'psst', channelID: 'ann', fromUID: 'ann', channelType: ChannelType.Person }])
+  })
+
+  test('who joined later is not sent what was said before, and who left nothing', async () => {
+    const made = await stage()
+    await say(made, 'old')
+    await made.engine.channels.subscribers.add(TEAM, ['dan'])
+    await made.engine.channels.subscribers.remove(TEAM, ['bob'])
+    await say(made, 'new')
+    const [dan, bob] = [await made.connect('dan'), await made.connect('bob')]
+    await made.clock.settle()
+    expect([textsOf(dan), textsOf(bob)]).toEqual([['new'], []])
+  })
+
+  test('the channel with the latest message comes first, and at most maxReplay in all', async () => {
+    const made = await stage({ limits: { maxReplay: 3 } })
+    const other = { channelID: 'other', channelType: ChannelType.Group }
+    await made.engine.channels.create(other, { subscribers: ['bob'] })
+    await say(made, 'a', 'b', 'c')
+    await made.clock.advance(1_000)
+    for (const text of ['x', 'y']) await made.engine.messages.send({ ...other, fromUID: 'ann', payload: Buffer.from(text) })
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['x', 'y', 'a'])
+  })
+
+  test('at most maxReplayPerChannel, and the next login goes on from there', async () => {
+    const made = await stage({ limits: { maxReplayPerChannel: 4 } })
+    await say(made, ...numbers(1, 10))
+    for (const expected of [numbers(1, 4), numbers(5, 8), numbers(9, 10), []]) {
+      const bob = await made.connect('bob')
+      await made.clock.settle()
+      expect(textsOf(bob)).toEqual(expected)
+      bob.client.end()
+      await made.clock.settle()
+    }
+  })
+
+  test('beyond the bound live messages come at once, and what lies between is not lost', async () => {
+    const made = await stage({ limits: { maxReplayPerChannel: 2 } })
+    await say(made, '1', '2', '3')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await say(made, 'live')
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['1', '2', 'live'])
+    bob.client.end()
+    await made.clock.settle()
+    const again = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(again)).toEqual(['3', 'live'])
+  })
+
+  test('recalled messages, expired ones, and those the user has deleted are passed over and leave no gap', async () => {
+    const storage = memoryStorage()
+    const made = await stage({ storage })
+    const send = async (text: string, expireSec = 0): Promise<string> =>
+      (await made.engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from(text), expireSec })).messageID
+    await send('1')
+    await made.engine.messages.recall(await send('recalled'))
+    await send('expired', 1)
+    await made.engine.messages.deleteFor('bob', [await send('deleted')])
+    await send('5')
+    await made.clock.advance(1_100)
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['1', '5'])
+    await made.clock.advance(2_000)
+    expect(await storage.cursors.cursor('bob', TEAM)).toMatchObject({ deliveredSeq: 5 })
+  })
+
+  test("nothing comes with offline: 'none'", async () => {
+    const made = await stage({ offline: 'none' })
+    await say(made, '1')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual([])
+    await say(made, 'live')
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['live'])
+  })
+
+  test('positions are in the store cursorFlushMs after an acknowledgement, and at the end of the engine', async () => {
+    const storage = memoryStorage()
+    const made = await stage({ storage, limits: { cursorFlushMs: 500 } })
+    await made.connect('bob')
+    await say(made, '1')
+    await made.clock.settle()
+    const delivered = async (): Promise<number> => (await storage.cursors.cursor('bob', TEAM)).deliveredSeq
+    expect(await delivered()).toBe(0)
+    await made.clock.advance(700)
+    expect(await delivered()).toBe(1)
+    await say(made, '2')
+    await made.clock.settle()
+    const closing = made.engine.close()
+    await made.clock.advance(10_000)
+    await closing
+    expect(await delivered()).toBe(2)
+  })
+
+  test('a connect handler can ask how many messages wait', async () => {
+    const made = await stage()
+    await say(made, '1', '2')
+    await made.engine.messages.send({ channelID: 'bob', channelType: ChannelType.Person, fromUID: 'ann', payload: Buffer.from('psst') })
+    const counts: number[] = []
+    made.engine.use('EventConnect', async function countMissed(ctx) {
+      counts.push(await ctx.offlineMessageCount())
+    })
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    bob.client.end()
+    await made.clock.settle()
+    await made.connect('bob')
+    expect(counts).toEqual([3, 0])
+  })
+})
+
+describe('live messages during a replay', () => {
+  /** A store whose `range` waits until it is let go. */
+  async function held() {
+    const storage = memoryStorage()
+    const gates: (() => void)[] = []
+    const range: typeof storage.messages.range = async (key, query) => {
+      const { promise, resolve } = deferred()
+      gates.push(resolve)
+      await promise
+      return storage.messages.range(key, query)
+    }
+    const made = await stage({ storage: storageWith(storage, { range }) })
+    const letGo = async (): Promise<void> => {
+      gates.splice(0).forEach((resolve) => resolve())
+      await made.clock.settle()
+    }
+    return { ...made, gates, letGo }
+  }
+
+  test('come behind it, once, in order', async () => {
+    const made = await held()
+    await say(made, '1', '2')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await say(made, '3') // stored before the page is read: the replay finds it, and its push must not come as well
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual([])
+    await made.letGo()
+    await say(made, '4')
+    await made.clock.settle()
+    while (made.gates.length > 0) await made.letGo()
+    await say(made, '5')
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['1', '2', '3', '4', '5'])
+  })
+
+  test('of a channel with nothing to replay come while another one is replayed only in their own order', async () => {
+    const made = await held()
+    await say(made, '1')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await made.engine.messages.send({ channelID: 'bob', channelType: ChannelType.Person, fromUID: 'ann', payload: Buffer.from('first words') })
+    await made.clock.settle()
+    while (made.gates.length > 0) await made.letGo()
+    expect(textsOf(bob)).toEqual(['1', 'first words'])
+  })
+
+  test('that are stored nowhere are not held back', async () => {
+    const made = await held()
+    await say(made, '1')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await made.engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('typing'), noPersist: true })
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['typing'])
+    while (made.gates.length > 0) await made.letGo()
+    expect(textsOf(bob)).toEqual(['typing', '1'])
+  })
+
+  test('come as usual after a replay that fails, which is reported', async () => {
+    const storage = memoryStorage()
+    let isBroken = true
+    const range: typeof storage.messages.range = (key, query) => {
+      if (isBroken) throw new Error('disk')
+      return storage.messages.range(key, query)
+    }
+    const made = await stage({ storage: storageWith(storage, { range }) })
+    await say(made, '1')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    expect(made.errors).toMatchObject([{ code: 'IM_STORE_UNAVAILABLE', context: { uid: 'bob' } }])
+    await say(made, '2')
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['2'])
+    isBroken = false
+    bob.client.end()
+    const again = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(again)).toEqual(['1', '2'])
+  })
+
+  test('a client that leaves in the middle ends its replay, and the rest waits for it', async () => {
+    const made = await held()
+    await say(made, '1')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    bob.client.end()
+    await made.clock.settle()
+    while (made.gates.length > 0) await made.letGo()
+    expect(textsOf(bob)).toEqual([])
+    const again = await made.connect('bob')
+    while (made.gates.length > 0 || textsOf(again).length === 0) await made.letGo()
+    expect(textsOf(again)).toEqual(['1'])
+    expect(made.errors).toEqual([])
+  })
+})
+
+describe('the fact offlineMessage', () => {
+  type Offline = Facts['offlineMessage'][0]
+  const summary = ({ uids, devices }: Offline) => [[...uids].sort(), Object.fromEntries(devices)]
+
+  test('names those who are not connected, and no devices', async () => {
+    const made = await stage()
+    const offline = heard(made.engine, 'offlineMessage')
+    await made.connect('bob')
+    await say(made, '1')
+    await made.clock.settle()
+    expect(offline.map(summary)).toEqual([[['cat'], {}]])
+  })
+
+  test('names those whom isOffline calls so, with what they have connected', async () => {
+    const made = await stage({ isOffline: ({ devices }) => !devices.some(({ deviceFlag }) => deviceFlag === DeviceFlag.App) })
+    const offline = heard(made.engine, 'offlineMessage')
+    await made.connect('bob', { deviceFlag: DeviceFlag.Web })
+    await made.connect('cat', { deviceFlag: DeviceFlag.App })
+    await say(made, '1')
+    await made.clock.settle()
+    expect(offline.map(summary)).toEqual([[['bob'], { bob: [{ deviceFlag: DeviceFlag.Web, deviceLevel: 0 }] }]])
+  })
+
+  test('is not told, but an error is, when isOffline throws; the message goes out', async () => {
+    const made = await stage({
+      isOffline: () => {
+        throw new Error('no idea')
+      },
+    })
+    const offline = heard(made.engine, 'offlineMessage')
+    const bob = await made.connect('bob')
+    await say(made, '1')
+    await made.clock.settle()
+    expect(offline).toEqual([])
+    expect(made.errors).toMatchObject([{ code: 'IM_HANDLER_FAILED' }])
+    expect(textsOf(bob)).toEqual(['1'])
+  })
+})
+
+test('two devices of a user share one position', async () => {
+  const made = await stage()
+  const phone = await made.connect('bob', { deviceFlag: DeviceFlag.App, autoAck: false })
+  await made.connect('bob', { deviceFlag: DeviceFlag.Web })
+  await say(made, '1')
+  await made.clock.settle()
+  phone.client.end()
+  await made.clock.settle()
+  const again = await made.connect('bob', { deviceFlag: DeviceFlag.App })
+  await made.clock.settle()
+  expect(textsOf(again)).toEqual([])
+})
