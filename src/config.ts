@@ -173,6 +173,7 @@ export function checkOptions(options: IMEngineOptions): Limits {
     for (const [part, methods] of Object.entries(storageMethods)) {
       implementing(`options.storage.${part}`, options.storage[part as keyof typeof storageMethods], methods)
     }
+    optionalFunctions('options.storage.messages', options.storage.messages, ['sweep'])
   }
   if (options.kickPolicy !== undefined && typeof options.kickPolicy !== 'function') {
     badOption('options.kickPolicy', 'a function', options.kickPolicy)

@@ -50,6 +50,8 @@ export class IMError extends Error {
   override readonly name = 'IMError'
   readonly code: IMErrorCode
   readonly retryable: boolean
+  /** what the message says behind the text of the code */
+  readonly detail: string | undefined
   readonly context: IMErrorContext
 
   constructor(code: IMErrorCode, options: { detail?: string; cause?: unknown; context?: IMErrorContext } = {}) {
@@ -60,13 +62,21 @@ export class IMError extends Error {
     )
     this.code = code
     this.retryable = ERRORS[code].retryable
+    this.detail = options.detail
     this.context = options.context ?? {}
   }
 }
 
-/** `value` when it already is an IMError, otherwise an IMError of `code` with `value` as its cause. */
+/**
+ * `value` when it already is an IMError, otherwise an IMError of `code` with `value` as its cause. One that does not say where
+ * it happened, as adapters throw them, is told in `context`.
+ */
 export function asIMError(value: unknown, code: IMErrorCode, context: IMErrorContext): IMError {
-  if (value instanceof IMError) return value
+  if (value instanceof IMError) {
+    if (Object.keys(value.context).length > 0) return value
+    const { detail, cause } = value
+    return new IMError(value.code, { context, ...(detail === undefined ? {} : { detail }), ...(cause === undefined ? {} : { cause }) })
+  }
   return new IMError(code, { cause: value, context })
 }
 

@@ -142,12 +142,12 @@ describe('an adapter that lacks a method is a TypeError that names the method', 
   )
 
   test.each<[part: 'messages' | 'channels' | 'cursors', methods: string[]]>([
-    ['messages', ['append', 'range', 'lastSeq', 'findByClientMsgNo', 'get', 'truncate']],
+    ['messages', ['append', 'range', 'lastSeq', 'findByClientMsgNo', 'get', 'truncate', 'summaries', 'countAfter', 'personChannelsOf', 'revise']],
     ['channels', [
       'channel', 'putChannel', 'removeChannel', 'member', 'putMembers', 'removeMembers', 'members', 'channelsOf', 'isListed', 'isListEmpty',
       'addToList', 'removeFromList', 'listed', 'userFlags', 'setUserFlags',
     ]],
-    ['cursors', ['cursor', 'advance', 'flush']],
+    ['cursors', ['cursor', 'cursors', 'advance', 'put', 'remove', 'flush', 'hide', 'hidden']],
   ])('storage.%s', (part, methods) => {
     for (const method of methods) {
       const without = { ...contract(methods), [method]: undefined }
@@ -193,7 +193,7 @@ describe('limits', () => {
 
   test('0 is taken where it switches something off, and nowhere else', () => {
     expect(limitNames.filter((name) => LIMITS[name].min === 0)).toEqual([
-      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'subscriberCacheMs', 'maxCachedMembers',
+      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'sweepIntervalMs', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'subscriberCacheMs', 'maxCachedMembers',
     ])
   })
 

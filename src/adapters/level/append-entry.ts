@@ -52,6 +52,12 @@ export class Entry implements Original {
     return this.payload.equals(payload)
   }
 
+  /** What is known of the channel and its numbers may be wrong. */
+  forget(): void {
+    this.numberHash = 0
+    this.found = undefined
+  }
+
   /** Put the channel's number where it belongs. @returns false for a message that is never a repeat */
   takeChannelNo(channelNo: number, filter: NumberFilter): boolean {
     if (this.numberKey === undefined) return false

@@ -9,7 +9,7 @@ import type { RecentNumbers } from './recent-numbers.ts'
 import type { WriteTask } from './writer.ts'
 
 interface Part {
-  readonly state: ChannelState
+  state: ChannelState
   readonly entries: readonly Entry[]
 }
 
@@ -17,6 +17,8 @@ export interface AppendTaskOptions {
   readonly states: ChannelStates
   readonly numbers: RecentNumbers
   readonly filter: NumberFilter
+  /** what it has learnt is worth nothing: have it looked up and submitted once more */
+  readonly askAgain: (task: AppendTask) => void
   readonly resolve: (results: AppendResult[][]) => void
   readonly reject: (error: IMError) => void
 }
@@ -73,6 +75,15 @@ export class AppendTask implements WriteTask {
   failed(error: IMError): void {
     this.#leave()
     this.#options.reject(error)
+  }
+
+  askAgain(): void {
+    this.#leave()
+    for (const part of this.parts) {
+      part.state = this.#options.states.pin(part.state.key)
+      for (const entry of part.entries) entry.forget()
+    }
+    this.#options.askAgain(this)
   }
 
   #planPart({ state, entries }: Part, operations: Operations): AppendResult[] {

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import { LRUCache } from 'lru-cache'
 import { IMError } from '../../errors.ts'
 import { channelKeyString, ChannelType, personChannelUIDs, type ChannelKey } from '../../model/channel.ts'
@@ -32,7 +33,8 @@ export const NEW_CHANNEL: Standing = Object.freeze({
 })
 
 const VERSION = 1
-const RECORD_BYTES = 39
+/** the last four are a CRC-32 of the others: a wrong standing would give numbers out a second time */
+const RECORD_BYTES = 43
 
 /** One channel in memory. While anybody has it pinned there is only one of it. */
 export class ChannelState {
@@ -57,11 +59,12 @@ export class ChannelState {
 
   load(record: Buffer | undefined): void {
     if (this.isLoaded) return
-    this.isLoaded = true
-    if (record === undefined) return
-    const { no, standing } = decodeStanding(record, this.key)
-    this.no = no
-    this.committed = this.planned = standing
+    if (record !== undefined) {
+      const { no, standing } = decodeStanding(record, this.key)
+      this.no = no
+      this.committed = this.planned = standing
+    }
+    this.isLoaded = true // not before: a channel whose record cannot be read is not a new one
   }
 }
 
@@ -198,12 +201,16 @@ export function putStanding(state: ChannelState, operations: Operations): void {
   record.writeUInt32BE(planned.holeCount, 25)
   record.writeUInt32BE(planned.numberFloorSeq, 29)
   record.writeUIntBE(planned.oldestNumberMs, 33, 6)
+  record.writeUInt32BE(crc32(record.subarray(0, RECORD_BYTES - 4)), RECORD_BYTES - 4)
   operations.push(state.recordKey, record)
 }
 
 export function decodeStanding(record: Buffer, key: ChannelKey): { no: number; standing: Standing } {
+  // First, because every version ends with the sum: a damaged record is none of later days.
+  if (record.length < 5 || record.readUInt32BE(record.length - 4) !== crc32(record.subarray(0, -4))) {
+    throw new IMError('IM_STORE_CORRUPT', { detail: 'the standing of a channel is not what was written', context: key })
+  }
   if (record[0] !== VERSION) throw new IMError('IM_STORE_FORMAT', { detail: `a channel of version ${record[0]}`, context: key })
-  if (record.length !== RECORD_BYTES) throw new IMError('IM_STORE_CORRUPT', { detail: 'a channel is not what was written', context: key })
   return {
     no: record.readUInt32BE(1),
     standing: {

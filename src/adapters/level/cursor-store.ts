@@ -118,11 +118,14 @@ export class LevelCursorStore implements CursorStore {
       for (const row of this.#dirty) this.#changeOf(call, row)
       void this.#start(call).catch(() => undefined) // told below
     }
-    if (this.#underWay.size === 0) return
-    // A call before this one that fails gives back what it would have raised: that is not durable then.
-    return Promise.all(this.#underWay).then(() => {
-      this.#flushCount = FLUSH_COUNT
-    })
+    return this.#underWay.size === 0 ? undefined : this.#endOf([...this.#underWay])
+  }
+
+  /** A call before the flush that fails gives back what it would have raised: that is not durable then. */
+  async #endOf(calls: readonly Promise<void>[]): Promise<void> {
+    const outcomes = await Promise.allSettled(calls)
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
+    this.#flushCount = FLUSH_COUNT
   }
 
   hide(uid: string, key: ChannelKey, seqs: readonly number[]): MaybePromise<void> {

@@ -19,6 +19,7 @@ interface LevelChainedBatch {
   put(key: Buffer, value: Buffer, options?: Encodings): unknown
   del(key: Buffer, options?: Encodings): unknown
   write(options?: { readonly sync?: boolean }): Promise<void>
+  close?(): Promise<void>
 }
 
 interface LevelIterator<T> {
@@ -55,6 +56,8 @@ export interface DatabaseBatch {
   add(operations: Operations): void
   /** durable when it resolves (as far as `durability` goes) */
   write(): Promise<void>
+  /** It is not going to be written: let the database forget it. */
+  drop(): void
 }
 
 /** Puts and deletions in order: key, value, key, value …; undefined deletes. */
@@ -156,6 +159,7 @@ export class Database {
         }
       },
       write: () => this.#attempt(() => batch.write({ sync: this.#options.sync })),
+      drop: () => void batch.close?.().catch(() => undefined), // one that has been written is closed already
     }
   }
 

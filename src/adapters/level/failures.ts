@@ -3,7 +3,7 @@ import { IMError, type IMErrorCode } from '../../errors.ts'
 /** Names of the driver and of the system, and what a person can do about them. The first that matches counts. */
 const known: readonly (readonly [pattern: RegExp, code: IMErrorCode, advice: string])[] = [
   [/LEVEL_LOCKED|already held by process|lock .*: (Resource temporarily unavailable|Permission denied)/i, 'IM_STORE_LOCKED', 'end the other process, or give this one a folder of its own'],
-  [/LEVEL_CORRUPTION|Corruption:/i, 'IM_STORE_CORRUPT', 'restore the folder from a backup, or salvage what can be read with ClassicLevel.repair(path)'],
+  [/LEVEL_CORRUPTION|Corruption:|(CURRENT|MANIFEST-\d+): No such file/i, 'IM_STORE_CORRUPT', 'restore the folder from a backup, or salvage what can be read with ClassicLevel.repair(path)'],
   [/ENOSPC|EDQUOT|EFBIG|No space left|quota exceeded|File too large/i, 'IM_STORE_FULL', 'make room on the disk; writing goes on by itself'],
   [/EACCES|EPERM|EROFS|Permission denied|Operation not permitted|Read-only file system/i, 'IM_STORE_DENIED', 'give the user this process runs as the right to read and write the folder'],
   [/ENOTDIR|Not a directory|EEXIST/i, 'IM_STORE_DENIED', 'name a folder, or a place where one can be made'],

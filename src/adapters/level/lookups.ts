@@ -51,15 +51,26 @@ export class Lookups {
       this.#waiting = []
       const askedAt = this.#options.batchCount()
       for (const task of tasks) task.askedAt = askedAt
-      try {
-        await this.#ask(tasks)
-      } catch (error) {
-        for (const task of tasks) task.failed(error as IMError)
-        continue
-      }
-      for (const task of tasks) this.#options.ready(task)
+      for (const task of await this.#answered(tasks)) this.#options.ready(task)
     }
     this.#running = undefined
+  }
+
+  /** @returns those about which everything is known now; the others have failed */
+  async #answered(tasks: readonly AppendTask[]): Promise<readonly AppendTask[]> {
+    try {
+      await this.#ask(tasks)
+      return tasks
+    } catch (error) {
+      if (tasks.length === 1) {
+        tasks[0]!.failed(error as IMError)
+        return []
+      }
+    }
+    // What is damaged concerns those who need it, and nobody who came in the same turn.
+    const answered: AppendTask[] = []
+    for (const task of tasks) answered.push(...(await this.#answered([task])))
+    return answered
   }
 
   async #ask(tasks: readonly AppendTask[]): Promise<void> {

@@ -14,11 +14,10 @@ import type {
   SweepResult,
 } from '../../contracts/message-store.ts'
 import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
-import { badOption } from '../../errors.ts'
-import { ChannelType, type ChannelKey, type Page } from '../../model/channel.ts'
+import { badOption, IMError } from '../../errors.ts'
+import { channelKeyString, ChannelType, type ChannelKey, type Page } from '../../model/channel.ts'
 import type { Message, Revision } from '../../model/message.ts'
 import { AppendTask } from './append-task.ts'
-import { ChannelLock } from './channel-lock.ts'
 import { ChannelStates, decodeStanding, NEW_CHANNEL, personPrefix, putStanding, type ChannelState } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
 import { channelNoOfKey, EMPTY, idKey, numberKey, sentKey, seqKey, seqOfKey, seqRange, setChannelNo, Tag } from './keys.ts'
@@ -29,6 +28,7 @@ import { RecentNumbers } from './recent-numbers.ts'
 import { decodeRecord, encodeRecord, expiryOf, firstPayload } from './record.ts'
 import { Removals } from './removals.ts'
 import { Sweeper, type SweeperOptions } from './sweeper.ts'
+import { Turns } from './turns.ts'
 import type { Writer } from './writer.ts'
 
 export interface LevelMessageStoreOptions {
@@ -42,6 +42,15 @@ export interface LevelMessageStoreOptions {
   readonly nowMs: () => number
 }
 
+/** Numbers that a range has passed over. */
+interface Gap {
+  readonly key: ChannelKey
+  readonly no: number
+  readonly expectedSeq: number
+  readonly endSeq: number
+  readonly step: 1 | -1
+}
+
 export class LevelMessageStore implements MessageStore {
   readonly #database: Database
   readonly #writer: Writer
@@ -50,7 +59,8 @@ export class LevelMessageStore implements MessageStore {
   readonly #numbers: RecentNumbers
   readonly #filter: NumberFilter
   readonly #lookups: Lookups
-  readonly #lock = new ChannelLock()
+  /** by channel: for what reads a channel's messages and then changes or removes them. Appends touch none that is there */
+  readonly #turns = new Turns()
   readonly #removals: Removals
   readonly #sweeper: Sweeper
   #isStopped = false
@@ -68,7 +78,7 @@ export class LevelMessageStore implements MessageStore {
     const ready = (task: AppendTask): void => writer.submit(task)
     this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready })
     this.#removals = new Removals({ database, writer, states: this.#states })
-    this.#sweeper = new Sweeper({ ...options, states: this.#states, lock: this.#lock, removals: this.#removals })
+    this.#sweeper = new Sweeper({ ...options, states: this.#states, turns: this.#turns, removals: this.#removals })
   }
 
   async open(): Promise<void> {
@@ -83,7 +93,7 @@ export class LevelMessageStore implements MessageStore {
     this.#isStopped = true
     await this.#filling
     await this.#lookups.idle()
-    await this.#lock.idle()
+    await this.#turns.idle()
   }
 
   /** Resolves when it is known which client numbers are in use, so that new ones need not be looked up. */
@@ -103,6 +113,7 @@ export class LevelMessageStore implements MessageStore {
         states: this.#states,
         numbers: this.#numbers,
         filter: this.#filter,
+        askAgain: (again) => this.#lookups.submit(again),
         resolve,
         reject,
       })
@@ -117,16 +128,21 @@ export class LevelMessageStore implements MessageStore {
     const [first, last] = range.step === 1 ? [range.startSeq, range.endSeq] : [range.endSeq, range.startSeq]
     const nowMs = this.#nowMs()
     const found: Message[] = []
+    let expectedSeq = range.startSeq
     // Some may have expired, so there may have to be more than `limit` of them.
     const keys = { ...seqRange(Tag.Message, no, first, last), reverse: range.step === -1 }
     for await (const stride of this.#database.strides(keys, Math.min(range.limit, last - first + 1, 1_000))) {
       for (const [at, bytes] of stride) {
-        const { message } = decodeRecord(bytes, key, seqOfKey(at))
+        const messageSeq = seqOfKey(at)
+        if (messageSeq !== expectedSeq) await this.#checkRemoved({ key, no, expectedSeq, endSeq: messageSeq, step: range.step })
+        expectedSeq = messageSeq + range.step
+        const { message } = decodeRecord(bytes, key, messageSeq)
         if (isExpired(message, nowMs)) continue
         found.push(message)
         if (found.length === range.limit) return found
       }
     }
+    await this.#checkRemoved({ key, no, expectedSeq, endSeq: range.endSeq + range.step, step: range.step })
     return found
   }
 
@@ -159,11 +175,9 @@ export class LevelMessageStore implements MessageStore {
 
   async truncate(key: ChannelKey, beforeSeq: number): Promise<{ removedCount: number }> {
     checkSeq('beforeSeq', beforeSeq)
-    return this.#lock.run(key, () =>
-      this.#states.with(key, async (state) => ({
-        removedCount: await this.#removals.upTo(state, Math.min(beforeSeq - 1, state.committed.lastSeq)),
-      })),
-    )
+    return this.#change(key, async (state) => ({
+      removedCount: await this.#removals.upTo(state, Math.min(beforeSeq - 1, state.committed.lastSeq)),
+    }))
   }
 
   async summaries(uid: string, keys: readonly ChannelKey[]): Promise<ChannelSummary[]> {
@@ -197,27 +211,57 @@ export class LevelMessageStore implements MessageStore {
     const { kind, byUID, timestampMs } = change
     if (kind !== 'recalled' && kind !== 'edited') badOption('change.kind', "'recalled' or 'edited'", kind)
     const payload = kind === 'edited' ? Buffer.from(change.payload) : EMPTY
-    return this.#lock.run(key, () =>
-      this.#states.with(key, async (state) => {
-        if (state.no === 0 || messageSeq <= state.committed.floorSeq) return undefined
-        const at = seqKey(Tag.Message, state.no, messageSeq)
-        const bytes = await this.#database.get(at)
-        const record = bytes && decodeRecord(bytes, key, messageSeq)
-        if (record === undefined || this.#readable(record.message) === undefined) return undefined
-        const { message } = record
-        if (message.revision?.kind === 'recalled') return message
-        const revision: Revision = { kind, version: (message.revision?.version ?? 0) + 1, byUID, timestampMs }
-        const revised: Message = { ...message, payload, revision }
-        const operations: Operations = [at, encodeRecord(revised, record.first ?? firstPayload(message.payload))]
-        if (kind === 'edited') await this.#writer.write(operations)
-        else await this.#makeHole(state, messageSeq, operations)
-        return { ...revised, payload: Buffer.from(payload) }
-      }),
-    )
+    return this.#change(key, async (state) => {
+      if (state.no === 0 || messageSeq <= state.committed.floorSeq) return undefined
+      const at = seqKey(Tag.Message, state.no, messageSeq)
+      const bytes = await this.#database.get(at)
+      const record = bytes && decodeRecord(bytes, key, messageSeq)
+      if (record === undefined || this.#readable(record.message) === undefined) return undefined
+      const { message } = record
+      if (message.revision?.kind === 'recalled') return message
+      const revision: Revision = { kind, version: (message.revision?.version ?? 0) + 1, byUID, timestampMs }
+      const revised: Message = { ...message, payload, revision }
+      const operations: Operations = [at, encodeRecord(revised, record.first ?? firstPayload(message.payload))]
+      if (kind === 'edited') await this.#writer.write(operations)
+      else await this.#makeHole(state, messageSeq, operations)
+      return { ...revised, payload: Buffer.from(payload) }
+    })
   }
 
-  sweep(nowMs: number): Promise<SweepResult> {
+  async sweep(nowMs: number): Promise<SweepResult> {
+    await this.#writer.whole()
     return this.#sweeper.sweep(nowMs)
+  }
+
+  /** What reads before it writes begins with a database that can be written: after a failure it would know wrong things. */
+  #change<T>(key: ChannelKey, action: (state: ChannelState) => Promise<T>): Promise<T> {
+    return this.#turns.take(channelKeyString(key), async () => {
+      await this.#writer.whole()
+      return this.#states.with(key, action)
+    })
+  }
+
+  /**
+   * The messages from `expectedSeq` up to and without `endSeq` are not there: have they been removed? A damaged block is passed
+   * over by the driver as if it were empty.
+   * @throws IM_STORE_CORRUPT
+   */
+  async #checkRemoved({ key, no, expectedSeq, endSeq, step }: Gap): Promise<void> {
+    const missingCount = (endSeq - expectedSeq) * step
+    if (missingCount === 0) return
+    let removedCount = 0
+    if (missingCount > 0) {
+      const [first, last] = step === 1 ? [expectedSeq, endSeq - 1] : [endSeq + 1, expectedSeq]
+      const holes: number[] = []
+      for await (const stride of this.#database.keyStrides(seqRange(Tag.Hole, no, first, last))) for (const at of stride) holes.push(seqOfKey(at))
+      // Read behind the holes: one of them that goes with a rising floor is below that floor now.
+      const record = await this.#database.get(this.#states.recordKeyOf(key))
+      const floorSeq = record === undefined ? 0 : decodeStanding(record, key).standing.floorSeq
+      removedCount = Math.max(0, Math.min(last, floorSeq) - first + 1) + holes.filter((seq) => seq > floorSeq).length
+    }
+    if (removedCount !== missingCount) {
+      throw new IMError('IM_STORE_CORRUPT', { detail: `not all messages from ${expectedSeq} to ${endSeq} are there`, context: key })
+    }
   }
 
   /** Write these, and that the message does not count any more. */

@@ -84,10 +84,11 @@ export function encodeRecord(message: Message, first?: FirstPayload): Buffer {
 
 /** @throws IM_STORE_CORRUPT when the bytes are not what was written; IM_STORE_FORMAT for a version of later days */
 export function decodeRecord(record: Buffer, key: ChannelKey, messageSeq: number): MessageRecord {
-  if (record[0] !== VERSION) throw new IMError('IM_STORE_FORMAT', { detail: `a message of version ${record[0]}`, context: key })
+  // First, because every version begins with itself and the sum: a damaged record is none of later days.
   if (record.length < HEAD_BYTES + 4 || record.readUInt32BE(1) !== crc32(record.subarray(5))) {
     throw new IMError('IM_STORE_CORRUPT', { detail: `message ${messageSeq} is not what was written`, context: key })
   }
+  if (record[0] !== VERSION) throw new IMError('IM_STORE_FORMAT', { detail: `a message of version ${record[0]}`, context: key })
   // From here on every byte is one that `encodeRecord` has written.
   const flags = record[5]!
   const [fromUID, afterUID] = readText(record, HEAD_BYTES)

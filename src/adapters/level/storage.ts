@@ -1,6 +1,6 @@
 import type * as ClassicLevelDriver from 'classic-level'
 import { constants } from 'node:fs'
-import { access, rm, writeFile } from 'node:fs/promises'
+import { access, open, readdir, rm, stat } from 'node:fs/promises'
 import { randomBytes } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
@@ -12,6 +12,7 @@ import type { ChannelKey } from '../../model/channel.ts'
 import { LevelChannelDirectory } from './channel-directory.ts'
 import { LevelCursorStore } from './cursor-store.ts'
 import { Database, type AnyLevel } from './database.ts'
+import { storageFailure } from './failures.ts'
 import { Tag, textKey } from './keys.ts'
 import { LevelMessageStore } from './message-store.ts'
 import type { Retention } from './sweeper.ts'
@@ -76,7 +77,11 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
   const { path, db, durability, dedupeKeepMs, maxCachedChannels, maxCachedValues, maxPendingBytes, dedupeFilterBytes, nowMs } = check(options)
   const place = path === undefined ? 'the database' : resolve(path)
   const database = new Database({
-    make: db === undefined ? () => classicLevel(place, options) : () => Promise.resolve(db),
+    make: async () => {
+      if (db !== undefined) return db
+      await checkFolder(place)
+      return classicLevel(place, options)
+    },
     place,
     isForeign: db !== undefined,
     sync: durability === 'sync',
@@ -117,10 +122,12 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
       }
     },
     close: async () => {
+      await writer.idle() // it may be opening the database anew, and must not come back to an end
       if (!database.isOpen) return
       try {
         await cursors.flush()
       } finally {
+        await writer.idle() // what had to ask again asks now
         await messages.settle()
         await writer.idle()
         await database.close()
@@ -159,9 +166,22 @@ function check(options: LevelStorageOptions): Checked {
   }
 }
 
-function checkRetention({ maxAgeMs, maxCount }: Retention): void {
+function checkRetention(retention: Retention): void {
+  if (typeof retention !== 'object' || retention === null) badOption('retention', '{ maxAgeMs, maxCount } or a function', retention)
+  const { maxAgeMs, maxCount } = retention
   if (maxAgeMs !== undefined) integerBetween('retention.maxAgeMs', maxAgeMs, 1, Number.MAX_SAFE_INTEGER)
   if (maxCount !== undefined) integerBetween('retention.maxCount', maxCount, 1, Number.MAX_SAFE_INTEGER)
+}
+
+/**
+ * Without its file CURRENT the driver would take the folder for a new one, and delete what is in it.
+ * @throws IM_STORE_CORRUPT
+ */
+async function checkFolder(path: string): Promise<void> {
+  const names = await readdir(path).catch((): string[] => []) // not there, or the driver says why it cannot be read
+  if (!names.includes('CURRENT') && names.some((name) => /\.(ldb|sst|log)$/.test(name))) {
+    throw storageFailure(new Error(`Corruption: ${join(path, 'CURRENT')} is missing`), path)
+  }
 }
 
 async function classicLevel(path: string, { cacheBytes, writeBufferBytes }: LevelStorageOptions): Promise<AnyLevel> {
@@ -192,13 +212,29 @@ async function checkFormat(database: Database): Promise<void> {
   await database.write([key, Buffer.from(String(FORMAT))])
 }
 
-/** Is there room to open the database again, and the right to? Rejects with the system's error when not. */
+/**
+ * Is there room to open the database again, and the right to? Opening writes what its logs hold into new files, so as much
+ * is written here for a try, and a little more. Rejects with the system's error when it cannot.
+ */
 async function probe(path: string): Promise<void> {
-  const file = join(path, 'imengine.probe')
   await access(path, constants.W_OK)
+  let logBytes = 0
+  for (const name of await readdir(path)) if (name.endsWith('.log')) logBytes += (await stat(join(path, name))).size
+  const files = [join(path, 'imengine.probe'), join(path, 'imengine.probe2')] as const
   try {
-    await writeFile(file, Buffer.alloc(MEBIBYTE))
+    await fill(files[0], logBytes)
+    await fill(files[1], MEBIBYTE)
   } finally {
-    await rm(file, { force: true }).catch(() => undefined)
+    for (const file of files) await rm(file, { force: true }).catch(() => undefined)
+  }
+}
+
+async function fill(path: string, byteCount: number): Promise<void> {
+  const piece = randomBytes(MEBIBYTE) // a file system may give zeros no room
+  const file = await open(path, 'w')
+  try {
+    for (let left = byteCount; left > 0; left -= MEBIBYTE) await file.writeFile(piece.subarray(0, Math.min(left, MEBIBYTE)))
+  } finally {
+    await file.close()
   }
 }

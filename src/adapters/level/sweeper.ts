@@ -1,11 +1,11 @@
 import type { SweepResult } from '../../contracts/message-store.ts'
-import type { ChannelKey } from '../../model/channel.ts'
-import type { ChannelLock } from './channel-lock.ts'
+import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
 import { decodeStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
 import type { Database } from './database.ts'
 import { channelOfName, expiryKey, seqOfKey, seqRange, Tag } from './keys.ts'
 import { decodeRecord } from './record.ts'
 import type { Removals } from './removals.ts'
+import type { Turns } from './turns.ts'
 
 /** How long and how many messages a channel keeps; what is left out has no bound. */
 export interface Retention {
@@ -16,7 +16,7 @@ export interface Retention {
 export interface SweeperOptions {
   readonly database: Database
   readonly states: ChannelStates
-  readonly lock: ChannelLock
+  readonly turns: Turns
   readonly removals: Removals
   readonly retention: ((key: ChannelKey) => Retention | undefined) | undefined
   /** 0: for as long as the message is there */
@@ -50,21 +50,21 @@ export class Sweeper {
   }
 
   async #sweepExpired(nowMs: number): Promise<SweepResult> {
-    const { database, states, lock, removals } = this.#options
+    const { database, states, turns, removals } = this.#options
     const range = { gte: expiryKey(0, 0, 0), lt: expiryKey(nowMs + 1, 0, 0), limit: MAX_EXPIRED }
     let removedCount = 0
     const due = await database.entries(range)
     for (const [at] of due) {
       const key = await states.keyOf(at.readUInt32BE(7))
       if (key === undefined) continue
-      const removed = await lock.run(key, () => states.with(key, (state) => removals.one(state, seqOfKey(at), at)))
+      const removed = await turns.take(channelKeyString(key), () => states.with(key, (state) => removals.one(state, seqOfKey(at), at)))
       if (removed) removedCount++
     }
     return { removedCount, isDone: due.length < MAX_EXPIRED }
   }
 
   async #sweepChannels(nowMs: number): Promise<SweepResult> {
-    const { database, states, lock } = this.#options
+    const { database, states, turns } = this.#options
     const gte = this.#position === undefined ? Buffer.from([Tag.Channel]) : Buffer.concat([this.#position, Buffer.alloc(1)])
     const channels = await database.entries({ gte, lt: Buffer.from([Tag.Channel + 1]), limit: MAX_CHANNELS })
     let removedCount = 0
@@ -72,7 +72,7 @@ export class Sweeper {
       this.#position = at
       const key = channelOfName(at.subarray(1))
       if (!this.#mayHaveToGo(key, decodeStanding(record, key).standing, nowMs)) continue
-      removedCount += await lock.run(key, () => states.with(key, (state) => this.#sweepChannel(state, nowMs)))
+      removedCount += await turns.take(channelKeyString(key), () => states.with(key, (state) => this.#sweepChannel(state, nowMs)))
       if (removedCount >= MAX_REMOVED) return { removedCount, isDone: false }
     }
     const isDone = channels.length < MAX_CHANNELS

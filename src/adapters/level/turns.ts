@@ -13,6 +13,11 @@ export class Turns {
     return running
   }
 
+  /** Resolves when no turn is under way. */
+  async idle(): Promise<void> {
+    while (this.#last.size > 0) await Promise.all(this.#last.values())
+  }
+
   /** Run `action` when every turn taken before it has ended, at once if there is none; nobody waits for it. */
   after<T>(name: string, action: () => Promise<T>): Promise<T> {
     const last = this.#last.get(name)

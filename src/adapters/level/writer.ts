@@ -14,6 +14,11 @@ export interface WriteTask {
   done(): void
   /** nothing of it is written, as far as anybody knows */
   failed(error: IMError): void
+  /**
+   * Instead of `plan`, for a task that has made the database be opened anew, or has come meanwhile: what it knew of the
+   * database may be wrong now. It is to ask again and be submitted again.
+   */
+  askAgain?(): void
 }
 
 export interface WriterOptions {
@@ -70,6 +75,11 @@ export class Writer {
   /** While a task is planned: the number of its batch. Those that are durable have the numbers up to `durableCount`. */
   get gatheringNumber(): number {
     return this.#batchCount + this.#batches.length
+  }
+
+  /** Resolves at once as a rule; after a failed write when the database has been brought back. Rejects when it has not. */
+  async whole(): Promise<void> {
+    if (this.#broken !== undefined) await this.write([])
   }
 
   submit(task: WriteTask): void {
@@ -139,6 +149,7 @@ export class Writer {
       this.#isWriting = true
       try {
         if (batch.tasks.length > 0) await batch.content.write()
+        else batch.content.drop()
       } catch (error) {
         this.#isWriting = false
         this.#fail(error as IMError)
@@ -155,6 +166,7 @@ export class Writer {
 
   #fail(error: IMError): void {
     const tasks = this.#batches.flatMap((batch) => batch.tasks)
+    for (const { content } of this.#batches) content.drop()
     this.#batches = []
     this.#pendingBytes = 0
     this.#broken = { error, sinceMs: this.#options.nowMs() }
@@ -186,6 +198,9 @@ export class Writer {
     }
     this.#broken = undefined
     this.#options.forget()
-    for (const task of tasks) this.#plan(task)
+    for (const task of tasks) {
+      if (task.askAgain === undefined) this.#plan(task)
+      else task.askAgain()
+    }
   }
 }

@@ -1,7 +1,7 @@
 import type { ChannelSummary, MessageChange } from '../../contracts/message-store.ts'
 import type { Message } from '../../model/message.ts'
 import type { HeldMessage } from './held-message.ts'
-import type { ResolvedRange } from './range-query.ts'
+import type { ResolvedRange } from '../../contracts/range-bounds.ts'
 import { SortedSeqs } from './sorted-seqs.ts'
 
 // Below this many dropped entries the log does not bother to close the gap at its front.

@@ -4,7 +4,7 @@
  */
 import type { Cursor, CursorStore, CursorUpdate } from '../../contracts/cursor-store.ts'
 import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
-import { checkSeq } from './range-query.ts'
+import { checkSeq } from '../../contracts/range-bounds.ts'
 import { SortedSeqs } from './sorted-seqs.ts'
 
 /**

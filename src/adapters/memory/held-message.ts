@@ -46,7 +46,8 @@ export class HeldMessage implements Omit<Message, 'revision'> {
     this.redDot = message.redDot
     this.syncOnce = message.syncOnce
     const expireMs = message.expireSec > 0 ? message.expireSec * 1000 : Infinity
-    this.endsAtMs = message.timestampMs + Math.min(expireMs, maxAgeMs)
+    // At the age of `maxAgeMs` it is not older than that yet.
+    this.endsAtMs = message.timestampMs + Math.min(expireMs, maxAgeMs + 1)
   }
 
   get isRecalled(): boolean {

@@ -19,7 +19,7 @@ import { ChannelLog } from './channel-log.ts'
 import { EndingHeap } from './ending-heap.ts'
 import { HeldMessage, HeldMessageList } from './held-message.ts'
 import { checkPageQuery, PagedMap } from './paged-map.ts'
-import { checkSeq, resolveRange } from './range-query.ts'
+import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
 
 // What one sweep takes on: some milliseconds, in which nothing else happens.
 const MAX_SWEEP_COUNT = 10_000

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import fc from 'fast-check'
 import { MemoryLevel } from 'memory-level'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { LevelChannelDirectory } from '../../../src/adapters/level/channel-directory.ts'
 import { LevelCursorStore } from '../../../src/adapters/level/cursor-store.ts'
 import type { AnyLevel } from '../../../src/adapters/level/database.ts'
@@ -541,17 +541,22 @@ describe('LevelCursorStore', () => {
 
   it('does not let what a refused flush was to write come back over a put after it', async () => {
     const level = new FaultyLevel(memory())
-    const { subject: store } = await partOn(cursorsOn, level, { maxPendingBytes: 200 })
+    const { subject: store, writer } = await partOn(cursorsOn, level, { maxPendingBytes: 200 })
     await store.advance(['ann', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map((uid) => ({ ...read(uid, 10), deliveredSeq: 10 })))
     const gate = level.holdWrites()
-    const hides = [store.hide('ann', ROOM, [1])]
+    const hidden = store.hide('ann', ROOM, [1])
     await gate.arrived
-    hides.push(store.hide('ann', ROOM, [2])) // waits, and the flush is too much to wait with it
-    const flush = store.flush()
+    const submit = writer.submit.bind(writer)
+    let submitCount = 0
+    vi.spyOn(writer, 'submit').mockImplementation((task) => {
+      submit(task)
+      if (++submitCount === 2) gate.release()
+    })
+    const flush = store.flush() // too much to wait together with what is hidden
     const put = store.put([read('ann', 3)])
     await expect(flush).rejects.toMatchObject({ code: 'IM_QUEUE_FULL' })
-    gate.release()
-    await Promise.all([...hides, put])
+    await hidden
+    await put
     expect(await store.cursor('ann', ROOM)).toEqual({ ...AT_0, readSeq: 3, deliveredSeq: 10 })
     await store.flush()
     expect(await store.cursor('ann', ROOM)).toEqual({ ...AT_0, readSeq: 3, deliveredSeq: 10 })

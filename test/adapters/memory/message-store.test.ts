@@ -151,10 +151,11 @@ describe('memoryMessageStore', () => {
     const store = memoryMessageStore({ maxAgeMs: 2000 })
     await append(store)
     expect(await seqsOf(store)).toEqual([1, 2, 3])
-    expect(await store.sweep?.(3999)).toEqual({ removedCount: 1, isDone: true })
-    expect(await store.sweep?.(4000)).toEqual({ removedCount: 1, isDone: true })
+    expect(await store.sweep?.(3000)).toEqual({ removedCount: 0, isDone: true })
+    expect(await store.sweep?.(3001)).toEqual({ removedCount: 1, isDone: true })
+    expect(await store.sweep?.(4001)).toEqual({ removedCount: 1, isDone: true })
     expect([await seqsOf(store), await seqsOf(store, HALL)]).toEqual([[3], [1, 2]])
-    expect(await store.sweep?.(6000)).toEqual({ removedCount: 2, isDone: true })
+    expect(await store.sweep?.(6001)).toEqual({ removedCount: 2, isDone: true })
     expect(await store.summaries('ann', [ROOM, HALL])).toEqual([
       { lastSeq: 3, floorSeq: 3, lastTimestampMs: 3000, sentSeq: 3 },
       { lastSeq: 2, floorSeq: 1, lastTimestampMs: 5000, sentSeq: 2 },

@@ -1,0 +1,51 @@
+/** What the storage benchmarks write, and how they say what they measured. */
+import { cpus } from 'node:os'
+import type { ChannelKey, Message } from 'imengine'
+
+const payload = Buffer.alloc(100, 0x61)
+let lastID = 0n
+
+/** A message of 100 bytes with ids as the engine and the client SDKs make them. */
+export function sampleMessage(key: ChannelKey, sender: number): Message {
+  lastID++
+  const number = lastID.toString(16).padStart(32, '0')
+  return {
+    ...key,
+    messageID: String(1_900_000_000_000_000_000n + lastID),
+    messageSeq: 0,
+    clientMsgNo: number,
+    fromUID: `user-${sender}`,
+    payload,
+    timestampMs: 1_780_000_000_000 + Number(lastID),
+    expireSec: 0,
+    topic: '',
+    setting: 0,
+    noPersist: false,
+    redDot: true,
+    syncOnce: false,
+  }
+}
+
+export function machine(): string {
+  return `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model}`
+}
+
+export function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
+}
+
+export function spread(values: readonly number[]): string {
+  const sorted = values.toSorted((a, b) => a - b)
+  const text = (value: number): string => Math.round(value).toLocaleString('en')
+  return `${text(median(values))} (${text(sorted[0]!)} – ${text(sorted.at(-1)!)})`
+}
+
+/** CPU and wall time of one action. */
+export async function timed(action: () => Promise<void>): Promise<{ seconds: number; cpuMicros: number }> {
+  const cpu = process.cpuUsage()
+  const from = performance.now()
+  await action()
+  const seconds = (performance.now() - from) / 1000
+  const { user, system } = process.cpuUsage(cpu)
+  return { seconds, cpuMicros: user + system }
+}

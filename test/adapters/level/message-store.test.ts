@@ -1,0 +1,94 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { MessageStore } from 'imengine'
+import { levelStorage, type AnyLevel, type LevelStorage, type LevelStorageOptions } from 'imengine/level'
+import { messageStoreContract } from 'imengine/testing'
+import { MemoryLevel } from 'memory-level'
+import { afterAll, describe, it } from 'vitest'
+import { checkStoreAgainstModel, checkUnreadAgainstModel, type StoreCheck } from '../store-model.ts'
+
+/** One seed, so that a run can be repeated; `FUZZ_SEED=7 npx vitest run test/adapters/level` looks elsewhere. */
+const seed = Number(process.env['FUZZ_SEED'] ?? 20_260_101)
+const folder = mkdtempSync(join(tmpdir(), 'imengine-level-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+interface Opened {
+  readonly subject: MessageStore
+  readonly storage: LevelStorage
+  readonly options: LevelStorageOptions
+  close(): Promise<void>
+}
+
+async function open(options: LevelStorageOptions): Promise<Opened> {
+  const storage = levelStorage(options)
+  await storage.open()
+  await storage.ready()
+  return { subject: storage.messages, storage, options, close: () => storage.close() }
+}
+
+async function reopen({ storage, options }: Opened): Promise<Opened> {
+  await storage.close()
+  return open(options)
+}
+
+const inMemory = (): LevelStorageOptions => ({ db: new MemoryLevel<string, string>() as AnyLevel })
+const inFolder = (): LevelStorageOptions => ({ path: mkdtempSync(join(folder, 'db-')), durability: 'os' })
+
+describe.each<[string, () => LevelStorageOptions]>([
+  ['memory-level', inMemory],
+  ['memory-level, where nearly nothing is kept in memory', () => ({ ...inMemory(), maxCachedChannels: 1, maxCachedValues: 1, dedupeFilterBytes: 64 })],
+  ['classic-level', inFolder],
+])('the message store on %s', (_name, options) => {
+  for (const { name, run } of messageStoreContract({ open: () => open(options()), reopen })) it(name, run)
+})
+
+/** A walk over a store: its storage is found again by the store, so that it can be closed and opened anew. */
+function walks(make: () => LevelStorageOptions): Pick<StoreCheck<MessageStore>, 'open' | 'reopen' | 'close'> {
+  const opened = new Map<MessageStore, Opened>()
+  const keep = (made: Opened): MessageStore => {
+    opened.set(made.subject, made)
+    return made.subject
+  }
+  return {
+    open: async ({ nowMs }) => keep(await open({ ...make(), nowMs })),
+    reopen: async (store) => {
+      const made = opened.get(store)!
+      opened.delete(store)
+      return keep(await reopen(made))
+    },
+    close: async (store) => {
+      await opened.get(store)?.close()
+      opened.delete(store)
+    },
+  }
+}
+
+describe('the level store answers as a plain list would, whatever is done to it in whatever order', () => {
+  it('on memory-level', async () => {
+    await checkStoreAgainstModel({ ...walks(inMemory), numRuns: 150, seed })
+  })
+
+  it('on memory-level, with one channel in memory and a filter that mostly says yes', async () => {
+    const make = (): LevelStorageOptions => ({ ...inMemory(), maxCachedChannels: 1, dedupeFilterBytes: 64 })
+    await checkStoreAgainstModel({ ...walks(make), numRuns: 100, seed })
+  })
+
+  it('on classic-level', async () => {
+    await checkStoreAgainstModel({ ...walks(inFolder), numRuns: 25, seed })
+  })
+
+  it('with a retention', async () => {
+    const bounds = { maxAgeMs: 4000 }
+    await checkStoreAgainstModel({ ...walks(() => ({ ...inMemory(), retention: bounds })), bounds, numRuns: 100, seed })
+  })
+
+  it('and what is unread follows from its answers and those of its cursors', async () => {
+    await checkUnreadAgainstModel({
+      open: async ({ nowMs }) => (await open({ ...inMemory(), nowMs })).storage,
+      close: (storage) => storage.close(),
+      numRuns: 100,
+      seed,
+    })
+  })
+})
