@@ -3,20 +3,20 @@ import { cpus } from 'node:os'
 import type { ChannelKey, Message } from 'imengine'
 
 const payload = Buffer.alloc(100, 0x61)
-let lastID = 0n
+let lastNumber = 1_000_000_000
 
-/** A message of 100 bytes with ids as the engine and the client SDKs make them. */
-export function sampleMessage(key: ChannelKey, sender: number): Message {
-  lastID++
-  const number = lastID.toString(16).padStart(32, '0')
+/** A message of 100 bytes with ids as long as those of the engine and the client SDKs. Cheap to make: it is part of what is measured. */
+export function sampleMessage({ channelID, channelType }: ChannelKey, sender: number): Message {
+  const number = String(++lastNumber)
   return {
-    ...key,
-    messageID: String(1_900_000_000_000_000_000n + lastID),
+    channelID,
+    channelType,
+    messageID: `190000000${number}`,
     messageSeq: 0,
-    clientMsgNo: number,
+    clientMsgNo: `4f1d2a6b8c0e4d5f9a7b3c${number}`,
     fromUID: `user-${sender}`,
     payload,
-    timestampMs: 1_780_000_000_000 + Number(lastID),
+    timestampMs: 1_780_000_000_000 + lastNumber,
     expireSec: 0,
     topic: '',
     setting: 0,

@@ -5,6 +5,7 @@ import { allowAnyToken, ERRORS, IMEngine, LIMITS, ReasonCode } from 'imengine'
 import type { EventName } from 'imengine'
 import { describe, expect, it } from 'vitest'
 import manifest from '../package.json' with { type: 'json' }
+import { Tag } from '../src/adapters/level/keys.ts'
 import { allPages, anchorsOf, codeBlocks, linkTargets, page, regionOf, resolveLink, ROOT, tableRows } from './docs/markdown.ts'
 
 const EVENTS: readonly EventName[] = [
@@ -74,6 +75,12 @@ describe('tables', () => {
       return [event, behind === undefined ? 'last' : `before ${behind}`]
     })
     expect(rows.map(([event, , place]) => [event, place])).toEqual(found)
+  })
+
+  it('docs/storage.md lists every kind of key, and no other', () => {
+    const rows = tableRows(page('docs/storage.md'), ['tag', 'key behind the tag', 'value'])
+    const listed = rows.map(([tag]) => tag!.charCodeAt(0))
+    expect(listed).toEqual(Object.values(Tag))
   })
 
   it('docs/errors.md quotes a TypeError as it is', () => {

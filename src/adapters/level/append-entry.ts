@@ -1,8 +1,8 @@
 import { badOption } from '../../errors.ts'
 import type { Message } from '../../model/message.ts'
-import { idKey, numberKey, setChannelNo } from './keys.ts'
+import { setChannelNo } from './keys.ts'
 import type { NumberFilter } from './number-filter.ts'
-import { encodeRecord, expiryOf } from './record.ts'
+import { encodeRecord, expiryOf, idKeyOf, numberKeyOf } from './record.ts'
 
 /** The message that a repeat repeats. */
 export interface Original {
@@ -31,7 +31,7 @@ export class Entry implements Original {
   messageSeq = 0
 
   constructor(message: Message) {
-    const { messageID, fromUID, clientMsgNo, payload, timestampMs } = message
+    const { messageID, fromUID, payload, timestampMs } = message
     if (!(payload instanceof Uint8Array)) badOption('message payload', 'a Uint8Array', payload)
     this.messageID = messageID
     this.fromUID = fromUID
@@ -39,8 +39,8 @@ export class Entry implements Original {
     this.expiresAtMs = expiryOf(message)
     this.record = encodeRecord(message)
     this.#payloadBytes = payload.length
-    this.idKey = idKey(messageID)
-    this.numberKey = clientMsgNo === '' ? undefined : numberKey(fromUID, clientMsgNo)
+    this.idKey = idKeyOf(this.record)
+    this.numberKey = numberKeyOf(this.record)
   }
 
   /** the end of `record` */

@@ -141,17 +141,33 @@ export function idKey(messageID: string): Buffer {
 
 /** Sender and clientMsgNo as a key of Tag.Number whose channel number is still to be filled in (`setChannelNo`). */
 export function numberKey(fromUID: string, clientMsgNo: string): Buffer {
-  const uidBytes = Buffer.byteLength(fromUID)
-  const noBytes = Buffer.byteLength(clientMsgNo)
-  if (uidBytes + noBytes <= MAX_PLAIN_NUMBER_BYTES) {
-    const key = Buffer.allocUnsafe(6 + uidBytes + noBytes)
+  const uid = Buffer.from(fromUID)
+  const texts = Buffer.concat([uid, Buffer.from(clientMsgNo)])
+  return numberKeyOfTexts(texts, { uidStart: 0, uidEnd: uid.length, numberStart: uid.length, numberEnd: texts.length })
+}
+
+/** Where sender and clientMsgNo are. */
+export interface NumberTexts {
+  readonly uidStart: number
+  readonly uidEnd: number
+  readonly numberStart: number
+  readonly numberEnd: number
+}
+
+/** As `numberKey`, of texts that are bytes already. */
+export function numberKeyOfTexts(bytes: Buffer, { uidStart, uidEnd, numberStart, numberEnd }: NumberTexts): Buffer {
+  const uidBytes = uidEnd - uidStart
+  const length = uidBytes + numberEnd - numberStart
+  if (length <= MAX_PLAIN_NUMBER_BYTES) {
+    const key = Buffer.allocUnsafe(6 + length)
     key[0] = Tag.Number
     key[5] = uidBytes
-    key.write(fromUID, 6)
-    key.write(clientMsgNo, 6 + uidBytes)
+    let at = 6
+    for (let index = uidStart; index < uidEnd; index++) key[at++] = bytes[index]!
+    for (let index = numberStart; index < numberEnd; index++) key[at++] = bytes[index]!
     return key
   }
-  const text = textKey(0, Buffer.from(fromUID), Buffer.from(clientMsgNo))
+  const text = textKey(0, bytes.subarray(uidStart, uidEnd), bytes.subarray(numberStart, numberEnd))
   const hash = createHash('sha256').update(text).digest() // nobody can find two that fall together
   return Buffer.concat([Buffer.from([Tag.Number, 0, 0, 0, 0, 0xff]), hash])
 }

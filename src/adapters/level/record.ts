@@ -13,7 +13,7 @@ import { badOption, IMError } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { decimalFromHalves, writeUint64Decimal } from '../../model/int64.ts'
 import type { Message, Revision } from '../../model/message.ts'
-import { MAX_TEXT_BYTES, MAX_TIME_MS } from './keys.ts'
+import { MAX_TEXT_BYTES, MAX_TIME_MS, numberKeyOfTexts, Tag } from './keys.ts'
 
 const VERSION = 1
 const HEAD_BYTES = 25
@@ -123,9 +123,20 @@ export function decodeRecord(record: Buffer, key: ChannelKey, messageSeq: number
   return { message: revision === undefined ? message : { ...message, revision }, first }
 }
 
-/** The id in a record, without looking at the rest. */
-export function messageIDOf(record: Buffer): string {
-  return decimalFromHalves(record.readUInt32BE(7), record.readUInt32BE(11))
+/** The key under which the record's message is found by its id. */
+export function idKeyOf(record: Buffer): Buffer {
+  const key = Buffer.allocUnsafe(9)
+  key[0] = Tag.ID
+  for (let index = 0; index < 8; index++) key[index + 1] = record[index + 7]!
+  return key
+}
+
+/** The key that recognises repeats of the record's message, without its channel number; undefined when there can be none. */
+export function numberKeyOf(record: Buffer): Buffer | undefined {
+  const uidEnd = HEAD_BYTES + 2 + ((record[HEAD_BYTES]! << 8) | record[HEAD_BYTES + 1]!)
+  const numberEnd = uidEnd + 2 + ((record[uidEnd]! << 8) | record[uidEnd + 1]!)
+  if (numberEnd === uidEnd + 2) return undefined
+  return numberKeyOfTexts(record, { uidStart: HEAD_BYTES + 2, uidEnd, numberStart: uidEnd + 2, numberEnd })
 }
 
 /** When the message is to be gone, 0 for never. */
@@ -134,14 +145,25 @@ export function expiryOf({ timestampMs, expireSec }: Pick<Message, 'timestampMs'
 }
 
 function textBytes(name: string, text: string): number {
-  const bytes = Buffer.byteLength(text)
+  const bytes = utf8Length(text)
   if (bytes > MAX_TEXT_BYTES) badOption(name, `text of at most ${MAX_TEXT_BYTES} bytes`, text)
   return bytes
 }
 
+/** Ids are short and ASCII as a rule: for those a loop is faster than asking the runtime. */
+const SHORT_TEXT = 64
+
+function utf8Length(text: string): number {
+  if (text.length > SHORT_TEXT) return Buffer.byteLength(text)
+  for (let index = 0; index < text.length; index++) if (text.charCodeAt(index) > 0x7f) return Buffer.byteLength(text)
+  return text.length
+}
+
 function writeText(record: Buffer, offset: number, text: string, bytes: number): number {
-  record.writeUInt16BE(bytes, offset)
-  record.write(text, offset + 2, bytes)
+  record[offset] = bytes >>> 8
+  record[offset + 1] = bytes
+  if (bytes === text.length && bytes <= SHORT_TEXT) for (let index = 0; index < bytes; index++) record[offset + 2 + index] = text.charCodeAt(index)
+  else record.write(text, offset + 2, bytes)
   return offset + 2 + bytes
 }
 

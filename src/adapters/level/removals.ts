@@ -1,8 +1,8 @@
 import type { IMError } from '../../errors.ts'
 import { putStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
-import { EMPTY, expiryKey, idKey, numberKey, seqKey, seqOfKey, seqRange, setChannelNo, Tag } from './keys.ts'
-import { decodeRecord, expiryOf } from './record.ts'
+import { EMPTY, expiryKey, seqKey, seqOfKey, seqRange, setChannelNo, Tag } from './keys.ts'
+import { decodeRecord, expiryOf, idKeyOf, numberKeyOf } from './record.ts'
 import type { Writer } from './writer.ts'
 
 export interface RemovalsOptions {
@@ -108,6 +108,7 @@ export class Removals {
       const found = await this.#database.entries({ ...seqRange(Tag.Message, state.no, first, numberFloorSeq), limit: PIECE_COUNT })
       const next = await this.#timestampAt(state, numberFloorSeq + 1)
       const operations = found.flatMap(([at, bytes]): Operations => {
+        decodeRecord(bytes, state.key, seqOfKey(at)) // a damaged one could name another message's number
         const number = this.#numberOf(state, seqOfKey(at), bytes)
         return number === undefined ? [] : [number, undefined]
       })
@@ -135,7 +136,7 @@ export class Removals {
 
   #without(state: ChannelState, messageSeq: number, bytes: Buffer): Operations {
     const { message } = decodeRecord(bytes, state.key, messageSeq)
-    const operations: Operations = [seqKey(Tag.Message, state.no, messageSeq), undefined, idKey(message.messageID), undefined]
+    const operations: Operations = [seqKey(Tag.Message, state.no, messageSeq), undefined, idKeyOf(bytes), undefined]
     const number = this.#numberOf(state, messageSeq, bytes)
     if (number !== undefined) operations.push(number, undefined)
     const expiresAtMs = expiryOf(message)
@@ -146,7 +147,7 @@ export class Removals {
   /** The key that recognises the message's repeats, while there is one: a later message may have it since. */
   #numberOf(state: ChannelState, messageSeq: number, bytes: Buffer): Buffer | undefined {
     if (messageSeq <= state.committed.numberFloorSeq) return undefined
-    const { clientMsgNo, fromUID } = decodeRecord(bytes, state.key, messageSeq).message
-    return clientMsgNo === '' ? undefined : setChannelNo(numberKey(fromUID, clientMsgNo), state.no)
+    const number = numberKeyOf(bytes)
+    return number && setChannelNo(number, state.no)
   }
 }
