@@ -4,7 +4,7 @@ import type { ConnectionInfo } from '../contracts/facts.ts'
 import type { CloseCause } from '../contracts/handler.ts'
 import type { Login } from '../contracts/kick-policy.ts'
 import type { Socket } from '../contracts/socket.ts'
-import { canonicalKey, channelKeyString } from '../model/channel.ts'
+import { canonicalKey, channelKeyString, keepsConversations } from '../model/channel.ts'
 import { FrameType, type ConnectPacket, type Frame, type MalformedCode, type SendPacket } from '../model/frames.ts'
 import type { Message } from '../model/message.ts'
 import { receivedChannelID, receivedRedDot } from '../model/receiver-view.ts'
@@ -210,7 +210,7 @@ export class Connection implements ConnectingPort, ReplayPort {
 
   push(message: Message, bytes: Uint8Array): boolean {
     if (this.#state !== 'open') return false
-    if (this.#gate !== undefined && message.messageSeq > 0 && !this.#passesGate(message)) return false
+    if (this.#gate !== undefined && !this.#passesGate(message)) return false
     return this.#push(message, bytes)
   }
 
@@ -422,6 +422,7 @@ export class Connection implements ConnectingPort, ReplayPort {
   }
 
   #passesGate(message: Message): boolean {
+    if (message.messageSeq === 0 || !keepsConversations(message.channelType)) return true // never replayed
     const passes = this.#gate!.admits(channelKeyString(message), message.messageSeq)
     if (passes) this.#dropGate()
     return passes

@@ -78,14 +78,16 @@ export class History {
     const step = direction === 'forward' ? 1 : -1
     const deletedToSeq = forUID === undefined ? 0 : (await this.#options.cursors.cursor(forUID, key)).deletedToSeq
     // The store counts both bounds in.
-    const end = query.endSeq === 0 ? undefined : query.endSeq - step
+    let end = query.endSeq === 0 ? undefined : query.endSeq - step
     let start = query.startSeq === 0 ? undefined : query.startSeq
+    if (deletedToSeq > 0 && step === 1) start = Math.max(start ?? 0, deletedToSeq + 1)
+    if (deletedToSeq > 0 && step === -1) end = Math.max(end ?? 0, deletedToSeq + 1)
     let left = query.limit ?? Number.POSITIVE_INFINITY
     while (left > 0) {
       const limit = Math.min(left, PAGE_COUNT)
       const bounds: RangeQuery = { direction, limit, ...(start === undefined ? {} : { startSeq: start }), ...(end === undefined ? {} : { endSeq: end }) }
       const page = await this.#options.messages.range(key, bounds)
-      for (const message of await this.#visible(key, page, forUID, deletedToSeq)) {
+      for (const message of await this.#visible(key, page, forUID)) {
         yield message
         left--
       }
@@ -96,13 +98,13 @@ export class History {
     }
   }
 
-  async #visible(key: ChannelKey, page: readonly Message[], uid: string | undefined, deletedToSeq: number): Promise<readonly Message[]> {
+  async #visible(key: ChannelKey, page: readonly Message[], uid: string | undefined): Promise<readonly Message[]> {
     const first = page[0]
     const last = page.at(-1)
     if (uid === undefined || first === undefined || last === undefined) return page
     const [low, high] = [Math.min(first.messageSeq, last.messageSeq), Math.max(first.messageSeq, last.messageSeq)]
     const hidden = new Set(await this.#options.cursors.hidden(uid, key, low - 1, high))
-    return page.filter(({ messageSeq }) => messageSeq > deletedToSeq && !hidden.has(messageSeq))
+    return page.filter(({ messageSeq }) => !hidden.has(messageSeq))
   }
 }
 

@@ -257,6 +257,21 @@ describe('live messages during a replay', () => {
     expect(textsOf(bob)).toEqual(['typing', '1'])
   })
 
+  test('of a live channel, which is never replayed, are not held back', async () => {
+    const made = await held()
+    const live = { channelID: 'stream', channelType: ChannelType.Live }
+    await made.engine.channels.create(live, { subscribers: ['bob'] })
+    await made.engine.messages.send({ ...live, fromUID: 'ann', payload: Buffer.from('before') })
+    await say(made, '1')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await made.engine.messages.send({ ...live, fromUID: 'ann', payload: Buffer.from('now') })
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['now'])
+    while (made.gates.length > 0) await made.letGo()
+    expect(textsOf(bob)).toEqual(['now', '1'])
+  })
+
   test('come as usual after a replay that fails, which is reported', async () => {
     const storage = memoryStorage()
     let isBroken = true

@@ -63,7 +63,7 @@ export class LevelMessageStore implements MessageStore {
   readonly #turns = new Turns()
   readonly #removals: Removals
   readonly #sweeper: Sweeper
-  #isStopped = false
+  #isStopped = true
   #filling: Promise<void> | undefined
 
   constructor(options: LevelMessageStoreOptions) {
@@ -84,8 +84,7 @@ export class LevelMessageStore implements MessageStore {
   async open(): Promise<void> {
     await this.#states.open()
     this.#isStopped = false
-    // Beside everything else; should it fail, whoever reads next is told.
-    this.#filling = this.#filter.fill(this.#database, () => this.#isStopped).catch(() => undefined)
+    this.#fill()
   }
 
   /** Resolves when nothing is under way. */
@@ -105,6 +104,7 @@ export class LevelMessageStore implements MessageStore {
   forget(): void {
     this.#states.forget()
     this.#numbers.forget()
+    if (!this.#filter.isComplete && !this.#isStopped) this.#fill() // closing the database has ended it
   }
 
   append(batches: readonly AppendBatch[]): Promise<AppendResult[][]> {
@@ -262,6 +262,11 @@ export class LevelMessageStore implements MessageStore {
     if (removedCount !== missingCount) {
       throw new IMError('IM_STORE_CORRUPT', { detail: `not all messages from ${expectedSeq} to ${endSeq} are there`, context: key })
     }
+  }
+
+  /** Beside everything else. Should it fail, appends go on being looked up, and whoever reads next is told. */
+  #fill(): void {
+    this.#filling = this.#filter.fill(this.#database, () => this.#isStopped).catch(() => undefined)
   }
 
   /** Write these, and that the message does not count any more. */

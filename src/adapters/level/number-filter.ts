@@ -1,8 +1,7 @@
 import { Tag } from './keys.ts'
 import type { Database } from './database.ts'
 
-/** With 10 bits a number and these probes, of numbers that were never used two in a hundred are looked up all the same. */
-const BITS_PER_NUMBER = 10
+/** With 10 bits a number and so many probes, of numbers that were never used two in a hundred are looked up all the same. */
 const PROBE_COUNT = 6
 
 /** All probes of a number fall within 16 words, which a processor fetches at once. */
@@ -34,9 +33,9 @@ export class NumberFilter {
     this.#seed = seed
   }
 
-  /** How many numbers it is made for. */
-  get capacity(): number {
-    return Math.floor((this.#bits.length * 32) / BITS_PER_NUMBER)
+  /** It knows every number there is. */
+  get isComplete(): boolean {
+    return this.#isComplete
   }
 
   /** The hash of a whole key: what the other methods take. */
@@ -78,10 +77,12 @@ export class NumberFilter {
   }
 
   /**
-   * Read what was there at the start. Until it is done nothing is wrong, only slower; `isStopped` ends it early.
+   * Read what is there now, which another process may have written. Until it is done nothing is wrong, only slower;
+   * `isStopped` ends it early.
    * @throws what the database throws; it then goes on saying yes
    */
   async fill(database: Database, isStopped: () => boolean): Promise<void> {
+    this.#isComplete = false
     for await (const stride of database.keyStrides({ gte: Buffer.from([Tag.Number]), lt: Buffer.from([Tag.Number + 1]) })) {
       if (isStopped()) return
       for (const key of stride) this.add(this.hash(key))

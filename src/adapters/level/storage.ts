@@ -113,6 +113,7 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
     description: `level (${place}${durability === 'sync' ? '' : ', not synced'})`,
     open: async () => {
       await database.open()
+      forget() // of an earlier life
       try {
         await checkFormat(database)
         await messages.open()

@@ -120,16 +120,22 @@ export class Writer {
 
   #plan(task: WriteTask): void {
     const operations: Operations = []
+    let batch: Batch
     try {
-      const batch = this.#gathering() // first: what is planned may want its number
+      batch = this.#gathering() // first: what is planned may want its number
       task.plan(operations)
-      batch.content.add(operations)
-      batch.tasks.push(task)
-      batch.bytes += task.bytes
     } catch (error) {
       return task.failed(asIMError(error, 'IM_STORE_UNAVAILABLE', {}))
     }
+    batch.tasks.push(task)
+    batch.bytes += task.bytes
     this.#pendingBytes += task.bytes
+    try {
+      batch.content.add(operations)
+    } catch (error) {
+      // Planned, and not in the batch: what is kept in memory is wrong from here on, as after a failed write.
+      return this.#fail(asIMError(error, 'IM_STORE_UNAVAILABLE', {}))
+    }
     this.#running ??= this.#run()
   }
 
