@@ -15,6 +15,7 @@ import {
   type Outcome,
   type Plugin,
 } from 'imengine'
+import { levelStorage } from 'imengine/level'
 import { attachNetServer } from 'imengine/net'
 
 // #region words
@@ -74,9 +75,9 @@ export function messageCounter(): Plugin & { readonly countOf: (channelID: strin
 }
 // #endregion
 
-export async function start(wantedPort = 0) {
+export async function start(wantedPort = 0, path = './data') {
   const counter = messageCounter()
-  const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
+  const engine = new IMEngine({ tokenVerifier: allowAnyToken(), storage: levelStorage({ path }) })
   // #region use
   engine.use('EventOnSend', redactWords) // no place named: before `acceptSend`
   engine.use('EventOnSend', onlyAdminsAnnounce, { after: 'checkPermission', timeoutMs: 500 })

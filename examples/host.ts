@@ -1,12 +1,13 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import { allowAnyToken, ChannelType, IMEngine, IMError, personChannelID } from 'imengine'
+import { levelStorage } from 'imengine/level'
 import { attachNetServer } from 'imengine/net'
 
 /** What a host does around an engine: groups, messages of its own, history, facts, an orderly end. */
-export async function start(wantedPort = 0) {
+export async function start(wantedPort = 0, path = './data') {
   const stored: string[] = []
-  const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
+  const engine = new IMEngine({ tokenVerifier: allowAnyToken(), storage: levelStorage({ path }) })
 
   // #region facts
   engine.on('messageStored', ({ messages }) => stored.push(...messages.map((message) => message.messageID)))

@@ -2,13 +2,17 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 // #region server
 import { ChannelType, IMEngine, staticTokenVerifier } from 'imengine'
+import { levelStorage } from 'imengine/level'
 import { attachWebSocketServer } from 'imengine/ws'
 import { WebSocketServer } from 'ws'
 
 // #endregion
-export async function start(port = 0): Promise<{ port: number; close(): Promise<void> }> {
+export async function start(port = 0, path = './data'): Promise<{ port: number; close(): Promise<void> }> {
   // #region server
-  const engine = new IMEngine({ tokenVerifier: staticTokenVerifier({ ann: 'token-of-ann', bob: 'token-of-bob' }) })
+  const engine = new IMEngine({
+    tokenVerifier: staticTokenVerifier({ ann: 'token-of-ann', bob: 'token-of-bob' }),
+    storage: levelStorage({ path }), // a folder, of which a restart loses nothing
+  })
   await engine.start()
   await engine.channels.create({ channelID: 'team', channelType: ChannelType.Group }, { subscribers: ['ann', 'bob'] })
 

@@ -1,10 +1,14 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import { ChannelType, IMEngine, staticTokenVerifier } from 'imengine'
+import { levelStorage } from 'imengine/level'
 import { attachNetServer } from 'imengine/net'
 
-export async function start(wantedPort = 0): Promise<{ port: number; close(): Promise<void> }> {
-  const engine = new IMEngine({ tokenVerifier: staticTokenVerifier({ ann: 'token-of-ann', bob: 'token-of-bob' }) })
+export async function start(wantedPort = 0, path = './data'): Promise<{ port: number; close(): Promise<void> }> {
+  const engine = new IMEngine({
+    tokenVerifier: staticTokenVerifier({ ann: 'token-of-ann', bob: 'token-of-bob' }),
+    storage: levelStorage({ path }),
+  })
   await engine.start()
   await engine.channels.create({ channelID: 'team', channelType: ChannelType.Group }, { subscribers: ['ann', 'bob'] })
 

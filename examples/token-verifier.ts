@@ -2,6 +2,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import { DeviceLevel, IMEngine, type TokenVerifier } from 'imengine'
+import { levelStorage } from 'imengine/level'
 import { attachNetServer } from 'imengine/net'
 
 const SECRET = 'read me from your configuration'
@@ -29,8 +30,8 @@ const verifySignedToken: TokenVerifier = ({ uid, token }) => {
 }
 // #endregion
 
-export async function start(wantedPort = 0) {
-  const engine = new IMEngine({ tokenVerifier: verifySignedToken })
+export async function start(wantedPort = 0, path = './data') {
+  const engine = new IMEngine({ tokenVerifier: verifySignedToken, storage: levelStorage({ path }) })
   await engine.start()
   const server = createServer()
   attachNetServer(engine, server)

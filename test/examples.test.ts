@@ -1,15 +1,17 @@
 import { appendFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ChannelType, ReasonCode } from 'imengine'
+import { ChannelType, DeviceFlag, FrameFlag, ReasonCode } from 'imengine'
 import { messageStoreContract, type TestClient } from 'imengine/testing'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import * as bot from '../examples/bot.ts'
 import * as fileStore from '../examples/file-store.ts'
 import * as handlers from '../examples/handlers.ts'
+import * as history from '../examples/history.ts'
 import * as host from '../examples/host.ts'
 import * as ownSocket from '../examples/own-socket.ts'
 import * as quickstart from '../examples/quickstart.ts'
+import * as storage from '../examples/storage.ts'
 import * as tcp from '../examples/tcp.ts'
 import * as tokenVerifier from '../examples/token-verifier.ts'
 import * as virtualTime from '../examples/virtual-time.ts'
@@ -21,6 +23,16 @@ beforeEach(() => {
   vi.spyOn(console, 'log').mockImplementation(() => undefined) // what an example prints is for its reader
 })
 afterEach(() => void vi.restoreAllMocks())
+
+let root: string
+let folderCount = 0
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'imengine-examples-'))
+})
+afterAll(() => rm(root, { recursive: true }))
+
+/** A folder of its own, which the example makes. */
+const newFolder = (): string => join(root, String(++folderCount))
 
 async function logIn(client: TestClient, uid: string, token = ''): Promise<TestClient> {
   const connack = await client.connect({ uid, token })
@@ -39,18 +51,27 @@ async function withExample<T extends { close(): Promise<void> }>(
 }
 
 describe('examples', () => {
-  it('quickstart: ann writes to the team over WebSocket and bob receives it', async () => {
-    await withExample(quickstart.start(0), async ({ port }) => {
+  it('quickstart: ann writes to the team over WebSocket and bob receives it, also what was sent before a restart', async () => {
+    const folder = newFolder()
+    await withExample(quickstart.start(0, folder), async ({ port }) => {
       const ann = await logIn(await webSocketClient(port), 'ann', 'token-of-ann')
       const bob = await logIn(await webSocketClient(port), 'bob', 'token-of-bob')
       expect(await ann.send({ ...TEAM, payload: 'hello' })).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 1 })
       expect(await bob.nextRecv()).toMatchObject({ text: 'hello', fromUID: 'ann', messageSeq: 1 })
-      return [ann, bob]
+      bob.end()
+      await bob.closed
+      await ann.send({ ...TEAM, payload: 'see you' })
+      return [ann]
+    })
+    await withExample(quickstart.start(0, folder), async ({ port }) => {
+      const bob = await logIn(await webSocketClient(port), 'bob', 'token-of-bob')
+      expect(await bob.nextRecv()).toMatchObject({ text: 'see you', messageSeq: 2 })
+      return [bob]
     })
   })
 
   it('tcp: ann writes to the team over TCP and bob receives it, and a wrong token is refused', async () => {
-    await withExample(tcp.start(0), async ({ port }) => {
+    await withExample(tcp.start(0, newFolder()), async ({ port }) => {
       const ann = await logIn(await tcpClient(port), 'ann', 'token-of-ann')
       const bob = await logIn(await tcpClient(port), 'bob', 'token-of-bob')
       await ann.send({ ...TEAM, payload: 'hello' })
@@ -63,7 +84,7 @@ describe('examples', () => {
   })
 
   it('handlers: each one does what its name says, in the place it was given', async () => {
-    await withExample(handlers.start(0), async ({ port, steps, countOf }) => {
+    await withExample(handlers.start(0, newFolder()), async ({ port, steps, countOf }) => {
       expect(steps).toEqual(['checkPermission', 'onlyAdminsAnnounce', 'callWebhook', 'redactWords', 'acceptSend'])
       const ann = await logIn(await tcpClient(port), 'ann')
       const bob = await logIn(await tcpClient(port), 'bob')
@@ -84,7 +105,7 @@ describe('examples', () => {
   })
 
   it('token-verifier: a signed token opens the door to its own user, until it expires', async () => {
-    await withExample(tokenVerifier.start(0), async ({ port }) => {
+    await withExample(tokenVerifier.start(0, newFolder()), async ({ port }) => {
       const token = tokenVerifier.issueToken('ann', Date.now() + 60_000)
       const ann = await logIn(await tcpClient(port), 'ann', token)
       const bob = await logIn(await tcpClient(port), 'bob', tokenVerifier.issueToken('bob', Date.now() + 60_000))
@@ -105,17 +126,62 @@ describe('examples', () => {
     })
   })
 
-  it('host: what the host stores reaches members who connect later only as history, and live ones at once', async () => {
-    await withExample(host.start(0), async ({ port, stored, lastSeq }) => {
+  it('host: what the host stores reaches members when they log in, and those who are there at once', async () => {
+    await withExample(host.start(0, newFolder()), async ({ port, stored, lastSeq }) => {
       expect([stored.length, lastSeq]).toEqual([1, 0])
       const ann = await logIn(await tcpClient(port), 'ann')
       const bob = await logIn(await tcpClient(port), 'bob')
+      expect(await bob.nextRecv()).toMatchObject({ fromUID: 'ci', messageSeq: 1 })
       expect(await bob.send({ ...TEAM, payload: 'me, too' })).toMatchObject({ reasonCode: ReasonCode.InBlacklist })
       await ann.send({ ...TEAM, payload: 'great' })
       expect(await bob.nextRecv()).toMatchObject({ text: 'great', messageSeq: 2 })
       expect(stored).toHaveLength(2)
       return [ann, bob]
     })
+  })
+
+  it('host: started again, it sends nothing twice', async () => {
+    const folder = newFolder()
+    for (const storedCount of [1, 0]) {
+      const example = await host.start(0, folder)
+      expect(example.stored).toHaveLength(storedCount)
+      await example.close()
+    }
+  })
+
+  it('history: bob sees what is left for him, and a browser that is open does not keep his phone asleep', async () => {
+    await withExample(history.start(0, newFolder()), async ({ port, woken, unread, pages, everything, removedCount }) => {
+      expect(unread).toEqual([3, 3])
+      expect(pages).toEqual([['Lunch at one?', '(recalled)'], ['Hello']])
+      expect(everything).toEqual(['Hello', 'Lunch at one?', '(recalled)', '+1'])
+      expect(removedCount).toBe(1)
+      expect(woken).toEqual(['bob: Hello', 'bob: Lunch at noon?', 'bob: Psoted', 'bob: +1'])
+      const ann = await tcpClient(port)
+      await ann.connect({ uid: 'ann', deviceFlag: DeviceFlag.App })
+      const bob = await tcpClient(port)
+      await bob.connect({ uid: 'bob', deviceFlag: DeviceFlag.Web })
+      expect(await bob.nextRecv()).toMatchObject({ text: '{"type":1,"content":"Lunch at one?"}' })
+      await ann.send({ ...TEAM, payload: '{"type":1,"content":"Coming?"}', flags: FrameFlag.RedDot })
+      expect(await bob.nextRecv()).toMatchObject({ text: '{"type":1,"content":"Coming?"}' }) // neither the recalled nor the deleted one
+      await expect.poll(() => woken.at(-1)).toBe('bob: Coming?')
+      return [ann, bob]
+    })
+  })
+
+  it('storage: what was stored is there after a restart, in a folder with either retention and in memory', async () => {
+    for (const storageOf of [storage.storageIn, storage.storageByChannel]) {
+      const folder = newFolder()
+      for (const messageSeq of [1, 2]) {
+        await withExample(storage.start(0, folder, storageOf), async ({ port }) => {
+          const ann = await logIn(await tcpClient(port), 'ann')
+          expect(await ann.send({ channelID: 'bob', channelType: ChannelType.Person, payload: 'hi', clientMsgNo: `no-${messageSeq}` })).toMatchObject({ messageSeq })
+          return [ann]
+        })
+      }
+    }
+    const [first, second] = await storage.restartInMemory()
+    expect(first).toMatch(/^\d+ is number 1$/)
+    expect(second).toBe(first)
   })
 
   it('bot: it answers whoever writes to it', async () => {
@@ -145,13 +211,7 @@ describe('examples', () => {
 })
 
 describe('file-store', () => {
-  let folder: string
-  let fileCount = 0
-  const nextPath = (): string => join(folder, `${++fileCount}.jsonl`)
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'imengine-file-store-'))
-  })
-  afterAll(() => rm(folder, { recursive: true }))
+  const nextPath = (): string => `${newFolder()}.jsonl`
 
   it('numbers go on, and repeats are recognised, after a restart', async () => {
     const path = nextPath()
@@ -170,7 +230,7 @@ describe('file-store', () => {
       expect([repeat.messageID, repeat.messageSeq]).toEqual([first.messageID, 1])
       const next = await ann.send({ channelID: 'bob', channelType: ChannelType.Person, payload: 'two', clientMsgNo: 'no-2' })
       expect(next.messageSeq).toBe(2)
-      expect(await bob.nextRecv()).toMatchObject({ text: 'two' })
+      for (const text of ['one', 'two']) expect(await bob.nextRecv()).toMatchObject({ text })
       return [ann, bob]
     })
   })

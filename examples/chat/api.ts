@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { IMEngine } from 'imengine'
-import { toStored, type Conversations } from './conversations.ts'
+import { ChannelType, personChannelID, personChannelUIDs, type ChannelKey, type Conversation, type Facts, type IMEngine } from 'imengine'
+import { toStored } from './content.ts'
 import { bearerToken, readJSON, Refusal, sendJSON } from './http.ts'
 import type { People } from './people.ts'
-import { MAX_NAME_CHARS, type ChannelRef, type ConversationSummary, type History, type Person, type ServerEvents, type Session, type StoredMessage } from './wire.ts'
+import { LOBBY, MAX_NAME_CHARS, type ChannelRef, type ConversationSummary, type History, type Person, type ServerEvents, type Session } from './wire.ts'
 
 const MAX_PAGE_COUNT = 100
 const MAX_STREAM_COUNT = 2000
@@ -14,8 +14,7 @@ const HEARTBEAT_MS = 25_000
 export interface APIParts {
   readonly engine: IMEngine
   readonly people: People
-  readonly conversations: Conversations
-  /** a new user may talk from now on, and one who signed out no longer */
+  /** a new user may talk from now on */
   join(person: Person): Promise<void>
 }
 
@@ -24,7 +23,8 @@ type Route = (request: IncomingMessage, response: ServerResponse, url: URL) => P
 /** The host's HTTP side. Messages do not pass here: they travel between the SDK and the engine. */
 export class ChatAPI {
   readonly #parts: APIParts
-  readonly #streams = new Set<ServerResponse>()
+  /** with whose they are */
+  readonly #streams = new Map<ServerResponse, string>()
   readonly #stopListening: () => void
   readonly #heartbeat: ReturnType<typeof setInterval>
   readonly #routes: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
@@ -35,11 +35,17 @@ export class ChatAPI {
     '/api/conversations': { GET: (request, response) => this.#listConversations(request, response) },
     '/api/history': { GET: (request, response, url) => this.#history(request, response, url) },
     '/api/read': { POST: (request, response) => this.#markRead(request, response) },
+    '/api/recall': { POST: (request, response) => this.#recall(request, response) },
   }
 
   constructor(parts: APIParts) {
     this.#parts = parts
-    this.#stopListening = parts.people.onChange((person) => this.#tellAll(event('person', person)))
+    this.#stopListening = parts.people.onChange((person) => {
+      this.#tellAll(event('person', person))
+      if (person.left) for (const [stream, uid] of this.#streams) if (uid === person.uid) stream.end()
+    })
+    // The engine tells clients of protocol version 5 by itself. The SDK of this page speaks an older one.
+    parts.engine.on('messageRevised', this.#tellRevised)
     this.#heartbeat = setInterval(() => this.#tellAll(':\n\n'), HEARTBEAT_MS)
     this.#heartbeat.unref()
   }
@@ -55,8 +61,9 @@ export class ChatAPI {
 
   close(): void {
     this.#stopListening()
+    this.#parts.engine.off('messageRevised', this.#tellRevised)
     clearInterval(this.#heartbeat)
-    for (const stream of this.#streams) stream.end()
+    for (const stream of this.#streams.keys()) stream.end()
   }
 
   async #login(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -68,7 +75,14 @@ export class ChatAPI {
       if (result.why === 'full') throw new Refusal(503, 'full', 'This server has no room for more people.')
       throw badName()
     }
-    if (result.isNew) await this.#parts.join(result.person)
+    try {
+      if (result.isNew) await this.#parts.join(result.person)
+      await this.#parts.people.save()
+    } catch (error) {
+      // Nobody has been given the token: the name is free for the next try.
+      if (result.isNew) this.#parts.people.signOut(result.person.uid)
+      throw error
+    }
     const { uid, name: shownName } = result.person
     sendJSON(response, 200, { uid, name: shownName, token: result.token } satisfies Session)
   }
@@ -76,29 +90,29 @@ export class ChatAPI {
   async #logout(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { uid } = this.#person(request)
     this.#parts.people.signOut(uid)
+    await this.#parts.people.save()
     response.writeHead(204).end()
   }
 
   #events(request: IncomingMessage, response: ServerResponse): void {
-    this.#person(request)
+    const { uid } = this.#person(request)
     if (this.#streams.size >= MAX_STREAM_COUNT) throw new Refusal(503, 'full', 'This server has no room for more people.', { 'retry-after': '10' })
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
     response.write(event('people', this.#parts.people.list()))
-    this.#streams.add(response)
+    this.#streams.set(response, uid)
     response.on('close', () => this.#streams.delete(response))
   }
 
-  #listConversations(request: IncomingMessage, response: ServerResponse): void {
+  /** What the engine knows by itself: who has talked with whom, how far they have read, and what came after. */
+  async #listConversations(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { uid } = this.#person(request)
-    const conversations = this.#parts.conversations.list(uid).map(
-      ([{ channelID, channelType }, { last }]): ConversationSummary => ({
-        channelID,
-        channelType,
-        lastSeq: last?.messageSeq ?? 0,
-        readSeq: this.#parts.people.readSeq(uid, `${channelType}:${channelID}`),
-        last: last === undefined ? null : toStored(last),
-      }),
-    )
+    const conversations: ConversationSummary[] = []
+    let cursor: string | undefined
+    do {
+      const page = await this.#parts.engine.conversations.list(uid, { limit: 500, ...(cursor === undefined ? {} : { cursor }) })
+      conversations.push(...page.items.map(toSummary))
+      cursor = page.cursor
+    } while (cursor !== undefined)
     sendJSON(response, 200, { conversations })
   }
 
@@ -109,35 +123,51 @@ export class ChatAPI {
     const limit = Math.min(MAX_PAGE_COUNT, Math.max(1, wholeNumber(searchParams.get('limit')) ?? MAX_PAGE_COUNT))
     const before = wholeNumber(searchParams.get('before'))
     const after = wholeNumber(searchParams.get('after'))
-    const conversation = this.#find(uid, channel)
-    const messages: StoredMessage[] = []
-    if (conversation !== undefined && before !== 1) {
-      const query =
-        after !== undefined
-          ? ({ startSeq: after + 1, limit, direction: 'forward' } as const)
-          : ({ ...(before === undefined ? {} : { startSeq: before - 1 }), limit, direction: 'backward' } as const)
-      for await (const message of this.#parts.engine.messages.range(conversation.key, query)) messages.push(toStored(message))
-      if (query.direction === 'backward') messages.reverse()
-    }
-    sendJSON(response, 200, { messages } satisfies History)
+    const key = await this.#key(uid, channel)
+    // `startSeq` 0 means the newest page, so what lies below number 1 is not asked for.
+    const query =
+      after !== undefined
+        ? ({ startSeq: after + 1, direction: 'forward' } as const)
+        : ({ startSeq: before === undefined ? 0 : before - 1, direction: 'backward' } as const)
+    const { messages } = before === 1 ? { messages: [] } : await this.#parts.engine.messages.sync(key, { ...query, limit, forUID: uid })
+    sendJSON(response, 200, { messages: messages.map(toStored) } satisfies History)
   }
 
   async #markRead(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { uid } = this.#person(request)
     const { channelID, channelType, seq } = await readJSON(request)
-    const conversation = this.#find(uid, channelRef(channelID, channelType))
-    if (typeof seq !== 'number' || !Number.isInteger(seq) || seq < 0) throw new Refusal(400, 'bad-seq', 'There is no such message.')
-    const lastSeq = conversation?.last?.messageSeq ?? 0
-    this.#parts.people.markRead(uid, `${String(channelType)}:${String(channelID)}`, Math.min(seq, lastSeq))
+    const key = await this.#key(uid, channelRef(channelID, channelType))
+    if (typeof seq !== 'number' || !Number.isSafeInteger(seq) || seq < 0) throw new Refusal(400, 'bad-seq', 'There is no such message.')
+    await this.#parts.engine.conversations.markRead(uid, key, { seq })
     response.writeHead(204).end()
   }
 
-  /** The conversation, undefined while nobody has said anything in it. @throws Refusal 403 when it is not the asker's */
-  #find(uid: string, channel: ChannelRef): ReturnType<Conversations['find']> {
-    const conversation = this.#parts.conversations.find(uid, channel)
-    if (conversation === undefined && !(channel.channelType === 1 && this.#parts.people.has(channel.channelID)))
-      throw new Refusal(403, 'not-a-member', 'You are not a member of this conversation.')
-    return conversation
+  /** Take a message back, for everybody who has it. */
+  async #recall(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { uid } = this.#person(request)
+    const { messageID } = await readJSON(request)
+    const isID = typeof messageID === 'string' && /^\d{1,19}$/.test(messageID)
+    const [message] = isID ? await this.#parts.engine.messages.get([messageID]) : []
+    if (message?.fromUID !== uid) throw new Refusal(404, 'no-such-message', 'There is no such message of yours.')
+    await this.#parts.engine.messages.recall(message.messageID, { byUID: uid })
+    response.writeHead(204).end()
+  }
+
+  /**
+   * The channel that `uid` calls so, as the engine knows it. A person's is made with the asker's own uid, so there is no way
+   * to name one between two others. @throws Refusal 403 when it is not the asker's
+   */
+  async #key(uid: string, { channelID, channelType }: ChannelRef): Promise<ChannelKey> {
+    const { engine, people } = this.#parts
+    if (channelType === ChannelType.Person && /^[\w-]{1,100}$/.test(channelID)) {
+      const key = { channelID: personChannelID(uid, channelID), channelType }
+      if (people.has(channelID) || (await engine.messages.lastSeq(key)) > 0) return key
+    }
+    if (channelType === ChannelType.Group && channelID === LOBBY.channelID) {
+      const { items } = await engine.channels.of(uid)
+      if (items.some((key) => key.channelType === channelType && key.channelID === channelID)) return { channelID, channelType }
+    }
+    throw new Refusal(403, 'not-a-member', 'You are not a member of this conversation.')
   }
 
   #person(request: IncomingMessage): Person {
@@ -146,12 +176,29 @@ export class ChatAPI {
     return person
   }
 
-  #tellAll(text: string): void {
-    for (const stream of this.#streams) {
-      if (stream.writableLength > MAX_STREAM_BYTES) stream.destroy()
-      else stream.write(text)
+  /** To those who may read it: the two of a person channel, each under the other's name, and everybody for the lobby. */
+  readonly #tellRevised = ({ key, message }: Facts['messageRevised'][0]): void => {
+    const stored = toStored(message)
+    const uids = key.channelType === ChannelType.Person ? personChannelUIDs(key.channelID) : undefined
+    if (uids === undefined && key.channelID !== LOBBY.channelID) return
+    for (const [stream, uid] of this.#streams) {
+      const channelID = uids === undefined ? key.channelID : uids[0] === uid ? uids[1] : uids[0]
+      if (uids?.includes(uid) ?? true) this.#tell(stream, event('revised', { channel: { channelID, channelType: key.channelType }, message: stored }))
     }
   }
+
+  #tellAll(text: string): void {
+    for (const stream of this.#streams.keys()) this.#tell(stream, text)
+  }
+
+  #tell(stream: ServerResponse, text: string): void {
+    if (stream.writableLength > MAX_STREAM_BYTES) stream.destroy()
+    else stream.write(text)
+  }
+}
+
+function toSummary({ channelID, channelType, lastSeq, readSeq, unread, lastMessage }: Conversation): ConversationSummary {
+  return { channelID, channelType, lastSeq, readSeq, unread, last: lastMessage === undefined ? null : toStored(lastMessage) }
 }
 
 function event<E extends keyof ServerEvents>(name: E, body: ServerEvents[E]): string {

@@ -1,15 +1,19 @@
 import { randomBytes } from 'node:crypto'
+import { WholeFile } from './whole-file.ts'
 import { LOBBY, MAX_NAME_CHARS, SYSTEM_UID, type Person } from './wire.ts'
 
-interface Account {
+/** What is kept of an account. */
+interface SavedAccount {
   readonly uid: string
   readonly name: string
   readonly token: string
-  readonly connectionIDs: Set<string>
-  readonly readSeqs: Map<string, number>
   lastSeenMs: number | null
   signedInMs: number
   left: boolean
+}
+
+interface Account extends SavedAccount {
+  readonly connectionIDs: Set<string>
 }
 
 export type SignIn =
@@ -17,9 +21,9 @@ export type SignIn =
   | { readonly ok: false; readonly why: 'bad-name' | 'name-taken' | 'full' }
 
 export interface PeopleOptions {
-  /** accounts in the life of this process, those that left included; default 5000 */
+  /** accounts in the file, those that left included; default 5000 */
   readonly maxCount?: number
-  /** how long the name of someone offline stays theirs; default one day */
+  /** how long the name of someone offline stays theirs, not counting when this server is down; default one day */
   readonly keepNameMs?: number
   readonly nowMs?: () => number
 }
@@ -28,9 +32,12 @@ export interface PeopleOptions {
 const RESERVED_UIDS = new Set([SYSTEM_UID, LOBBY.channelID])
 
 /**
- * Who is who: names, tokens and who is online, in memory. There are no passwords in this example: a name belongs to whoever
- * took it first and is proven by the token they were given, so typing somebody's name does not make you them. A name that is
- * given up may be taken again, but under another uid: the new owner does not inherit the old one's conversations.
+ * Who is who: names, tokens and who is online. There are no passwords in this example: a name belongs to whoever took it
+ * first and is proven by the token they were given, so typing somebody's name does not make you them. A name that is given
+ * up may be taken again, but under another uid: the new owner does not inherit the old one's conversations.
+ *
+ * The engine keeps messages, members and positions; who may use which uid is the host's to know. A host has users in its
+ * database, this example has a file that is written with every change.
  */
 export class People {
   readonly #accounts = new Map<string, Account>()
@@ -40,14 +47,29 @@ export class People {
   readonly #maxCount: number
   readonly #keepNameMs: number
   readonly #nowMs: () => number
+  readonly #file: WholeFile<{ readonly accounts: readonly SavedAccount[] }>
+  #openedMs = 0
 
-  constructor({ maxCount = 5000, keepNameMs = 24 * 3_600_000, nowMs = Date.now }: PeopleOptions = {}) {
+  constructor(path: string, { maxCount = 5000, keepNameMs = 24 * 3_600_000, nowMs = Date.now }: PeopleOptions = {}) {
+    this.#file = new WholeFile(path, () => ({ accounts: Array.from(this.#accounts.values(), toSaved) }))
     this.#maxCount = maxCount
     this.#keepNameMs = keepNameMs
     this.#nowMs = nowMs
   }
 
-  /** Take a free name, or come back to one's own with the token that was given for it. */
+  /** Whom there was when this was saved last. Call it once, and while no other process can. */
+  async open(): Promise<void> {
+    const saved = await this.#file.read()
+    for (const account of saved?.accounts ?? []) this.#enter({ ...account, connectionIDs: new Set() })
+    this.#openedMs = this.#nowMs()
+  }
+
+  /** Everything that has changed is on the disk once resolved. */
+  async save(): Promise<void> {
+    await this.#file.save()
+  }
+
+  /** Take a free name, or come back to one's own with the token that was given for it. It holds once `save` has resolved. */
   signIn({ name, token }: { name: string; token?: string | undefined }): SignIn {
     const shownName = cleanName(name)
     if (shownName === undefined) return { ok: false, why: 'bad-name' }
@@ -67,14 +89,11 @@ export class People {
       name: shownName,
       token: randomBytes(16).toString('hex'),
       connectionIDs: new Set(),
-      readSeqs: new Map(),
       lastSeenMs: null,
       signedInMs: this.#nowMs(),
       left: false,
     }
-    this.#accounts.set(account.uid, account)
-    this.#byToken.set(account.token, account)
-    this.#byName.set(nameKey(account.name), account)
+    this.#enter(account)
     this.#changed(account)
     return { ok: true, person: toPerson(account), token: account.token, isNew: true }
   }
@@ -113,22 +132,21 @@ export class People {
     const account = this.#accounts.get(uid)
     if (account === undefined || !account.connectionIDs.delete(connectionID)) return
     account.lastSeenMs = this.#nowMs()
+    this.save().catch((error: unknown) => console.error('could not save when', uid, 'was here last:', error))
     if (account.connectionIDs.size === 0) this.#changed(account)
-  }
-
-  /** How far `uid` has read in one conversation; 0 for not at all. Never goes back. */
-  readSeq(uid: string, conversation: string): number {
-    return this.#accounts.get(uid)?.readSeqs.get(conversation) ?? 0
-  }
-
-  markRead(uid: string, conversation: string, seq: number): void {
-    if (seq > this.readSeq(uid, conversation)) this.#accounts.get(uid)?.readSeqs.set(conversation, seq)
   }
 
   /** @returns how to stop listening */
   onChange(listener: (person: Person) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  #enter(account: Account): void {
+    this.#accounts.set(account.uid, account)
+    if (account.left) return
+    this.#byToken.set(account.token, account)
+    this.#byName.set(nameKey(account.name), account)
   }
 
   #changed(account: Account): void {
@@ -139,14 +157,14 @@ export class People {
   #leave(account: Account): void {
     if (account.left) return
     account.left = true
-    account.readSeqs.clear()
     this.#byToken.delete(account.token)
     this.#byName.delete(nameKey(account.name))
     this.#changed(account)
   }
 
   #isExpired(account: Account): boolean {
-    const sinceMs = Math.max(account.lastSeenMs ?? 0, account.signedInMs)
+    // Whoever was here when the server went down has had no chance to say so since.
+    const sinceMs = Math.max(account.lastSeenMs ?? 0, account.signedInMs, this.#openedMs)
     return account.connectionIDs.size === 0 && this.#nowMs() - sinceMs > this.#keepNameMs
   }
 
@@ -162,6 +180,10 @@ export class People {
 function toPerson({ uid, name, connectionIDs, lastSeenMs, left }: Account): Person {
   const online = connectionIDs.size > 0
   return { uid, name, online, lastSeenMs: online ? null : lastSeenMs, left }
+}
+
+function toSaved({ uid, name, token, lastSeenMs, signedInMs, left }: Account): SavedAccount {
+  return { uid, name, token, lastSeenMs, signedInMs, left }
 }
 
 /** One line of visible text, or undefined. Control and invisible characters would let two names look the same. */

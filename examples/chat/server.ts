@@ -1,11 +1,13 @@
 import { createServer as createHTTPServer, type IncomingMessage, type Server as HTTPServer, type ServerResponse } from 'node:http'
 import { createServer as createTCPServer, type AddressInfo, type Server as TCPServer } from 'node:net'
-import { ChannelType, DeviceLevel, IMEngine, ReasonCode, refuse } from 'imengine'
+import { join as joinPath } from 'node:path'
+import { ChannelType, DeviceLevel, IMEngine, ReasonCode, refuse, type IMEngineOptions } from 'imengine'
+import { levelStorage } from 'imengine/level'
 import { attachNetServer } from 'imengine/net'
 import { attachWebSocketServer } from 'imengine/ws'
 import { WebSocketServer } from 'ws'
 import { ChatAPI } from './api.ts'
-import { contentOf, Conversations } from './conversations.ts'
+import { contentOf } from './content.ts'
 import { Refusal, SECURITY_HEADERS, sendFailure } from './http.ts'
 import { bundlePage, type Asset } from './page-bundle.ts'
 import { People, type PeopleOptions } from './people.ts'
@@ -18,6 +20,15 @@ export interface ChatOptions {
   readonly tcpPort: number
   /** default: this machine only */
   readonly host?: string
+  /** where everything is that outlives the process, made when it is not there; default ./data/chat */
+  readonly dataDir?: string
+  /**
+   * Default 'none': this page asks for what it missed, and for more of it only when somebody scrolls there. It has to ask
+   * anyway, because a tab that is new has nothing, not even what another device has acknowledged; with 'push' the same
+   * messages would come twice, and those of a long absence oldest first. For clients without a history of their own, a bot
+   * for example, 'push' is right. The page shows the same with either.
+   */
+  readonly offline?: NonNullable<IMEngineOptions['offline']>
   readonly people?: PeopleOptions
 }
 
@@ -28,14 +39,19 @@ export interface Chat {
   close(): Promise<void>
 }
 
-/** A whole chat: the engine with WebSocket and TCP in front of it, the page, and the little HTTP a host adds itself. */
-export async function start({ port, tcpPort, host = '127.0.0.1', people: peopleOptions }: ChatOptions): Promise<Chat> {
+/**
+ * A whole chat: the engine with WebSocket and TCP in front of it, the page, and the little HTTP a host adds itself.
+ * @throws IMError IM_STORE_LOCKED when another process has the folder, EADDRINUSE when one has a port
+ */
+export async function start(options: ChatOptions): Promise<Chat> {
+  const { port, tcpPort, host = '127.0.0.1', dataDir = './data/chat', offline = 'none', people: peopleOptions } = options
   const assets = await bundlePage()
-  const people = new People(peopleOptions)
-  const conversations = new Conversations()
+  const people = new People(joinPath(dataDir, 'people.json'), peopleOptions)
 
   const engine = new IMEngine({
     nodeID: 1,
+    storage: levelStorage({ path: joinPath(dataDir, 'messages') }),
+    offline,
     // Master: who signs in a second time takes the place of the first, and the first is told so.
     tokenVerifier: ({ uid, token }) => (people.isTokenOf({ uid, token }) ? { ok: true, deviceLevel: DeviceLevel.Master } : { ok: false }),
     limits: { maxSendsPerSecond: 50 },
@@ -48,18 +64,26 @@ export async function start({ port, tcpPort, host = '127.0.0.1', people: peopleO
   }, { after: 'checkPermission' })
   engine.on('connected', (connection) => people.connected(connection))
   engine.on('disconnected', (connection) => people.disconnected(connection))
-  engine.on('messageStored', ({ key, messages }) => conversations.note(key, messages))
+  engine.on('error', (error) => console.error(error.code, error.message, error.context, error.cause ?? ''))
   people.onChange((person) => {
     if (person.left) leave(person).catch((error: unknown) => console.error('could not remove', person.uid, error))
   })
+  // From here on the folder is ours alone, with the file of people in it.
   await engine.start()
-  await engine.channels.create(LOBBY)
-  await engine.messages.send({ ...LOBBY, fromUID: SYSTEM_UID, payload: textPayload('Welcome! Everybody who signs in is in this room.') })
+  try {
+    await people.open()
+    await engine.channels.create(LOBBY)
+    // Sent once in the life of the folder: at the next start the number says that it is there. Other words need another one.
+    const welcome = { fromUID: SYSTEM_UID, clientMsgNo: 'welcome-1', payload: textPayload('Welcome! Everybody who signs in is in this room.') }
+    await engine.messages.send({ ...LOBBY, ...welcome })
+  } catch (error) {
+    await engine.close()
+    throw error
+  }
 
+  /** What was said before they came is there to be read, but not new to them: the engine sees to that. */
   async function join({ uid }: Person): Promise<void> {
     await engine.channels.subscribers.add(LOBBY, [uid])
-    // What was said before they came is there to be read, but not new to them.
-    people.markRead(uid, `${LOBBY.channelType}:${LOBBY.channelID}`, conversations.find(uid, LOBBY)?.last?.messageSeq ?? 0)
   }
 
   async function leave({ uid }: Person): Promise<void> {
@@ -67,7 +91,7 @@ export async function start({ port, tcpPort, host = '127.0.0.1', people: peopleO
     engine.connections.kick({ uid }, 'signed out')
   }
 
-  const api = new ChatAPI({ engine, people, conversations, join })
+  const api = new ChatAPI({ engine, people, join })
   const http = createHTTPServer((request, response) => void answer(request, response, { api, assets }))
   const wss = new WebSocketServer({ server: http, path: '/ws', maxPayload: 1 << 20 })
   // Errors of the HTTP server reach the WebSocket server too; `listen` below reports them.
@@ -83,6 +107,7 @@ export async function start({ port, tcpPort, host = '127.0.0.1', people: peopleO
     await engine.close({ drainMs: 5000 })
     http.closeAllConnections()
     await Promise.all(closed)
+    await people.save()
   }
 
   try {

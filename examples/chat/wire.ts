@@ -43,6 +43,15 @@ export interface StoredMessage {
   readonly timestampSec: number
   /** the payload as the SDK's contents read it: `{ type: 1, content: '…' }` */
   readonly content: { readonly type: number; readonly [field: string]: unknown }
+  /** 0 as it was sent, and one more with each change */
+  readonly version: number
+  /** taken back by its sender: there is no content any more */
+  readonly recalled: boolean
+}
+
+/** POST /api/recall, for one's own messages */
+export interface RecallRequest {
+  readonly messageID: string
 }
 
 /** GET /api/history?channelID&channelType and one of `before`, `after` (exclusive seqs); oldest first */
@@ -54,13 +63,16 @@ export interface History {
 export interface ConversationSummary extends ChannelRef {
   readonly lastSeq: number
   readonly readSeq: number
+  /** not always the difference of the two: a recalled message has a number and does not count */
+  readonly unread: number
   readonly last: StoredMessage | null
 }
 
-/** GET /api/events, a stream: `people` once with everybody, then `person` for each change */
+/** GET /api/events, a stream: `people` once with everybody, then `person` for each change, and `revised` for messages */
 export interface ServerEvents {
   readonly people: readonly Person[]
   readonly person: Person
+  readonly revised: { readonly channel: ChannelRef; readonly message: StoredMessage }
 }
 
 export const LOBBY: ChannelRef & { readonly name: string } = { channelID: 'lobby', channelType: 2, name: 'Lobby' }

@@ -1,24 +1,33 @@
-import { existsSync, mkdirSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ChannelType, ReasonCode } from 'imengine'
-import { chromium, type Browser, type BrowserContextOptions, type Locator, type Page } from 'playwright-core'
+import type { BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { start, type Chat } from '../../examples/chat/server.ts'
 import { LOBBY } from '../../examples/chat/wire.ts'
+import { bubble, ChatBrowser, CHROMIUM, composer, messages, row, say, sent, signIn, state, texts } from './chat-page-driver.ts'
 import { buildSDKClient, SDKClient } from './sdk-process.ts'
 
-const CHROMIUM = [process.env.CHROMIUM_PATH, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable'].find(
-  (path) => path !== undefined && existsSync(path),
-)
-if (CHROMIUM === undefined) process.stderr.write('\n!!! NO CHROMIUM FOUND: the chat page is NOT tested. Set CHROMIUM_PATH to run its tests.\n\n')
+let root: string
+let folderCount = 0
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'imengine-chat-'))
+})
+afterAll(() => rm(root, { recursive: true }))
+
+/** A folder of its own for a chat, which it makes. */
+const newFolder = (): string => join(root, String(++folderCount))
 
 describe('the chat server', () => {
   let chat: Chat
   let base: string
 
   beforeAll(async () => {
-    chat = await start({ port: 0, tcpPort: 0 })
+    chat = await start({ port: 0, tcpPort: 0, dataDir: newFolder() })
     base = `http://127.0.0.1:${chat.port}`
   })
   afterAll(() => chat.close())
@@ -125,6 +134,26 @@ describe('the chat server', () => {
     expect(await seqs('limit=3&after=7')).toEqual([])
   })
 
+  test("takes back one's own messages and nobody else's", async () => {
+    const [ola, pam, quy] = [await login('Ola'), await login('Pam'), await login('Quy')]
+    const stream = async ({ token }: { token: string }): Promise<Response> => fetch(`${base}/api/events`, { headers: { authorization: `Bearer ${token}` } })
+    const [toPam, toQuy] = [await stream(pam), await stream(quy)]
+    const { messageID } = await chat.engine.messages.send({ channelID: pam.uid, channelType: 1, fromUID: ola.uid, payload: Buffer.from('{"type":1,"content":"secret"}') })
+    const recall = async ({ token }: { token: string }, id: unknown): Promise<number> => (await post('/api/recall', { messageID: id }, { authorization: `Bearer ${token}` })).status
+    for (const id of ['1', '', 'x', '99999999999999999999', 7, undefined]) expect(await recall(ola, id)).toBe(404)
+    expect(await recall(pam, messageID)).toBe(404)
+    expect(await recall(ola, messageID)).toBe(204)
+    expect(await recall(ola, messageID)).toBe(204)
+    const history = await (await get(`/api/history?channelID=${ola.uid}&channelType=1`, pam.token)).text()
+    expect(history).toContain('"recalled":true')
+    expect(history).not.toContain('secret')
+    // Signing out ends a stream, so that all it has said is here.
+    for (const { token } of [pam, quy]) await post('/api/logout', {}, { authorization: `Bearer ${token}` })
+    const [heardByPam, heardByQuy] = [await toPam.text(), await toQuy.text()]
+    expect(heardByPam.match(/event: revised\ndata: .*"channelID":"ola".*/g)).toHaveLength(1)
+    expect(heardByQuy).not.toContain('revised')
+  })
+
   test('forbids the page everything it does not need', async () => {
     const response = await get('/')
     expect(response.headers.get('content-security-policy')).toContain("default-src 'none'; script-src 'self'")
@@ -151,7 +180,7 @@ describe('the chat server', () => {
   })
 
   test('closes with a stream and a half-open connection still there', async () => {
-    const other = await start({ port: 0, tcpPort: 0 })
+    const other = await start({ port: 0, tcpPort: 0, dataDir: newFolder() })
     const { token } = (await (await fetch(`http://127.0.0.1:${other.port}/api/login`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"name":"Ann"}' })).json()) as { token: string }
     const stream = await fetch(`http://127.0.0.1:${other.port}/api/events`, { headers: { authorization: `Bearer ${token}` } })
     const silent = connect(other.tcpPort, '127.0.0.1')
@@ -162,70 +191,29 @@ describe('the chat server', () => {
   })
 
   test('says which port is taken', async () => {
-    await expect(start({ port: chat.port, tcpPort: 0 })).rejects.toMatchObject({ code: 'EADDRINUSE', port: chat.port })
-    await expect(start({ port: 0, tcpPort: chat.tcpPort })).rejects.toMatchObject({ code: 'EADDRINUSE', port: chat.tcpPort })
+    await expect(start({ port: chat.port, tcpPort: 0, dataDir: newFolder() })).rejects.toMatchObject({ code: 'EADDRINUSE', port: chat.port })
+    await expect(start({ port: 0, tcpPort: chat.tcpPort, dataDir: newFolder() })).rejects.toMatchObject({ code: 'EADDRINUSE', port: chat.tcpPort })
   })
 })
 
 // Browsers are slow where many tests run at once: the limit is only there to end what hangs.
 describe.skipIf(CHROMIUM === undefined)('the chat page', { timeout: 90_000 }, () => {
   let chat: Chat
-  let browser: Browser
+  let chatBrowser: ChatBrowser
   let line: Line
-  const complaints: string[] = []
 
   beforeAll(async () => {
-    chat = await start({ port: 0, tcpPort: 0 })
+    chat = await start({ port: 0, tcpPort: 0, dataDir: newFolder() })
     line = await Line.to(chat.port)
-    browser = await chromium.launch({
-      executablePath: CHROMIUM ?? '',
-      args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-    })
+    chatBrowser = await ChatBrowser.launch()
   })
   afterAll(async () => {
-    await browser.close()
+    await chatBrowser.close()
     await line.close()
     await chat.close()
   })
 
-  async function open(name: string, { port = chat.port, ...options }: BrowserContextOptions & { port?: number } = {}): Promise<Page> {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB', ...options })
-    context.setDefaultTimeout(20_000)
-    const page = await context.newPage()
-    page.on('pageerror', (error) => {
-      // The SDK itself throws away, in this way, a live message that is not JSON.
-      if (!/is not valid JSON/.test(error.message)) complaints.push(`${name}: ${error.stack ?? error.message}`)
-    })
-    page.on('console', (message) => {
-      if (/content security policy|trusted/i.test(message.text())) complaints.push(`${name}: ${message.text()}`)
-    })
-    await page.goto(`http://127.0.0.1:${port}/`)
-    await signIn(page, name)
-    return page
-  }
-
-  async function signIn(page: Page, name: string): Promise<void> {
-    await page.getByLabel('Your name').fill(name)
-    await page.getByRole('button', { name: 'Join the chat' }).click()
-    await page.getByText('Connected', { exact: true }).waitFor({ state: 'attached' })
-  }
-
-  const composer = (page: Page): Locator => page.getByRole('textbox', { name: /^Message / })
-  const messages = (page: Page): Locator => page.getByRole('log').getByRole('article')
-  const bubble = (page: Page, text: string): Locator => messages(page).filter({ hasText: text })
-  const row = (page: Page, name: string): Locator => page.getByRole('navigation').getByRole('link').filter({ has: page.locator('.row-name', { hasText: name }) })
-  const state = (page: Page, text: string): Locator => bubble(page, text).getByRole('img')
-
-  async function say(page: Page, text: string): Promise<void> {
-    await composer(page).fill(text)
-    await composer(page).press('Enter')
-    await bubble(page, text).first().waitFor()
-  }
-
-  async function sent(page: Page, text: string): Promise<string> {
-    await page.getByRole('log').getByRole('article').filter({ hasText: text }).and(page.locator('.is-sent')).waitFor()
-    return (await state(page, text).getAttribute('aria-label')) ?? ''
-  }
+  const open = (name: string, { port = chat.port, ...options }: BrowserContextOptions & { port?: number } = {}): Promise<Page> => chatBrowser.open(name, { port, ...options })
 
   test('two people talk in the lobby and alone', async () => {
     const ann = await open('Ann')
@@ -330,6 +318,47 @@ describe.skipIf(CHROMIUM === undefined)('the chat page', { timeout: 90_000 }, ()
     await Promise.all([eva.context().close(), fay.context().close()])
   })
 
+  test('what is taken back is gone for everybody, and no longer unread', async () => {
+    const jim = await open('Jim')
+    const kay = await open('Kay', { port: line.port })
+    await say(jim, 'Everybody can read this')
+    await sent(jim, 'Everybody can read this')
+    await bubble(kay, 'Everybody can read this').waitFor()
+    await row(jim, 'Kay').click()
+    for (const text of ['Only you', 'Not this']) await say(jim, text)
+    await row(kay, 'Jim').getByText('2 unread').waitFor()
+
+    jim.on('dialog', (dialog) => void dialog.accept())
+    const takeBack = async (text: string): Promise<void> => {
+      await bubble(jim, text).hover()
+      await bubble(jim, text).getByRole('button', { name: 'Take it back' }).click()
+      await bubble(jim, text).waitFor({ state: 'detached' })
+    }
+    const gone = 'This message was taken back.'
+    await takeBack('Not this')
+    await row(kay, 'Jim').getByText('1 unread').waitFor()
+    await row(kay, 'Jim').getByText(gone).waitFor()
+    await row(kay, 'Jim').click()
+    await bubble(kay, gone).waitFor()
+    expect(await texts(kay)).toEqual(['Only you', gone])
+    expect(await texts(jim)).toEqual(['Only you', gone])
+    expect(await messages(kay).getByRole('button', { name: 'Take it back' }).count()).toBe(0)
+
+    // Also for those who were away, where they are and where they have been.
+    line.cut()
+    await kay.getByText(/Connection lost. Reconnecting/).waitFor()
+    await takeBack('Only you')
+    await row(jim, 'Lobby').click()
+    await takeBack('Everybody can read this')
+    line.restore()
+    await bubble(kay, 'Only you').waitFor({ state: 'detached' })
+    expect(await texts(kay)).toEqual([gone, gone])
+    await row(kay, 'Lobby').click()
+    await bubble(kay, gone).waitFor()
+    expect(await bubble(kay, 'Everybody can read this').count()).toBe(0)
+    await Promise.all([jim.context().close(), kay.context().close()])
+  })
+
   test('signing in a second time ends the first, which can take it back', async () => {
     const gus = await open('Gus')
     const second = await gus.context().newPage()
@@ -367,7 +396,7 @@ describe.skipIf(CHROMIUM === undefined)('the chat page', { timeout: 90_000 }, ()
   })
 
   test('nothing was thrown and nothing the policy forbids was tried', () => {
-    expect(complaints).toEqual([])
+    expect(chatBrowser.complaints).toEqual([])
   })
 })
 

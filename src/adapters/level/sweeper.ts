@@ -31,7 +31,7 @@ const MAX_REMOVED = 10_000
 /** Removes what nobody is to read any more: first what has expired, then channel by channel what is too old or too many. */
 export class Sweeper {
   readonly #options: SweeperOptions
-  /** the channel that was looked at last, while a round over all of them is under way */
+  /** the last channel that is finished, while a round over all of them is under way */
   #position: Buffer | undefined
 
   constructor(options: SweeperOptions) {
@@ -69,11 +69,14 @@ export class Sweeper {
     const channels = await database.entries({ gte, lt: Buffer.from([Tag.Channel + 1]), limit: MAX_CHANNELS })
     let removedCount = 0
     for (const [at, record] of channels) {
-      this.#position = at
       const key = channelOfName(at.subarray(1))
-      if (!this.#mayHaveToGo(key, decodeStanding(record, key).standing, nowMs)) continue
+      if (!this.#mayHaveToGo(key, decodeStanding(record, key).standing, nowMs)) {
+        this.#position = at
+        continue
+      }
       removedCount += await turns.take(channelKeyString(key), () => states.with(key, (state) => this.#sweepChannel(state, nowMs)))
-      if (removedCount >= MAX_REMOVED) return { removedCount, isDone: false }
+      if (removedCount >= MAX_REMOVED) return { removedCount, isDone: false } // and begin with this channel: there may be more
+      this.#position = at
     }
     const isDone = channels.length < MAX_CHANNELS
     if (isDone) this.#position = undefined

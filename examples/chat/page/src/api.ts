@@ -1,4 +1,7 @@
-import type { ChannelRef, ConversationSummary, Failure, History, LoginRequest, ServerEvents, Session } from '../../wire.ts'
+import type { ChannelRef, ConversationSummary, Failure, History, LoginRequest, RecallRequest, ServerEvents, Session } from '../../wire.ts'
+
+// A request that a server took with it into its grave must not hold up what comes after.
+const REQUEST_TIMEOUT_MS = 15_000
 
 /** An answer that was not 2xx, with the server's words for people. */
 export class APIError extends Error {
@@ -42,8 +45,12 @@ export class API {
     await call('POST', '/api/read', { token: this.#token, body: { channelID, channelType, seq } })
   }
 
+  async recall(messageID: string): Promise<void> {
+    await call('POST', '/api/recall', { token: this.#token, body: { messageID } satisfies RecallRequest })
+  }
+
   /**
-   * Follow who is there, for as long as the page lives. Not an EventSource, because that cannot send the token in a header
+   * Follow who is there and which messages change, for as long as the page lives. Not an EventSource, because that cannot send the token in a header
    * and an address with a token in it ends up in logs.
    */
   async follow(handlers: { [E in keyof ServerEvents]: (body: ServerEvents[E]) => void }, signal: AbortSignal): Promise<void> {
@@ -71,7 +78,7 @@ async function call(method: string, path: string, { token, body }: { token?: str
   if (body !== undefined) headers['content-type'] = 'application/json'
   let response: Response
   try {
-    response = await fetch(path, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
+    response = await fetch(path, { method, headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS), ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
   } catch {
     throw new APIError(0, 'The server does not answer. Check the connection and try again.')
   }

@@ -38,6 +38,7 @@ export interface SyncedConversation {
   readonly channel: ChannelRef
   readonly lastSeq: number
   readonly readSeq: number
+  readonly unread: number
   readonly last: IncomingMessage | undefined
 }
 
@@ -103,12 +104,18 @@ export class IM {
   /** Every conversation of this user, through the SDK's conversation sync. */
   async conversations(): Promise<SyncedConversation[]> {
     const conversations = await this.#sdk.conversationManager.sync()
-    return conversations.map(({ channel, lastMessage, unread, remoteExtra }) => ({
+    return conversations.map(({ channel, lastMessage, unread, remoteExtra, extra }) => ({
       channel,
-      lastSeq: remoteExtra.browseTo + unread,
+      lastSeq: (extra as ConversationSummary).lastSeq,
       readSeq: remoteExtra.browseTo,
+      unread,
       last: lastMessage && toIncoming(lastMessage),
     }))
+  }
+
+  /** A message that came another way, as the SDK reads it. */
+  read(channel: ChannelRef, stored: StoredMessage): IncomingMessage {
+    return toIncoming(this.#toSDKMessage(new Channel(channel.channelID, channel.channelType), stored))
   }
 
   /** One page of what was said, through the SDK's message sync: below `before`, or above `after`; oldest first. */
@@ -133,11 +140,13 @@ export class IM {
 
   async #pullConversations(): Promise<Conversation[]> {
     const summaries = await this.#options.pull.conversations()
-    return summaries.map(({ channelID, channelType, lastSeq, readSeq, last }) => {
+    return summaries.map((summary) => {
+      const { channelID, channelType, readSeq, unread, last } = summary
       const conversation = new Conversation()
       conversation.channel = new Channel(channelID, channelType)
-      conversation.unread = Math.max(0, lastSeq - readSeq)
-      conversation.remoteExtra.browseTo = Math.min(readSeq, lastSeq)
+      conversation.unread = unread
+      conversation.extra = summary
+      conversation.remoteExtra.browseTo = readSeq
       conversation.remoteExtra.version = 0
       if (last !== null) {
         conversation.lastMessage = this.#toSDKMessage(conversation.channel, last)
@@ -155,6 +164,8 @@ export class IM {
     message.fromUID = stored.fromUID
     message.channel = channel
     message.timestamp = stored.timestampSec
+    message.remoteExtra.revoke = stored.recalled
+    message.remoteExtra.extraVersion = stored.version
     message.content = this.#sdk.getMessageContent(stored.content.type)
     try {
       ;(message.content as MessageContent).decode(new TextEncoder().encode(JSON.stringify(stored.content)))
@@ -180,14 +191,17 @@ function toIncoming(message: Message): IncomingMessage {
   // What is inside is another user's: the SDK promises text, the wire does not.
   const content: unknown = message.content
   const text: unknown = content instanceof MessageText ? content.text : undefined
+  const { revoke, extraVersion } = message.remoteExtra
   return {
     channel: { channelID: channel.channelID, channelType: channel.channelType },
     clientMsgNo: message.clientMsgNo,
     messageID: String(message.messageID),
     messageSeq: message.messageSeq,
     fromUID: message.fromUID,
-    text: typeof text === 'string' ? text : 'This message is of a kind this page does not show.',
+    text: revoke ? 'This message was taken back.' : typeof text === 'string' ? text : 'This message is of a kind this page does not show.',
     timestampMs: message.timestamp * 1000,
+    version: extraVersion || 0,
+    recalled: revoke || false,
   }
 }
 

@@ -11,8 +11,11 @@ export interface ChatMessage {
   /** place in the conversation, 1, 2, 3 …; 0 until the server has stored it */
   messageSeq: number
   readonly fromUID: string
-  readonly text: string
+  text: string
   timestampMs: number
+  /** 0 as it was sent, and one more with each change */
+  version: number
+  recalled: boolean
   delivery: Delivery
   /** why, when failed */
   reasonCode: number
@@ -29,6 +32,8 @@ export interface Conversation extends ChannelRef {
   lastSeq: number
   /** everything up to here has been on the screen */
   readSeq: number
+  /** of what came after `readSeq`, so many do not count: they were recalled */
+  uncountedCount: number
   /** shown in the list while the messages themselves are not loaded */
   preview: ChatMessage | undefined
   history: 'unknown' | 'loading' | 'partial' | 'complete' | 'failed'
@@ -84,7 +89,7 @@ export class Store {
     let found = this.conversations.get(id)
     if (found === undefined) {
       const { channelID, channelType } = channel
-      found = { id, channelID, channelType, messages: [], lastSeq: 0, readSeq: 0, preview: undefined, history: 'unknown' }
+      found = { id, channelID, channelType, messages: [], lastSeq: 0, readSeq: 0, uncountedCount: 0, preview: undefined, history: 'unknown' }
       this.conversations.set(id, found)
       this.changed()
     }
@@ -96,17 +101,58 @@ export class Store {
   }
 
   /**
-   * Take in one message, live, replayed or from the history.
-   * @returns 'gap' when messages between it and the newest one known before are missing
+   * Take in one message that came by itself: live, replayed at login, or delivered again.
+   * @returns 'gap' when messages next to it are missing; 'older' when it was not taken, because it and what lies between
+   *   come with the history when somebody scrolls there
    */
-  receive(incoming: IncomingMessage): 'new' | 'known' | 'gap' {
+  receive(incoming: IncomingMessage): 'new' | 'known' | 'gap' | 'older' {
     const conversation = this.conversation(incoming.channel)
+    const { messages, history } = conversation
+    const first = firstStored(conversation)
+    if (history !== 'unknown' && first !== undefined && incoming.messageSeq < first.messageSeq - 1) return 'older'
+    const message = this.#take(conversation, incoming)
+    if (message === undefined) return 'known'
+    const index = messages.indexOf(message)
+    const [before, after] = [messages[index - 1], messages[index + 1]]
+    const follows = before === undefined || before.messageSeq === message.messageSeq - 1
+    const isFollowed = after === undefined || after.messageSeq === 0 || after.messageSeq === message.messageSeq + 1
+    return follows && isFollowed ? 'new' : 'gap'
+  }
+
+  /** Take in a page of history: messages that belong next to each other, oldest first. */
+  addPage(conversation: Conversation, page: readonly IncomingMessage[]): void {
+    for (const incoming of page) this.#take(conversation, incoming)
+  }
+
+  /** The newest page there is, the first of a history. What came by itself before stays when the two meet. */
+  addNewestPage(conversation: Conversation, page: readonly IncomingMessage[]): void {
+    const oldestSeq = page[0]?.messageSeq ?? 0
+    const meets = conversation.messages.some(({ messageSeq }) => messageSeq === oldestSeq - 1)
+    if (!meets) this.#drop(conversation, ({ messageSeq }) => messageSeq !== 0 && messageSeq < oldestSeq)
+    this.addPage(conversation, page)
+  }
+
+  /** Forget what was loaded, to begin again at the newest page. What was typed and is not stored stays. */
+  forgetHistory(conversation: Conversation): void {
+    this.#drop(conversation, ({ messageSeq }) => messageSeq !== 0)
+    conversation.history = 'unknown'
+  }
+
+  #drop({ messages }: Conversation, isDropped: (message: ChatMessage) => boolean): void {
+    const kept = messages.filter((message) => !isDropped(message))
+    if (kept.length === messages.length) return
+    messages.splice(0, messages.length, ...kept)
+    this.changed()
+  }
+
+  /** @returns the new message, undefined for one that is known */
+  #take(conversation: Conversation, incoming: IncomingMessage): ChatMessage | undefined {
     const known = conversation.messages.find((message) => isSame(message, incoming, this.me))
     if (known !== undefined) {
       this.#place(conversation, known, incoming)
-      return 'known'
+      this.#revise(known, incoming)
+      return undefined
     }
-    const expectedSeq = conversation.lastSeq + 1
     const mine = incoming.fromUID === this.me
     const { channel: _channel, ...fields } = incoming
     const message: ChatMessage = {
@@ -120,7 +166,26 @@ export class Store {
     // Whoever answers has read what was there.
     if (mine) this.markRead(conversation, message.messageSeq)
     this.changed()
-    return message.messageSeq > expectedSeq ? 'gap' : 'new'
+    return message
+  }
+
+  /** A message has become another one, loaded or not. */
+  revise(incoming: IncomingMessage): void {
+    const conversation = this.conversation(incoming.channel)
+    const { messages, preview, readSeq } = conversation
+    const known = messages.find((message) => isSame(message, incoming, this.me))
+    if (known?.recalled !== true && incoming.recalled && incoming.messageSeq > readSeq) conversation.uncountedCount++
+    if (known !== undefined) this.#revise(known, incoming)
+    if (preview?.messageID === incoming.messageID) this.#revise(preview, incoming)
+  }
+
+  /** What is older than what is shown changes nothing: a page of history may have been long on its way. */
+  #revise(message: ChatMessage, { version, recalled, text }: IncomingMessage): void {
+    if (version <= message.version) return
+    message.version = version
+    message.recalled = recalled
+    message.text = text
+    this.changed()
   }
 
   /** Show what was just typed, before the server has it. */
@@ -133,6 +198,8 @@ export class Store {
       fromUID: this.me,
       text,
       timestampMs,
+      version: 0,
+      recalled: false,
       delivery: 'sending',
       reasonCode: 0,
     }
@@ -190,11 +257,20 @@ export class Store {
   markRead(conversation: Conversation, seq: number): void {
     if (seq <= conversation.readSeq) return
     conversation.readSeq = seq
+    if (seq >= conversation.lastSeq) conversation.uncountedCount = 0
     this.changed()
   }
 
-  unreadCount(conversation: Conversation): number {
-    return Math.max(0, conversation.lastSeq - conversation.readSeq)
+  /** How the server says a conversation stands. The page may be ahead of it in both numbers. */
+  setStanding(conversation: Conversation, { lastSeq, readSeq, unread }: { lastSeq: number; readSeq: number; unread: number }): void {
+    conversation.lastSeq = Math.max(conversation.lastSeq, lastSeq)
+    conversation.uncountedCount = readSeq >= conversation.readSeq ? Math.max(0, lastSeq - readSeq - unread) : conversation.uncountedCount
+    this.markRead(conversation, readSeq)
+    this.changed()
+  }
+
+  unreadCount({ lastSeq, readSeq, uncountedCount }: Conversation): number {
+    return Math.max(0, lastSeq - readSeq - uncountedCount)
   }
 
   lastMessage(conversation: Conversation): ChatMessage | undefined {
@@ -227,6 +303,23 @@ export class Store {
   }
 }
 
+/** The oldest message at hand that is stored. */
+export function firstStored({ messages }: Conversation): ChatMessage | undefined {
+  return messages.find(({ messageSeq }) => messageSeq > 0)
+}
+
+/** The last number before the first gap among the messages at hand. */
+export function endOfRun({ messages }: Conversation): number {
+  let seq = 0
+  for (const { messageSeq } of messages) {
+    if (messageSeq === 0) continue
+    if (seq !== 0 && messageSeq !== seq + 1) break
+    seq = messageSeq
+  }
+  return seq
+}
+
+/** By id; and one's own by the number the page gave it, because it is shown before it has an id. */
 function isSame(message: ChatMessage, incoming: IncomingMessage, me: string): boolean {
   if (message.messageID !== '' && message.messageID === incoming.messageID) return true
   return incoming.fromUID === me && message.fromUID === me && message.clientMsgNo !== '' && message.clientMsgNo === incoming.clientMsgNo

@@ -50,16 +50,25 @@ export function messageView(app: App): ItemView<LogItem> {
     h('button', { class: 'link-button', type: 'button', on: { click: () => app.retry(key) } }, 'Try again'),
     h('button', { class: 'link-button', type: 'button', on: { click: () => app.discard(key) } }, 'Delete'),
   )
+  const recall = h('button', { class: 'icon-button recall', type: 'button', title: 'Take it back', 'aria-label': 'Take it back', on: { click: () => void takeBack() } }, icon('undo'))
   const bubble = h('div', { class: 'bubble' }, author, text, meta)
-  const element = h('article', { class: 'message' }, picture.element, h('div', { class: 'message-body' }, bubble, detail, failure))
+  const element = h('article', { class: 'message' }, picture.element, h('div', { class: 'message-body' }, bubble, detail, failure), recall)
   detail.hidden = true
   let key = ''
+  let shown: ChatMessage | undefined
   let shownText: string | undefined
   let shownTick: string | undefined
 
   function toggleDetail(): void {
     detail.hidden = !detail.hidden
     meta.setAttribute('aria-expanded', String(!detail.hidden))
+  }
+
+  async function takeBack(): Promise<void> {
+    if (shown === undefined || !confirm('Take this message back? Nobody will be able to read it any more.')) return
+    recall.disabled = true
+    await app.recall(shown).catch((error: unknown) => alert(error instanceof Error ? error.message : String(error)))
+    recall.disabled = false
   }
 
   function update(item: LogItem): void {
@@ -69,7 +78,9 @@ export function messageView(app: App): ItemView<LogItem> {
     const mine = delivery !== 'received'
     const name = app.store.nameOf(fromUID)
     key = message.key
-    element.className = ['message', mine ? 'is-mine' : 'is-theirs', `is-${delivery}`, group && 'in-group', first && 'is-first', last && 'is-last'].filter(Boolean).join(' ')
+    shown = message
+    recall.hidden = delivery !== 'sent' || message.recalled
+    element.className = ['message', mine ? 'is-mine' : 'is-theirs', `is-${delivery}`, message.recalled && 'is-recalled', group && 'in-group', first && 'is-first', last && 'is-last'].filter(Boolean).join(' ')
     setAttribute(element, 'data-seq', message.messageSeq || undefined)
     picture.element.hidden = mine || !group
     picture.update({ id: fromUID, name })

@@ -1,0 +1,117 @@
+import { levelStorage, type AnyLevel, type LevelStorage, type LevelStorageOptions } from 'imengine/level'
+import type { AppendResult, ChannelKey } from 'imengine'
+import { sampleMessage } from 'imengine/testing'
+import { MemoryLevel } from 'memory-level'
+import { describe, expect, test } from 'vitest'
+
+const room = (channelID: string): ChannelKey => ({ channelID, channelType: 2 })
+
+async function opened(options: Partial<LevelStorageOptions>) {
+  const clock = { nowMs: 1_000_000 }
+  const db = new MemoryLevel<string, string>() as AnyLevel
+  const storage = levelStorage({ ...options, db, nowMs: () => clock.nowMs })
+  await storage.open()
+  let lastID = 0
+  const say = async (key: ChannelKey, ...numbers: readonly string[]): Promise<readonly AppendResult[]> => {
+    const messages = numbers.map((clientMsgNo) =>
+      sampleMessage(++lastID, { ...key, clientMsgNo, payload: Buffer.from(clientMsgNo), timestampMs: clock.nowMs }),
+    )
+    return (await storage.messages.append([{ key, messages }]))[0]!
+  }
+  return { clock, storage, say, sweep: () => sweepAll(storage, clock.nowMs) }
+}
+
+/** As the engine does: again while there is more. */
+async function sweepAll({ messages }: LevelStorage, nowMs: number): Promise<{ removedCount: number; callCount: number }> {
+  let removedCount = 0
+  for (let callCount = 1; ; callCount++) {
+    const swept = await messages.sweep!(nowMs)
+    removedCount += swept.removedCount
+    if (swept.isDone) return { removedCount, callCount }
+  }
+}
+
+async function seqs({ messages }: LevelStorage, key: ChannelKey): Promise<number[]> {
+  return (await messages.range(key, { limit: 10_000 })).map(({ messageSeq }) => messageSeq)
+}
+
+describe('retention', () => {
+  test('by count keeps the newest, and numbers go on', async () => {
+    const { storage, say, sweep } = await opened({ retention: { maxCount: 3 } })
+    await say(room('a'), '1', '2', '3', '4', '5')
+    await say(room('b'), '1', '2')
+    expect(await sweep()).toMatchObject({ removedCount: 2 })
+    expect([await seqs(storage, room('a')), await seqs(storage, room('b'))]).toEqual([[3, 4, 5], [1, 2]])
+    expect((await storage.messages.summaries('ann', [room('a')]))[0]).toMatchObject({ lastSeq: 5, floorSeq: 2 })
+    expect((await say(room('a'), '1'))[0]).toMatchObject({ status: 'stored', messageSeq: 6 }) // with the message its number is forgotten
+    expect((await say(room('a'), '4'))[0]).toMatchObject({ status: 'duplicate', messageSeq: 4 })
+  })
+
+  test('by age removes what is older, also all of a channel, and never gives its numbers again', async () => {
+    const { clock, storage, say, sweep } = await opened({ retention: { maxAgeMs: 1_000 } })
+    await say(room('a'), '1', '2')
+    clock.nowMs += 600
+    await say(room('a'), '3')
+    clock.nowMs += 500
+    expect(await sweep()).toMatchObject({ removedCount: 2 })
+    expect(await seqs(storage, room('a'))).toEqual([3])
+    clock.nowMs += 10_000
+    expect(await sweep()).toMatchObject({ removedCount: 1 })
+    expect(await seqs(storage, room('a'))).toEqual([])
+    expect((await say(room('a'), '4'))[0]).toMatchObject({ messageSeq: 4 })
+    expect(await sweep()).toMatchObject({ removedCount: 0 })
+  })
+
+  test('may be another one for each channel', async () => {
+    const retention = ({ channelID }: ChannelKey) => (channelID === 'a' ? { maxCount: 1 } : undefined)
+    const { storage, say, sweep } = await opened({ retention })
+    for (const id of ['a', 'b']) await say(room(id), '1', '2', '3')
+    await sweep()
+    expect([await seqs(storage, room('a')), await seqs(storage, room('b'))]).toEqual([[3], [1, 2, 3]])
+  })
+
+  test('of many messages goes piece by piece, and of many channels as well', async () => {
+    const { storage, say, sweep } = await opened({ retention: { maxCount: 1 } })
+    for (let call = 0; call < 26; call++) await say(room('large'), ...Array.from({ length: 500 }, (_, index) => `${call}-${index}`))
+    for (let index = 0; index < 2_100; index++) await say(room(`small-${index}`), '1', '2')
+    const { removedCount, callCount } = await sweep()
+    expect(removedCount).toBe(26 * 500 - 1 + 2_100)
+    expect(callCount).toBeGreaterThan(2)
+    expect(await seqs(storage, room('large'))).toEqual([13_000])
+    expect(await seqs(storage, room('small-2099'))).toEqual([2])
+  })
+
+  test('takes recalled messages and holes with it, and counts what is left rightly', async () => {
+    const { clock, storage, say, sweep } = await opened({ retention: { maxCount: 4 } })
+    await say(room('a'), '1', '2', '3', '4', '5', '6')
+    for (const seq of [1, 4]) await storage.messages.revise(room('a'), seq, { kind: 'recalled', byUID: '', timestampMs: clock.nowMs })
+    await sweep()
+    expect(await storage.messages.countAfter(room('a'), 0)).toBe(3)
+    expect(await seqs(storage, room('a'))).toEqual([3, 4, 5, 6])
+  })
+})
+
+describe('dedupeKeepMs', () => {
+  test('is how long a repeat is recognised; the message stays', async () => {
+    const { clock, storage, say, sweep } = await opened({ dedupeKeepMs: 1_000 })
+    await say(room('a'), 'n')
+    clock.nowMs += 900
+    await sweep()
+    expect((await say(room('a'), 'n'))[0]).toMatchObject({ status: 'duplicate', messageSeq: 1 })
+    clock.nowMs += 200
+    await sweep()
+    expect((await say(room('a'), 'n'))[0]).toMatchObject({ status: 'stored', messageSeq: 2 })
+    expect(await seqs(storage, room('a'))).toEqual([1, 2])
+    expect((await storage.messages.findByClientMsgNo(room('a'), 'ann', 'n'))?.messageSeq).toBe(2)
+  })
+
+  test('removing the first message of a number that was used again leaves the second one recognised', async () => {
+    const { clock, storage, say, sweep } = await opened({ dedupeKeepMs: 1_000 })
+    await say(room('a'), 'n')
+    clock.nowMs += 2_000
+    await sweep()
+    await say(room('a'), 'n')
+    await storage.messages.truncate(room('a'), 2)
+    expect((await say(room('a'), 'n'))[0]).toMatchObject({ status: 'duplicate', messageSeq: 2 })
+  })
+})
