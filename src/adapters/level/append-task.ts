@@ -42,13 +42,15 @@ export class AppendTask implements WriteTask {
   /** @throws TypeError for a message that cannot be stored */
   constructor(batches: readonly AppendBatch[], options: AppendTaskOptions) {
     this.#options = options
-    const prepared = batches.map(({ key, messages }) => ({ key, entries: messages.map((message) => new Entry(message)) }))
-    let bytes = 0
-    for (const { entries } of prepared) for (const { record } of entries) bytes += record.length + ENTRY_BYTES
-    this.bytes = bytes
     const parts: Part[] = (this.parts = [])
+    let bytes = 0
     try {
-      for (const { key, entries } of prepared) parts.push({ state: options.states.pin(key), entries })
+      for (const { key, messages } of batches) {
+        const entries = messages.map((message) => new Entry(message))
+        for (const { record } of entries) bytes += record.length + ENTRY_BYTES
+        parts.push({ state: options.states.pin(key), entries })
+      }
+      this.bytes = bytes
     } catch (error) {
       this.#leave()
       throw error
@@ -89,7 +91,7 @@ export class AppendTask implements WriteTask {
   #planPart({ state, entries }: Part, operations: Operations): AppendResult[] {
     if (state.no === 0) this.#options.states.create(state, operations)
     const { planned } = state
-    const sent = new Map<string, number>()
+    let sent: Map<string, number> | undefined
     let { lastSeq, lastTimestampMs } = planned
     let first: Entry | undefined
     const results: AppendResult[] = []
@@ -103,12 +105,13 @@ export class AppendTask implements WriteTask {
       entry.messageSeq = ++lastSeq
       first ??= entry
       lastTimestampMs = entry.timestampMs
-      sent.set(entry.fromUID, lastSeq)
+      if (entries.length > 1) (sent ??= new Map<string, number>()).set(entry.fromUID, lastSeq)
       this.#planEntry(entry, state.no, operations)
       results.push({ status: 'stored', messageID: entry.messageID, messageSeq: lastSeq })
     }
     if (first === undefined) return results
-    for (const [uid, messageSeq] of sent) operations.push(sentKey(state.no, uid), uint32(messageSeq))
+    if (sent === undefined) operations.push(sentKey(state.no, first.fromUID), uint32(lastSeq))
+    else for (const [uid, messageSeq] of sent) operations.push(sentKey(state.no, uid), uint32(messageSeq))
     state.planned = {
       ...planned,
       lastSeq,

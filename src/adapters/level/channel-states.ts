@@ -39,6 +39,8 @@ const RECORD_BYTES = 43
 /** One channel in memory. While anybody has it pinned there is only one of it. */
 export class ChannelState {
   readonly key: ChannelKey
+  /** `channelKeyString(key)` */
+  readonly name: string
   /** `Tag.Channel` and the channel's name */
   readonly recordKey: Buffer
   readonly epoch: number
@@ -51,8 +53,9 @@ export class ChannelState {
   planned: Standing = NEW_CHANNEL
   pinCount = 0
 
-  constructor(key: ChannelKey, epoch: number) {
+  constructor(key: ChannelKey, name: string, epoch: number) {
     this.key = { channelID: key.channelID, channelType: key.channelType }
+    this.name = name
     this.recordKey = textKey(Tag.Channel, channelName(this.key))
     this.epoch = epoch
   }
@@ -104,18 +107,17 @@ export class ChannelStates {
   /** The state of a channel, loaded or not, that stays the only one until `unpin`. */
   pin(key: ChannelKey): ChannelState {
     const name = channelKeyString(key)
-    const state = this.#recent.get(name) ?? this.#pinned.get(name) ?? new ChannelState(key, this.#epoch)
-    this.#recent.set(name, state)
-    this.#pinned.set(name, state)
-    state.pinCount++
+    let state = this.#pinned.get(name) ?? this.#recent.get(name)
+    if (state === undefined) this.#recent.set(name, (state = new ChannelState(key, name, this.#epoch)))
+    if (state.pinCount++ === 0) this.#pinned.set(name, state)
     return state
   }
 
   unpin(state: ChannelState): void {
     if (--state.pinCount > 0 || state.epoch !== this.#epoch) return
-    const name = channelKeyString(state.key)
-    this.#pinned.delete(name)
-    if (!state.isLoaded) this.#recent.delete(name)
+    this.#pinned.delete(state.name)
+    if (state.isLoaded) this.#recent.set(state.name, state) // it may have fallen out meanwhile
+    else this.#recent.delete(state.name)
   }
 
   /** @throws IM_STORE_UNAVAILABLE when a write has failed since the state was pinned */

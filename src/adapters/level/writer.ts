@@ -34,6 +34,8 @@ interface Batch {
   readonly content: DatabaseBatch
   readonly tasks: WriteTask[]
   bytes: number
+  /** it is not what was planned, and must not be written */
+  failure: IMError | undefined
 }
 
 /** A batch beyond this is closed, and another one begun behind it. */
@@ -125,6 +127,7 @@ export class Writer {
       batch = this.#gathering() // first: what is planned may want its number
       task.plan(operations)
     } catch (error) {
+      if (this.#batches.length > 0) this.#running ??= this.#run() // it may be a new one that nobody else comes to
       return task.failed(asIMError(error, 'IM_STORE_UNAVAILABLE', {}))
     }
     batch.tasks.push(task)
@@ -133,8 +136,8 @@ export class Writer {
     try {
       batch.content.add(operations)
     } catch (error) {
-      // Planned, and not in the batch: what is kept in memory is wrong from here on, as after a failed write.
-      return this.#fail(asIMError(error, 'IM_STORE_UNAVAILABLE', {}))
+      // Planned, and not in the batch, and others may be planned on it: it fails when it is its turn, as if it had been written.
+      batch.failure ??= asIMError(error, 'IM_STORE_UNAVAILABLE', {})
     }
     this.#running ??= this.#run()
   }
@@ -143,7 +146,7 @@ export class Writer {
     const last = this.#batches.at(-1)
     const isOpen = last !== undefined && last.bytes < MAX_BATCH_BYTES && (this.#batches.length > 1 || !this.#isWriting)
     if (isOpen) return last
-    const batch = { content: this.#options.database.batch(), tasks: [], bytes: 0 }
+    const batch = { content: this.#options.database.batch(), tasks: [], bytes: 0, failure: undefined }
     this.#batches.push(batch)
     return batch
   }
@@ -154,6 +157,7 @@ export class Writer {
       const batch = this.#batches[0]!
       this.#isWriting = true
       try {
+        if (batch.failure !== undefined) throw batch.failure
         if (batch.tasks.length > 0) await batch.content.write()
         else batch.content.drop()
       } catch (error) {

@@ -13,6 +13,8 @@ export class WatchedLevel extends FaultyLevel {
   readonly batches: WrittenBatch[] = []
   /** writes from now on happen, and fail with this nevertheless */
   lateFailure: Error | undefined
+  /** keys that a batch does not take, but throws at once */
+  refuses: (key: Buffer) => boolean = () => false
 
   constructor(inner: AnyLevel = new MemoryLevel<Buffer, Buffer>({ keyEncoding: 'buffer', valueEncoding: 'buffer' })) {
     super(inner)
@@ -23,6 +25,7 @@ export class WatchedLevel extends FaultyLevel {
     const operations: Operations = []
     return {
       put: (key, value, options) => {
+        if (this.refuses(key)) throw new Error('no such key')
         operations.push(key, value)
         return batch.put(key, value, options)
       },
