@@ -1,13 +1,17 @@
 /** What the storage benchmarks write, and how they say what they measured. */
+import { randomBytes } from 'node:crypto'
 import { cpus } from 'node:os'
 import type { ChannelKey, Message } from 'imengine'
 
-const payload = Buffer.alloc(100, 0x61)
+const PAYLOAD_BYTES = 100
+/** What cannot be compressed: payloads are pieces of it. */
+const noise = randomBytes(65_536)
 let lastNumber = 1_000_000_000
 
-/** A message of 100 bytes with ids as long as those of the engine and the client SDKs. Cheap to make: it is part of what is measured. */
+/** A message with a payload of 100 bytes, and ids as long as those of the engine and the client SDKs. Cheap to make: it is part of what is measured. */
 export function sampleMessage({ channelID, channelType }: ChannelKey, sender: number): Message {
   const number = String(++lastNumber)
+  const offset = (lastNumber * 7_919) % (noise.length - PAYLOAD_BYTES)
   return {
     channelID,
     channelType,
@@ -15,7 +19,7 @@ export function sampleMessage({ channelID, channelType }: ChannelKey, sender: nu
     messageSeq: 0,
     clientMsgNo: `4f1d2a6b8c0e4d5f9a7b3c${number}`,
     fromUID: `user-${sender}`,
-    payload,
+    payload: noise.subarray(offset, offset + PAYLOAD_BYTES),
     timestampMs: 1_780_000_000_000 + lastNumber,
     expireSec: 0,
     topic: '',

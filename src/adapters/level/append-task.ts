@@ -13,12 +13,17 @@ interface Part {
   readonly entries: readonly Entry[]
 }
 
-export interface AppendTaskOptions {
+/** What all appends of a store share. */
+export interface AppendHost {
   readonly states: ChannelStates
   readonly numbers: RecentNumbers
   readonly filter: NumberFilter
   /** what it has learnt is worth nothing: have it looked up and submitted once more */
   readonly askAgain: (task: AppendTask) => void
+}
+
+/** Who waits for the results of one call. */
+export interface Waiter {
   readonly resolve: (results: AppendResult[][]) => void
   readonly reject: (error: IMError) => void
 }
@@ -35,20 +40,22 @@ export class AppendTask implements WriteTask {
   readonly bytes: number
   /** batches that were durable when the database was asked: what came later is among the recent numbers */
   askedAt = 0
-  readonly #options: AppendTaskOptions
+  readonly #host: AppendHost
+  readonly #waiter: Waiter
   #results: AppendResult[][] = []
   #standings: Standing[] = []
 
   /** @throws TypeError for a message that cannot be stored */
-  constructor(batches: readonly AppendBatch[], options: AppendTaskOptions) {
-    this.#options = options
+  constructor(batches: readonly AppendBatch[], host: AppendHost, waiter: Waiter) {
+    this.#host = host
+    this.#waiter = waiter
     const parts: Part[] = (this.parts = [])
     let bytes = 0
     try {
       for (const { key, messages } of batches) {
         const entries = messages.map((message) => new Entry(message))
         for (const { record } of entries) bytes += record.length + ENTRY_BYTES
-        parts.push({ state: options.states.pin(key), entries })
+        parts.push({ state: host.states.pin(key), entries })
       }
       this.bytes = bytes
     } catch (error) {
@@ -59,7 +66,7 @@ export class AppendTask implements WriteTask {
 
   plan(operations: Operations): void {
     for (const { state, entries } of this.parts) {
-      this.#options.states.check(state)
+      this.#host.states.check(state)
       if (state.planned.lastSeq + entries.length > MAX_SEQ) {
         throw new IMError('IM_STORE_FULL', { detail: 'the channel has given out its last number', context: state.key })
       }
@@ -71,25 +78,25 @@ export class AppendTask implements WriteTask {
   done(): void {
     this.parts.forEach(({ state }, index) => (state.committed = this.#standings[index]!))
     this.#leave()
-    this.#options.resolve(this.#results)
+    this.#waiter.resolve(this.#results)
   }
 
   failed(error: IMError): void {
     this.#leave()
-    this.#options.reject(error)
+    this.#waiter.reject(error)
   }
 
   askAgain(): void {
     this.#leave()
     for (const part of this.parts) {
-      part.state = this.#options.states.pin(part.state.key)
+      part.state = this.#host.states.pin(part.state.key)
       for (const entry of part.entries) entry.forget()
     }
-    this.#options.askAgain(this)
+    this.#host.askAgain(this)
   }
 
   #planPart({ state, entries }: Part, operations: Operations): AppendResult[] {
-    if (state.no === 0) this.#options.states.create(state, operations)
+    if (state.no === 0) this.#host.states.create(state, operations)
     const { planned } = state
     let sent: Map<string, number> | undefined
     let { lastSeq, lastTimestampMs } = planned
@@ -124,8 +131,8 @@ export class AppendTask implements WriteTask {
   }
 
   #originalOf(entry: Entry, no: number): Original | undefined {
-    if (!entry.takeChannelNo(no, this.#options.filter)) return undefined
-    return this.#options.numbers.find(entry, this.askedAt) ?? entry.found
+    if (!entry.takeChannelNo(no, this.#host.filter)) return undefined
+    return this.#host.numbers.find(entry, this.askedAt) ?? entry.found
   }
 
   #planEntry(entry: Entry, no: number, operations: Operations): void {
@@ -133,13 +140,13 @@ export class AppendTask implements WriteTask {
     operations.push(key, entry.record, entry.idKey, key)
     if (entry.numberKey !== undefined) {
       operations.push(entry.numberKey, key)
-      this.#options.filter.add(entry.numberHash)
-      this.#options.numbers.add(entry)
+      this.#host.filter.add(entry.numberHash)
+      this.#host.numbers.add(entry)
     }
     if (entry.expiresAtMs > 0) operations.push(expiryKey(entry.expiresAtMs, no, entry.messageSeq), EMPTY)
   }
 
   #leave(): void {
-    for (const { state } of this.parts) this.#options.states.unpin(state)
+    for (const { state } of this.parts) this.#host.states.unpin(state)
   }
 }

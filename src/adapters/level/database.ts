@@ -68,6 +68,9 @@ const ENCODINGS: Encodings = Object.freeze({ keyEncoding: 'buffer', valueEncodin
 /** Entries read at once while a range is walked. */
 const STRIDE = 1_000
 
+/** classic-level hands over so much at once, whatever is asked for; its own default is made for small ranges. */
+const READ_AHEAD = Object.freeze({ highWaterMarkBytes: 262_144 })
+
 /** All failures leave it as IMErrors that say what to do. */
 export class Database {
   readonly place: string
@@ -140,7 +143,7 @@ export class Database {
   }
 
   async *keyStrides(range: KeyRange): AsyncGenerator<Buffer[], void, undefined> {
-    const iterator = await this.#attempt((level) => Promise.resolve(level.keys({ ...range, ...ENCODINGS })))
+    const iterator = await this.#attempt((level) => Promise.resolve(level.keys({ ...range, ...ENCODINGS, ...READ_AHEAD })))
     yield* this.#walk(iterator, Math.min(STRIDE, range.limit ?? STRIDE))
   }
 

@@ -17,7 +17,7 @@ import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
 import { badOption, IMError } from '../../errors.ts'
 import { channelKeyString, ChannelType, type ChannelKey, type Page } from '../../model/channel.ts'
 import type { Message, Revision } from '../../model/message.ts'
-import { AppendTask } from './append-task.ts'
+import { AppendTask, type AppendHost } from './append-task.ts'
 import { ChannelStates, decodeStanding, NEW_CHANNEL, personPrefix, putStanding, type ChannelState } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
 import { channelNoOfKey, EMPTY, idKey, numberKey, sentKey, seqKey, seqOfKey, seqRange, setChannelNo, Tag } from './keys.ts'
@@ -59,6 +59,7 @@ export class LevelMessageStore implements MessageStore {
   readonly #numbers: RecentNumbers
   readonly #filter: NumberFilter
   readonly #lookups: Lookups
+  readonly #appends: AppendHost
   /** by channel: for what reads a channel's messages and then changes or removes them. Appends touch none that is there */
   readonly #turns = new Turns()
   readonly #removals: Removals
@@ -77,6 +78,7 @@ export class LevelMessageStore implements MessageStore {
     this.#filter = new NumberFilter({ maxBytes: options.dedupeFilterBytes, seed: options.filterSeed })
     const ready = (task: AppendTask): void => writer.submit(task)
     this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready })
+    this.#appends = { states: this.#states, numbers: this.#numbers, filter: this.#filter, askAgain: (task) => this.#lookups.submit(task) }
     this.#removals = new Removals({ database, writer, states: this.#states })
     this.#sweeper = new Sweeper({ ...options, states: this.#states, turns: this.#turns, removals: this.#removals })
   }
@@ -109,15 +111,7 @@ export class LevelMessageStore implements MessageStore {
 
   append(batches: readonly AppendBatch[]): Promise<AppendResult[][]> {
     return new Promise((resolve, reject) => {
-      const task = new AppendTask(batches, {
-        states: this.#states,
-        numbers: this.#numbers,
-        filter: this.#filter,
-        askAgain: (again) => this.#lookups.submit(again),
-        resolve,
-        reject,
-      })
-      this.#lookups.submit(task)
+      this.#lookups.submit(new AppendTask(batches, this.#appends, { resolve, reject }))
     })
   }
 

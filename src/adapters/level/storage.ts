@@ -58,8 +58,8 @@ export interface LevelStorage extends Storage {
   open(): Promise<void>
   close(): Promise<void>
   /**
-   * Resolves when it is known which clientMsgNos are in use. Until then, for some seconds per ten million messages after a
-   * start, everything works as well, but appends cost more.
+   * Resolves when it is known which clientMsgNos are in use. Until then, for some seconds per million messages after a start,
+   * everything works as well, but appends cost more.
    */
   ready(): Promise<void>
 }
