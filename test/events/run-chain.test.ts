@@ -146,14 +146,21 @@ describe('how a chain ends', () => {
     expect(ctx.visited).toEqual(['breaks'])
   })
 
-  test.each([['throws', false], ['rejects', true]])('an IMError that a step %s is handed on as it is', async (_manner, later) => {
+  test.each([['throws', false], ['rejects', true]])('an IMError that a step %s keeps its code, and is handed on as it is when it says where', async (_manner, later) => {
     const { runner, ctx } = setUp()
-    const failure = new IMError('IM_STORE_UNAVAILABLE')
-    const breaks = step('breaks', () => {
-      if (later) return Promise.reject(failure)
-      throw failure
-    })
-    expect(await runner.run([breaks], ctx)).toBe(failure)
+    const breaking = (failure: IMError) =>
+      step('breaks', () => {
+        if (later) return Promise.reject(failure)
+        throw failure
+      })
+    const located = new IMError('IM_STORE_UNAVAILABLE', { context: { uid: 'bob' } })
+    expect(await runner.run([breaking(located)], ctx)).toBe(located)
+    // As adapters throw them, the same one to everybody who waits.
+    const cause = new Error('disk')
+    const shared = new IMError('IM_STORE_FULL', { detail: 'make room', cause })
+    const result = await runner.run([breaking(shared)], ctx)
+    expect(result).toMatchObject({ code: 'IM_STORE_FULL', message: shared.message, cause, context: { uid: 'ann', event: 'EventTest', step: 'breaks' } })
+    expect(shared.context).toEqual({})
   })
 
   test('a throw and a rejection are called by the code of their step', async () => {

@@ -10,6 +10,8 @@ import { checkStoreAgainstModel, checkUnreadAgainstModel, type StoreCheck } from
 
 /** One seed, so that a run can be repeated; `FUZZ_SEED=7 npx vitest run test/adapters/level` looks elsewhere. */
 const seed = Number(process.env['FUZZ_SEED'] ?? 20_260_101)
+/** `FUZZ_RUNS=10` walks ten times as many ways. */
+const runs = (count: number): number => count * Number(process.env['FUZZ_RUNS'] ?? 1)
 const folder = mkdtempSync(join(tmpdir(), 'imengine-level-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
@@ -32,8 +34,10 @@ async function reopen({ storage, options }: Opened): Promise<Opened> {
   return open(options)
 }
 
-const inMemory = (): LevelStorageOptions => ({ db: new MemoryLevel<string, string>() as AnyLevel })
-const inFolder = (): LevelStorageOptions => ({ path: mkdtempSync(join(folder, 'db-')), durability: 'os' })
+/** Made for a test's few messages: the room of the defaults takes time to make, every time. */
+const SMALL = { maxCachedChannels: 1_000, maxCachedValues: 1_000, dedupeFilterBytes: 65_536 }
+const inMemory = (): LevelStorageOptions => ({ ...SMALL, db: new MemoryLevel<string, string>() as AnyLevel })
+const inFolder = (): LevelStorageOptions => ({ ...SMALL, path: mkdtempSync(join(folder, 'db-')), durability: 'os' })
 
 describe.each<[string, () => LevelStorageOptions]>([
   ['memory-level', inMemory],
@@ -66,28 +70,28 @@ function walks(make: () => LevelStorageOptions): Pick<StoreCheck<MessageStore>, 
 
 describe('the level store answers as a plain list would, whatever is done to it in whatever order', () => {
   it('on memory-level', async () => {
-    await checkStoreAgainstModel({ ...walks(inMemory), numRuns: 150, seed })
+    await checkStoreAgainstModel({ ...walks(inMemory), numRuns: runs(30), seed })
   })
 
   it('on memory-level, with one channel in memory and a filter that mostly says yes', async () => {
     const make = (): LevelStorageOptions => ({ ...inMemory(), maxCachedChannels: 1, dedupeFilterBytes: 64 })
-    await checkStoreAgainstModel({ ...walks(make), numRuns: 100, seed })
+    await checkStoreAgainstModel({ ...walks(make), numRuns: runs(20), seed })
   })
 
   it('on classic-level', async () => {
-    await checkStoreAgainstModel({ ...walks(inFolder), numRuns: 25, seed })
+    await checkStoreAgainstModel({ ...walks(inFolder), numRuns: runs(8), seed })
   })
 
   it('with a retention', async () => {
     const bounds = { maxAgeMs: 4000 }
-    await checkStoreAgainstModel({ ...walks(() => ({ ...inMemory(), retention: bounds })), bounds, numRuns: 100, seed })
+    await checkStoreAgainstModel({ ...walks(() => ({ ...inMemory(), retention: bounds })), bounds, numRuns: runs(30), seed })
   })
 
   it('and what is unread follows from its answers and those of its cursors', async () => {
     await checkUnreadAgainstModel({
       open: async ({ nowMs }) => (await open({ ...inMemory(), nowMs })).storage,
       close: (storage) => storage.close(),
-      numRuns: 100,
+      numRuns: runs(20),
       seed,
     })
   })
