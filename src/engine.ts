@@ -73,6 +73,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #startGivenUp = false
   #lastHeartbeatMs = 0
   #sweepTimer: unknown
+  #sweeping: Promise<unknown> = Promise.resolve()
 
   /** @throws TypeError naming the option, what was expected and what came */
   constructor(options: IMEngineOptions) {
@@ -120,7 +121,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         clock: this.#clock,
         facts: this.#facts,
         maxPayloadBytes: this.limits.maxPayloadBytes,
-        isReplicated: options.replicator !== undefined,
+        hasOtherNodes: options.replicator !== undefined || options.peerPush !== undefined,
         tell: (key, notice, uids) => this.#attempt('IM_DIRECTORY_UNAVAILABLE', () => pipeline.tell(key, notice, uids)),
       }),
       channel: (key) => pipeline.limited(() => directory.channel(key)),
@@ -279,6 +280,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     await pipeline.allReleased() // each is destroyed after closeTimeoutMs
     await this.#limited(pipeline.idle()) // EventConnClose of each
     await this.#limited(pipeline.offlineReplay.idle()) // each ends with its connection
+    await this.#limited(this.#sweeping)
     if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
     pipeline.timers.stop()
@@ -388,7 +390,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
    */
   #scheduleSweep(delayMs: number): void {
     this.#sweepTimer = this.#clock.setTimer(delayMs, () => {
-      void this.#sweep().then((isDone) => {
+      const swept = this.#sweep()
+      this.#sweeping = swept
+      void swept.then((isDone) => {
         if (this.#state === 'running') this.#scheduleSweep(isDone ? this.limits.sweepIntervalMs : SWEEP_AGAIN_MS)
       })
     })

@@ -23,7 +23,7 @@ import { builtInChains } from './handlers/chains.ts'
 import type { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { DistributeEvent, type DistributeServices } from './handlers/channel/distribute.ts'
 import { PushOnlineEvent, type PushOnlineServices, type PushSource } from './handlers/pusher/push-online.ts'
-import { NoticeEvent } from './handlers/pusher/notice.ts'
+import { NoticeEvent, type NoticeServices } from './handlers/pusher/notice.ts'
 import { ConnCloseEvent } from './handlers/user/conn-close.ts'
 import { ConnectEvent, type ConnectServices } from './handlers/user/connect.ts'
 import { receiveSend, type OnSendServices, type SendEvent } from './handlers/user/on-send.ts'
@@ -102,6 +102,7 @@ export class Pipeline implements ConnectionHost {
   readonly #kickPolicy: KickPolicy
   readonly #replays: boolean
   readonly #revisions = new RecentRevisions()
+  readonly #noticeServices: NoticeServices
   readonly #connectServices: ConnectServices
   readonly #sendServices: OnSendServices
   readonly #recvAckServices: RecvAckServices
@@ -148,6 +149,8 @@ export class Pipeline implements ConnectionHost {
       pageCount: REPLAY_PAGE_COUNT,
       maxConcurrent: limits.maxConcurrentReplays,
       limited: (ask) => this.limited(ask),
+      current: (message) => this.#revisions.current(message),
+      pause: (delayMs) => new Promise((resolve) => this.timers.after(delayMs, resolve)),
       report,
     })
     this.#replays = (options.offline ?? (replicator === undefined ? 'push' : 'none')) === 'push'
@@ -230,6 +233,7 @@ export class Pipeline implements ConnectionHost {
       opened: (conn) => this.#opened(conn as Connection),
       offlineMessageCount: (uid) => this.offlineReplay.missedCount(uid),
     }
+    this.#noticeServices = { connectionsOf: (uid) => this.registry.of(uid), delivered }
     this.#recvAckServices = { waits: this.waits, report, delivered }
     this.#sendServices = {
       channels: storage.channels,
@@ -270,6 +274,7 @@ export class Pipeline implements ConnectionHost {
       devices: presence && ((uid) => this.limited(() => presence.devices(uid), limits.presenceTimeoutMs)),
       isOffline: options.isOffline,
       current: (message) => this.#revisions.current(message),
+      delivered,
       nodeID,
       facts,
       waits: this.waits,
@@ -289,7 +294,7 @@ export class Pipeline implements ConnectionHost {
     const { type, message } = notice
     if (type !== 'message.deleted') this.#revisions.add(message)
     const submit = (page: readonly string[]): void =>
-      this.#pushers.submit(channelKeyString(key), new NoticeEvent(notice, page, (uid) => this.registry.of(uid)))
+      this.#pushers.submit(channelKeyString(key), new NoticeEvent(notice, page, this.#noticeServices))
     if (uids === undefined) await this.limited(() => this.subscribers.each(key, submit))
     else submit(uids)
   }
@@ -347,7 +352,6 @@ export class Pipeline implements ConnectionHost {
       await this.#pushers.idle()
       await this.#peers?.idle()
       await this.#notifier?.idle()
-      await this.offlineReplay.idle()
     } while (this.depth > 0)
   }
 

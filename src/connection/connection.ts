@@ -66,6 +66,9 @@ const FLUSH_BYTES = 65_536
 /** Frames in one chunk of input. SDKs send a handful at once; a million PINGs in one message would hold up everybody. */
 const MAX_FRAMES_PER_CHUNK = 10_000
 
+/** How often a client that is replayed to and has much to read is looked at again. */
+const ROOM_CHECK_MS = 50
+
 type State = 'new' | 'authenticating' | 'open' | 'closing' | 'closed'
 
 /**
@@ -230,8 +233,16 @@ export class Connection implements ConnectingPort, ReplayPort {
     return this.#state === 'open' && this.#push(message, this.#encodeRecv(message, false))
   }
 
+  heldBackFrom(channel: string): number {
+    return this.#gate?.heldBackFrom(channel) ?? 0
+  }
+
   heldBackTo(channel: string): number {
     return this.#gate?.heldBackTo(channel) ?? 0
+  }
+
+  isHeldBack(channel: string, messageSeq: number): boolean {
+    return this.#gate?.isHeldBack(channel, messageSeq) === true
   }
 
   get unsettledChannel(): string | undefined {
@@ -249,6 +260,7 @@ export class Connection implements ConnectingPort, ReplayPort {
 
   room(): Promise<void> | undefined {
     if (this.closed || this.#hasRoom) return undefined
+    if (this.#roomWaiters.length === 0) this.#host.timers.after(ROOM_CHECK_MS, this.#checkRoom)
     return new Promise((resolve) => this.#roomWaiters.push(resolve))
   }
 
@@ -434,6 +446,13 @@ export class Connection implements ConnectingPort, ReplayPort {
 
   get #hasRoom(): boolean {
     return !this.#outbound.isBeyond(this.#host.limits.maxOutboundBytes / 4)
+  }
+
+  /** Not every transport says when it has drained, so it is asked. */
+  readonly #checkRoom = (): void => {
+    if (this.#roomWaiters.length === 0) return
+    if (this.closed || this.#hasRoom) this.#tellRoom()
+    else this.#host.timers.after(ROOM_CHECK_MS, this.#checkRoom)
   }
 
   #tellRoom(): void {

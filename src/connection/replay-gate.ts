@@ -1,3 +1,13 @@
+interface HeldBack {
+  /** exactly which, because the connection's own messages are among the channel's, too, and are not pushed to it */
+  readonly seqs: Set<number>
+  first: number
+  last: number
+}
+
+/** So many are told apart per channel; of own messages beyond them nothing is replayed. */
+const MAX_SEQS = 10_000
+
 /**
  * Keeps live messages of a connection in their place while older ones are replayed to it. A message of a channel that has
  * not been settled is held back: the replay will find it in the store. A channel is settled when the replay has caught up;
@@ -7,8 +17,8 @@ export class ReplayGate {
   readonly #settled = new Set<string>()
   /** settled, and sent up to here by the replay */
   readonly #replayedTo = new Map<string, number>()
-  /** not settled: the highest seq that was held back */
-  readonly #heldBackTo = new Map<string, number>()
+  /** by channel, of those that are not settled */
+  readonly #heldBack = new Map<string, HeldBack>()
   #isOpen = false
 
   /** Nothing is held back any more, now and later. */
@@ -25,24 +35,32 @@ export class ReplayGate {
       return true
     }
     if (this.#isOpen || this.#settled.has(channel)) return true
-    this.#heldBackTo.set(channel, Math.max(messageSeq, this.heldBackTo(channel)))
+    this.#holdBack(channel, messageSeq)
     return false
   }
 
-  /** The highest seq of the channel that was held back, 0 for none. */
+  /** The lowest and the highest seq of the channel that were held back, 0 for none. */
+  heldBackFrom(channel: string): number {
+    return this.#heldBack.get(channel)?.first ?? 0
+  }
+
   heldBackTo(channel: string): number {
-    return this.#heldBackTo.get(channel) ?? 0
+    return this.#heldBack.get(channel)?.last ?? 0
+  }
+
+  isHeldBack(channel: string, messageSeq: number): boolean {
+    return this.#heldBack.get(channel)?.seqs.has(messageSeq) === true
   }
 
   /** A channel something was held back of, that is not settled. */
   get unsettled(): string | undefined {
-    for (const channel of this.#heldBackTo.keys()) return channel
+    for (const channel of this.#heldBack.keys()) return channel
     return undefined
   }
 
   /** The channel is live from now on, behind `replayedTo`; 0 when nothing was replayed. */
   settle(channel: string, replayedTo: number): void {
-    this.#heldBackTo.delete(channel)
+    this.#heldBack.delete(channel)
     if (!this.#isOpen) this.#settled.add(channel)
     if (replayedTo > 0) this.#replayedTo.set(channel, replayedTo)
   }
@@ -51,6 +69,17 @@ export class ReplayGate {
   open(): void {
     this.#isOpen = true
     this.#settled.clear()
-    this.#heldBackTo.clear()
+    this.#heldBack.clear()
+  }
+
+  #holdBack(channel: string, messageSeq: number): void {
+    const held = this.#heldBack.get(channel)
+    if (held === undefined) {
+      this.#heldBack.set(channel, { seqs: new Set([messageSeq]), first: messageSeq, last: messageSeq })
+      return
+    }
+    if (held.seqs.size < MAX_SEQS) held.seqs.add(messageSeq)
+    held.first = Math.min(held.first, messageSeq)
+    held.last = Math.max(held.last, messageSeq)
   }
 }

@@ -70,8 +70,10 @@ export interface ReplayPort extends ConnectionView {
   holdBack(): void
   /** Push a message past what holds live ones back. @returns false when it cannot be sent: closed, or it does not read */
   replay(message: Message): boolean
-  /** The highest seq of the channel that was held back since it was last settled, 0 for none. */
+  /** The lowest and the highest seq of the channel that were held back since it was last settled, 0 for none. */
+  heldBackFrom(channel: string): number
   heldBackTo(channel: string): number
+  isHeldBack(channel: string, messageSeq: number): boolean
   /** A channel that something was held back of. */
   readonly unsettledChannel: string | undefined
   /** The channel is live behind `replayedTo`; 0 when nothing was replayed. */

@@ -1,8 +1,9 @@
+import PQueue from 'p-queue'
 import type { ChannelDirectory, ChannelList, PageQuery } from '../contracts/channel-directory.ts'
 import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import { badOption } from '../errors.ts'
-import { MemberRole, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
+import { channelKeyString, MemberRole, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
 import { checkKey, checkUID, checkUIDs } from './check.ts'
 
 /** A member as a host names one: a uid alone joins as an ordinary member, or keeps the role it has. */
@@ -46,6 +47,7 @@ export class ChannelsAPI {
   /** when not empty: who may send */
   readonly allowlist: ListAPI
   readonly #options: ChannelsAPIOptions
+  readonly #turns = new Map<string, PQueue>()
   readonly #directory: ChannelDirectory
   readonly #changed: (key: ChannelKey) => void
 
@@ -55,13 +57,14 @@ export class ChannelsAPI {
     this.#directory = directory
     this.#changed = changed
     this.subscribers = {
-      add: async (key, members) => this.#addMembers(checkKey(key), checkMembers(members)),
+      add: async (key, members) => {
+        const [checked, roles] = [checkKey(key), checkMembers(members)]
+        return this.#inTurn(checked, () => this.#addMembers(checked, roles))
+      },
       remove: async (key, uids) => {
         const checked = checkKey(key)
         checkUIDs('uids', uids)
-        await directory.removeMembers(checked, uids)
-        changed(checked)
-        await this.#left(checked, uids)
+        return this.#inTurn(checked, () => this.#removeMembers(checked, uids))
       },
       list: async (key, query) => directory.members(checkKey(key), query),
     }
@@ -83,7 +86,7 @@ export class ChannelsAPI {
       disband: checkFlag('disband', channel.disband) ?? old?.disband ?? false,
     }
     await this.#directory.putChannel(info)
-    if (members.size > 0) await this.#addMembers(key, members)
+    if (members.size > 0) await this.#inTurn(key, () => this.#addMembers(key, members))
     return info
   }
 
@@ -95,13 +98,15 @@ export class ChannelsAPI {
   /** Remove a channel with its members and lists. Its messages stay, and its numbers go on should it come back. */
   async remove(key: ChannelKey): Promise<void> {
     const checked = checkKey(key)
-    let page: Page<Member> | undefined
-    do {
-      page = await this.#directory.members(checked, { limit: PAGE_COUNT, ...(page?.cursor === undefined ? {} : { cursor: page.cursor }) })
-      await this.#left(checked, page.items.map(({ uid }) => uid))
-    } while (page.cursor !== undefined)
-    await this.#directory.removeChannel(checked)
-    this.#changed(checked)
+    await this.#inTurn(checked, async () => {
+      let page: Page<Member> | undefined
+      do {
+        page = await this.#directory.members(checked, { limit: PAGE_COUNT, ...(page?.cursor === undefined ? {} : { cursor: page.cursor }) })
+        if (page.items.length > 0) await this.#removeMembers(checked, page.items.map(({ uid }) => uid))
+      } while (page.cursor !== undefined)
+      await this.#directory.removeChannel(checked)
+      this.#changed(checked)
+    })
   }
 
   /** The channels a user is a member of. */
@@ -137,10 +142,24 @@ export class ChannelsAPI {
     moved(key, uids)
   }
 
-  async #left(key: ChannelKey, uids: readonly string[]): Promise<void> {
+  /** First the membership, then where they stood: who is still a member stands where they did. */
+  async #removeMembers(key: ChannelKey, uids: readonly string[]): Promise<void> {
+    await this.#directory.removeMembers(key, uids)
+    this.#changed(key)
     if (uids.length === 0) return
     await this.#options.cursors.remove(key, uids)
     this.#options.moved(key, uids)
+  }
+
+  /** Changes of one channel's membership one after the other: who is new is found out before anything is written. */
+  async #inTurn(key: ChannelKey, action: () => Promise<void>): Promise<void> {
+    const name = channelKeyString(key)
+    let queue = this.#turns.get(name)
+    if (queue === undefined) {
+      this.#turns.set(name, (queue = new PQueue({ concurrency: 1 })))
+      queue.once('idle', () => this.#turns.delete(name))
+    }
+    await queue.add(action)
   }
 
   #listAPI(list: ChannelList): ListAPI {

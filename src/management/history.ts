@@ -78,7 +78,7 @@ export class History {
     const step = direction === 'forward' ? 1 : -1
     const deletedToSeq = forUID === undefined ? 0 : (await this.#options.cursors.cursor(forUID, key)).deletedToSeq
     // The store counts both bounds in.
-    let end = query.endSeq === 0 ? undefined : query.endSeq - step
+    let end = query.endSeq === 0 ? undefined : Math.min(query.endSeq - step, Number.MAX_SAFE_INTEGER)
     let start = query.startSeq === 0 ? undefined : query.startSeq
     if (deletedToSeq > 0 && step === 1) start = Math.max(start ?? 0, deletedToSeq + 1)
     if (deletedToSeq > 0 && step === -1) end = Math.max(end ?? 0, deletedToSeq + 1)

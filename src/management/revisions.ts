@@ -19,8 +19,8 @@ export interface RevisionsOptions {
   readonly clock: Clock
   readonly facts: FactSink
   readonly maxPayloadBytes: number
-  /** with a replicator every node has a store of its own, and a change of one would be a change of that one only */
-  readonly isReplicated: boolean
+  /** a change would be known to this node only: not to the stores of the others, or not to those who are connected there */
+  readonly hasOtherNodes: boolean
   /** tell the connections of `uids`, or of all members; never rejects */
   readonly tell: (key: ChannelKey, notice: Notice, uids?: readonly string[]) => Promise<void>
 }
@@ -74,9 +74,9 @@ export class Revisions {
   }
 
   async #revise(messageID: string, change: MessageChange): Promise<Message> {
-    const { messages, facts, isReplicated, tell } = this.#options
+    const { messages, facts, hasOtherNodes, tell } = this.#options
     checkMessageIDs([messageID])
-    if (isReplicated) throw new IMError('IM_NOT_SUPPORTED', { detail: 'a message cannot be changed with a replicator' })
+    if (hasOtherNodes) throw new IMError('IM_NOT_SUPPORTED', { detail: 'a message cannot be changed with other nodes' })
     const [before] = await messages.get([messageID])
     if (before === undefined) throw notFound(messageID)
     const key = keyOf(before)

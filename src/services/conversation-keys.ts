@@ -1,6 +1,6 @@
 import type { ChannelDirectory, PageQuery } from '../contracts/channel-directory.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
-import { keepsConversations, type ChannelKey, type Page } from '../model/channel.ts'
+import { ChannelType, keepsConversations, type ChannelKey, type Page } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 
 export interface ConversationKeysOptions {
@@ -22,12 +22,14 @@ export async function* conversationKeys(options: ConversationKeysOptions): Async
     (query) => channels.channelsOf(uid, query),
     (query) => messages.personChannelsOf(uid, query),
   ]
-  for (const source of sources) {
+  for (const [index, source] of sources.entries()) {
     let cursor: string | undefined
     do {
       const query = { limit: pageCount, ...(cursor === undefined ? {} : { cursor }) }
       const page = await limited(() => source(query))
-      const keys = page.items.filter(({ channelType }) => keepsConversations(channelType))
+      // A person channel that somebody has given members as well is listed once: by the store.
+      const isWanted = ({ channelType }: ChannelKey): boolean => keepsConversations(channelType) && (index === 1 || channelType !== ChannelType.Person)
+      const keys = page.items.filter(isWanted)
       if (keys.length > 0) yield keys
       cursor = page.cursor
     } while (cursor !== undefined)

@@ -92,8 +92,10 @@ export class Deliveries {
     const name = nameOf(uid, key)
     let delivery = this.#deliveries.get(name)
     if (delivery === undefined) {
-      delivery = this.#moved.get(name) ?? this.#load(name, uid, key)
+      const moved = this.#moved.get(name)
+      delivery = moved ?? new Delivery(uid, key)
       this.#deliveries.set(name, delivery)
+      if (moved === undefined) this.#load(name, delivery)
     }
     if (delivery.acknowledge(first, last)) this.#hasMoved(name, delivery)
   }
@@ -122,7 +124,7 @@ export class Deliveries {
       await this.#options.cursors.advance(updates)
       await this.#options.cursors.flush()
     } catch (error) {
-      for (const [name, delivery] of moved) if (!this.#moved.has(name)) this.#moved.set(name, delivery)
+      for (const [name, delivery] of moved) this.#hasMoved(name, delivery)
       this.#options.report(asIMError(error, 'IM_STORE_UNAVAILABLE', {}))
       this.#arm()
     }
@@ -133,8 +135,8 @@ export class Deliveries {
     this.#isClosing = true
   }
 
-  #load(name: string, uid: string, key: ChannelKey): Delivery {
-    const delivery = new Delivery(uid, key)
+  #load(name: string, delivery: Delivery): void {
+    const { uid, key } = delivery
     const loaded = (cursor: Cursor): void => {
       delivery.isLoaded = true
       delivery.acknowledge(1, startOf(cursor))
@@ -142,7 +144,7 @@ export class Deliveries {
     }
     const failed = (reason: unknown): void => {
       this.#deliveries.delete(name) // whatever it says next is asked for again
-      this.#options.report(asIMError(reason, 'IM_STORE_UNAVAILABLE', { uid, ...delivery.key }))
+      this.#options.report(asIMError(reason, 'IM_STORE_UNAVAILABLE', { uid, ...key }))
     }
     try {
       const cursor: MaybePromise<Cursor> = this.#options.cursors.cursor(uid, key)
@@ -151,10 +153,15 @@ export class Deliveries {
     } catch (reason) {
       failed(reason)
     }
-    return delivery
   }
 
   #hasMoved(name: string, delivery: Delivery): void {
+    if (this.#moved.size >= this.#options.maxCount && !this.#moved.has(name)) {
+      for (const oldest of this.#moved.keys()) {
+        this.#moved.delete(oldest) // the store cannot be written for long: those messages are sent once more
+        break
+      }
+    }
     this.#moved.set(name, delivery)
     this.#arm()
   }

@@ -6,8 +6,9 @@ import type { MessageStore } from '../contracts/message-store.ts'
 import { asIMError, type IMError } from '../errors.ts'
 import { channelKeyOf, channelKeyString, type ChannelKey } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
-import { startOf, type Deliveries } from './deliveries.ts'
+import type { Message } from '../model/message.ts'
 import { conversationKeys } from './conversation-keys.ts'
+import { startOf, type Deliveries } from './deliveries.ts'
 
 export interface OfflineReplayOptions {
   readonly messages: MessageStore
@@ -19,10 +20,14 @@ export interface OfflineReplayOptions {
   readonly maxInAll: number
   /** messages read at once */
   readonly pageCount: number
-  /** logins that are replayed to at the same time */
+  /** questions to the adapters that are under way at the same time */
   readonly maxConcurrent: number
   /** ask an adapter, but not for ever */
   readonly limited: <T>(ask: () => MaybePromise<T>) => Promise<T>
+  /** the message as it is now: it may have been edited or recalled since it was read */
+  readonly current: (message: Message) => Message
+  /** resolves after so many milliseconds */
+  readonly pause: (delayMs: number) => Promise<void>
   readonly report: (error: IMError) => void
 }
 
@@ -30,11 +35,21 @@ export interface OfflineReplayOptions {
 interface Missed {
   readonly key: ChannelKey
   readonly afterSeq: number
+  readonly lastSeq: number
   readonly lastTimestampMs: number
+}
+
+/** How far the replay of one channel has come. */
+interface Progress {
+  seq: number
+  sentCount: number
 }
 
 /** Channels asked about at once. */
 const KEY_PAGE_COUNT = 500
+/** An adapter that fails is asked again so often, with a pause, before the login goes on without. */
+const TRY_COUNT = 3
+const PAUSE_MS = 1_000
 
 /**
  * Sends a user who has logged in what nobody of their devices has acknowledged: channel by channel, the ones with the latest
@@ -43,109 +58,141 @@ const KEY_PAGE_COUNT = 500
  */
 export class OfflineReplay {
   readonly #options: OfflineReplayOptions
-  readonly #queue: PQueue
+  /** held while an adapter is asked, never while a client reads: who does not read keeps nobody waiting */
+  readonly #asking: PQueue
+  readonly #running = new Set<Promise<void>>()
 
   constructor(options: OfflineReplayOptions) {
     this.#options = options
-    this.#queue = new PQueue({ concurrency: options.maxConcurrent })
+    this.#asking = new PQueue({ concurrency: options.maxConcurrent })
   }
 
   /** The connection is open and nothing has been pushed to it. */
   start(conn: ReplayPort): void {
     conn.holdBack()
-    void this.#queue.add(async () => {
-      try {
-        await this.#run(conn)
-      } catch (error) {
-        // What was held back stays unacknowledged, so the next login gets it.
-        if (!conn.closed) this.#options.report(asIMError(error, 'IM_STORE_UNAVAILABLE', { uid: conn.uid, connectionID: conn.connectionID }))
-      } finally {
-        conn.goLive()
-      }
+    const running = this.#run(conn).finally(() => {
+      conn.goLive()
+      this.#running.delete(running)
     })
+    this.#running.add(running)
   }
 
   /** Messages the user has not acknowledged, in all channels; recalled ones do not count. */
   async missedCount(uid: string): Promise<number> {
-    const { messages, limited } = this.#options
+    const { messages } = this.#options
     let count = 0
-    for (const { key, afterSeq } of await this.#missed(uid)) count += await limited(() => messages.countAfter(key, afterSeq))
+    for (const { key, afterSeq } of await this.#missed(uid)) count += await this.#ask(() => messages.countAfter(key, afterSeq))
     return count
   }
 
-  /** Resolves when no replay is under way. */
-  idle(): Promise<void> {
-    return this.#queue.onIdle()
+  /** Resolves when no replay is under way; each ends with its connection. */
+  async idle(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all(this.#running)
   }
 
   async #run(conn: ReplayPort): Promise<void> {
     let left = this.#options.maxInAll
-    for (const missed of conn.closed ? [] : await this.#missed(conn.uid)) {
+    for (const missed of (await this.#persevere(conn, {}, () => this.#missed(conn.uid))) ?? []) {
       if (conn.closed || left === 0) return
       left -= await this.#replayChannel(conn, missed, left)
     }
     // Channels that have got their first message since, or another one.
     for (let channel = conn.unsettledChannel; channel !== undefined && !conn.closed; channel = conn.unsettledChannel) {
-      const [missed] = await this.#missedOf(conn.uid, [channelKeyOf(channel)])
+      const key = channelKeyOf(channel)
+      const [missed] = (await this.#persevere(conn, key, () => this.#missedOf(conn.uid, [key], conn))) ?? []
       if (missed === undefined) conn.settle(channel, 0)
       else left -= await this.#replayChannel(conn, missed, left)
     }
   }
 
   /** @returns how many messages were sent */
-  async #replayChannel(conn: ReplayPort, { key, afterSeq }: Missed, left: number): Promise<number> {
-    const { messages, cursors, deliveries, maxPerChannel, pageCount, limited } = this.#options
+  async #replayChannel(conn: ReplayPort, missed: Missed, left: number): Promise<number> {
+    const channel = channelKeyString(missed.key)
+    // What was held back before anybody looked is for this connection, whoever has acknowledged it elsewhere.
+    const heldBackFrom = conn.heldBackFrom(channel)
+    const progress: Progress = { seq: heldBackFrom > 0 ? Math.min(missed.afterSeq, heldBackFrom - 1) : missed.afterSeq, sentCount: 0 }
+    await this.#persevere(conn, missed.key, () => this.#catchUp(conn, missed, progress, Math.min(left, this.#options.maxPerChannel)))
+    conn.settle(channel, Math.max(progress.sentCount > 0 ? progress.seq : 0, conn.heldBackTo(channel)))
+    return progress.sentCount
+  }
+
+  /** Ends in the same breath as nothing is left: what is stored from then on is pushed. */
+  async #catchUp(conn: ReplayPort, { key, lastSeq }: Missed, progress: Progress, most: number): Promise<void> {
+    const { messages, cursors, deliveries, pageCount } = this.#options
     const channel = channelKeyString(key)
-    const most = Math.min(maxPerChannel, left)
-    let sentCount = 0
-    let seq = afterSeq
-    while (sentCount < most) {
-      const room = conn.room()
-      if (room !== undefined) await limited(() => room)
-      const limit = Math.min(pageCount, most - sentCount)
-      const page = await limited(() => messages.range(key, { startSeq: seq + 1, limit }))
-      const lastSeq = page.at(-1)?.messageSeq ?? seq
-      const hidden = new Set(page.length === 0 ? [] : await limited(() => cursors.hidden(conn.uid, key, seq, lastSeq)))
-      if (conn.closed) return sentCount
-      for (const message of page) {
-        const { messageSeq } = message
+    // No further than what was there at login and what is pushed to this very connection: membership may have ended.
+    const goal = (): number => Math.max(lastSeq, conn.heldBackTo(channel))
+    while (!conn.closed && progress.seq < goal() && progress.sentCount < most) {
+      await conn.room()
+      const before = progress.seq
+      const query = { startSeq: before + 1, endSeq: goal(), limit: Math.min(pageCount, most - progress.sentCount) }
+      const page = await this.#ask(() => messages.range(key, query))
+      const hidden = new Set(page.length === 0 ? [] : await this.#ask(() => cursors.hidden(conn.uid, key, before, query.endSeq)))
+      for (const read of page) {
+        if (conn.closed || conn.room() !== undefined) break // and read on from here once there is room
+        const { messageSeq } = read
         // Numbers in between are of messages that are gone.
-        if (messageSeq > seq + 1) deliveries.acknowledge(conn.uid, key, seq + 1, messageSeq - 1)
-        seq = messageSeq
-        const concerns = message.fromUID !== conn.uid && message.revision?.kind !== 'recalled' && !hidden.has(messageSeq)
-        if (!concerns) deliveries.acknowledge(conn.uid, key, messageSeq)
-        else if (conn.replay(message)) sentCount++
-        else return sentCount // it does not read: `slowConsumer` has been carried out
+        if (messageSeq > progress.seq + 1) deliveries.acknowledge(conn.uid, key, progress.seq + 1, messageSeq - 1)
+        progress.seq = messageSeq
+        const message = this.#options.current(read)
+        const isOwn = message.fromUID === conn.uid && !conn.isHeldBack(channel, messageSeq)
+        if (isOwn || message.revision?.kind === 'recalled' || hidden.has(messageSeq)) deliveries.acknowledge(conn.uid, key, messageSeq)
+        else if (conn.replay(message)) progress.sentCount++
+        else return // closed, or left out because it does not read
       }
-      // Nothing more in the store. Asked in the same breath as the channel goes live: what is stored from now on is pushed.
-      if (page.length < limit && conn.heldBackTo(channel) <= seq) break
-      if (page.length === 0) break // what was held back has gone from the store meanwhile
+      if (page.length === 0) progress.seq = query.endSeq // all of it has gone
     }
-    conn.settle(channel, Math.max(sentCount > 0 ? seq : 0, conn.heldBackTo(channel)))
-    return sentCount
   }
 
   async #missed(uid: string): Promise<Missed[]> {
-    const { channels, messages, limited } = this.#options
+    const { channels, messages } = this.#options
     const found: Missed[] = []
-    for await (const keys of conversationKeys({ uid, channels, messages, pageCount: KEY_PAGE_COUNT, limited })) {
+    const ask = <T>(question: () => MaybePromise<T>): Promise<T> => this.#ask(question)
+    for await (const keys of conversationKeys({ uid, channels, messages, pageCount: KEY_PAGE_COUNT, limited: ask })) {
       found.push(...(await this.#missedOf(uid, keys)))
     }
     return found.sort((a, b) => b.lastTimestampMs - a.lastTimestampMs)
   }
 
-  async #missedOf(uid: string, keys: readonly ChannelKey[]): Promise<Missed[]> {
-    const { messages, cursors, deliveries, limited } = this.#options
+  async #missedOf(uid: string, keys: readonly ChannelKey[], conn?: ReplayPort): Promise<Missed[]> {
+    const { messages, cursors, deliveries } = this.#options
     const [summaries, stored] = await Promise.all([
-      limited(() => messages.summaries(uid, keys)),
-      limited(() => cursors.cursors(uid, keys)),
+      this.#ask(() => messages.summaries(uid, keys)),
+      this.#ask(() => cursors.cursors(uid, keys)),
     ])
     return keys.flatMap((key, index) => {
       const { lastSeq, floorSeq, lastTimestampMs } = summaries[index]!
       const start = Math.max(startOf(stored[index]!), deliveries.deliveredSeq(uid, key))
       if (floorSeq > start) deliveries.acknowledge(uid, key, 1, floorSeq) // removed, so it cannot be missed any more
       const afterSeq = Math.max(start, floorSeq)
-      return lastSeq > afterSeq ? [{ key, afterSeq, lastTimestampMs }] : []
+      const isHeldBack = (conn?.heldBackTo(channelKeyString(key)) ?? 0) > 0
+      return lastSeq > afterSeq || isHeldBack ? [{ key, afterSeq, lastSeq, lastTimestampMs }] : []
     })
+  }
+
+  #ask<T>(question: () => MaybePromise<T>): Promise<T> {
+    return this.#asking.add(() => this.#options.limited(question))
+  }
+
+  /**
+   * Try some times. When an adapter goes on failing that is reported, and the login goes on without: what was to be sent stays
+   * unacknowledged, so the next login gets it.
+   */
+  async #persevere<T>(conn: ReplayPort, context: Partial<ChannelKey>, action: () => Promise<T>): Promise<T | undefined> {
+    for (let tryCount = 1; !conn.closed; tryCount++) {
+      try {
+        return await action()
+      } catch (error) {
+        if (conn.closed) return undefined
+        const failure = asIMError(error, 'IM_STORE_UNAVAILABLE', { uid: conn.uid, connectionID: conn.connectionID, ...context })
+        if (tryCount < TRY_COUNT && failure.retryable) {
+          await this.#options.pause(PAUSE_MS)
+          continue
+        }
+        this.#options.report(failure)
+        return undefined
+      }
+    }
+    return undefined
   }
 }

@@ -181,7 +181,12 @@ describe('close', () => {
     nowMs = 1_000
     const opening = deferred()
     const asked = deferred()
-    level.open = () => (asked.resolve(), opening.promise)
+    const open = level.open.bind(level)
+    level.open = async () => {
+      asked.resolve()
+      await opening.promise
+      await open()
+    }
     const appended = append()
     await asked.promise
     const closing = storage.close()

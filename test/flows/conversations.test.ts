@@ -1,6 +1,6 @@
 import { ChannelType, memoryStorage, personChannelID, type ChannelKey } from 'imengine'
 import { describe, expect, test } from 'vitest'
-import { stage, TEAM, type Stage } from '../support.ts'
+import { deferred, stage, TEAM, type Stage } from '../support.ts'
 
 const withBob = { channelID: 'bob', channelType: ChannelType.Person }
 
@@ -207,4 +207,45 @@ test('creating a channel again keeps where its members stand', async () => {
   await made.engine.channels.create(TEAM, { subscribers: ['bob', { uid: 'cat', role: 2 }, 'dan'] })
   const unread = await Promise.all(['bob', 'cat', 'dan'].map((uid) => made.engine.conversations.unread(uid, TEAM)))
   expect(unread).toEqual([2, 2, 0])
+})
+
+test('a person channel that was given members as well is one conversation, and is replayed once', async () => {
+  const made = await stage()
+  await made.engine.channels.create({ channelID: personChannelID('ann', 'bob'), channelType: ChannelType.Person }, { subscribers: ['ann', 'bob'] })
+  await say(made, withBob, 'ann', '1', '2')
+  expect((await made.engine.conversations.list('bob')).items).toHaveLength(1)
+  expect(await made.engine.conversations.unread('bob')).toBe(2)
+  const bob = await made.connect('bob')
+  await made.clock.settle()
+  expect(bob.client.messages.map(({ text }) => text)).toEqual(['1', '2'])
+})
+
+test('two calls that add the same member at once make one beginning: nothing said in between is passed over', async () => {
+  const storage = memoryStorage()
+  const member = storage.channels.member.bind(storage.channels)
+  const { promise, resolve } = deferred()
+  storage.channels.member = async (key, uid) => {
+    if (uid === 'slow') await promise
+    return member(key, uid)
+  }
+  const made = await stage({ storage })
+  const both = [
+    made.engine.channels.create(TEAM, { subscribers: ['dan', 'slow'] }),
+    made.engine.channels.subscribers.add(TEAM, ['dan']).then(() => say(made, TEAM, 'ann', 'important')),
+  ]
+  resolve()
+  await Promise.all(both)
+  expect(await made.engine.conversations.unread('dan', TEAM)).toBe(1)
+})
+
+test('removing a channel that fails leaves its members where they stood', async () => {
+  const storage = memoryStorage()
+  const made = await stage({ storage })
+  await say(made, TEAM, 'ann', 'old')
+  await made.engine.channels.subscribers.add(TEAM, ['dan'])
+  storage.channels.removeMembers = () => {
+    throw new Error('disk')
+  }
+  await expect(made.engine.channels.remove(TEAM)).rejects.toThrow('disk')
+  expect(await made.engine.conversations.unread('dan', TEAM)).toBe(0)
 })

@@ -44,7 +44,7 @@ export interface DatabaseOptions {
   readonly make: () => Promise<AnyLevel>
   /** for messages of errors: where it is */
   readonly place: string
-  /** it was handed to us open or closed, and is not ours to close */
+  /** it was handed to us open or closed, and is its owner's to close at the end */
   readonly isForeign: boolean
   readonly sync: boolean
   /** Before a broken database is closed, which reads can still use: could it be opened again? Rejects when not. */
@@ -117,7 +117,8 @@ export class Database {
     } catch (error) {
       throw storageFailure(error, this.place)
     }
-    await this.close().catch(() => undefined) // what is broken need not close well
+    this.#isOpen = false
+    await this.#level?.close().catch(() => undefined) // what is broken need not close well
     await this.open()
   }
 

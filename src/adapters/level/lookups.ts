@@ -1,4 +1,4 @@
-import type { IMError } from '../../errors.ts'
+import { IMError } from '../../errors.ts'
 import type { Entry, Original } from './append-entry.ts'
 import type { AppendTask } from './append-task.ts'
 import type { ChannelState, ChannelStates } from './channel-states.ts'
@@ -14,6 +14,8 @@ export interface LookupsOptions {
   /** batches that are durable */
   readonly batchCount: () => number
   readonly ready: (task: AppendTask) => void
+  /** waiting for an answer, over all tasks */
+  readonly maxPendingBytes: number
 }
 
 /**
@@ -24,6 +26,7 @@ export interface LookupsOptions {
 export class Lookups {
   readonly #options: LookupsOptions
   #waiting: AppendTask[] = []
+  #pendingBytes = 0
   #running: Promise<void> | undefined
 
   constructor(options: LookupsOptions) {
@@ -36,7 +39,11 @@ export class Lookups {
       this.#options.ready(task)
       return
     }
+    if (this.#pendingBytes + task.bytes > this.#options.maxPendingBytes && this.#pendingBytes > 0) {
+      return task.failed(new IMError('IM_QUEUE_FULL', { detail: 'too much waits for the disk' }))
+    }
     this.#waiting.push(task)
+    this.#pendingBytes += task.bytes
     this.#running ??= this.#run()
   }
 
@@ -51,7 +58,9 @@ export class Lookups {
       this.#waiting = []
       const askedAt = this.#options.batchCount()
       for (const task of tasks) task.askedAt = askedAt
-      for (const task of await this.#answered(tasks)) this.#options.ready(task)
+      const answered = await this.#answered(tasks)
+      for (const task of tasks) this.#pendingBytes -= task.bytes
+      for (const task of answered) this.#options.ready(task)
     }
     this.#running = undefined
   }

@@ -35,6 +35,7 @@ export interface LevelMessageStoreOptions {
   readonly database: Database
   readonly writer: Writer
   readonly maxCachedChannels: number
+  readonly maxPendingBytes: number
   readonly dedupeFilterBytes: number
   readonly filterSeed: number
   readonly retention: SweeperOptions['retention']
@@ -77,7 +78,7 @@ export class LevelMessageStore implements MessageStore {
     this.#numbers = new RecentNumbers(() => writer.gatheringNumber)
     this.#filter = new NumberFilter({ maxBytes: options.dedupeFilterBytes, seed: options.filterSeed })
     const ready = (task: AppendTask): void => writer.submit(task)
-    this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready })
+    this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready, maxPendingBytes: options.maxPendingBytes })
     this.#appends = { states: this.#states, numbers: this.#numbers, filter: this.#filter, askAgain: (task) => this.#lookups.submit(task) }
     this.#removals = new Removals({ database, writer, states: this.#states })
     this.#sweeper = new Sweeper({ ...options, states: this.#states, turns: this.#turns, removals: this.#removals })

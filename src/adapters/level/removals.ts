@@ -100,6 +100,11 @@ export class Removals {
     return true
   }
 
+  /** A key that leads to nothing. */
+  drop(key: Buffer): Promise<void> {
+    return this.#writer.write([key, undefined])
+  }
+
   /** The numbers of messages up to `lastSeq` are forgotten; the messages stay. */
   async forgetNumbers(state: ChannelState, lastSeq: number): Promise<void> {
     while (state.committed.numberFloorSeq < lastSeq) {

@@ -98,6 +98,7 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
     database,
     writer,
     maxCachedChannels,
+    maxPendingBytes,
     dedupeFilterBytes,
     filterSeed: randomBytes(4).readInt32BE(),
     retention: retention === undefined || typeof retention === 'function' ? retention : () => retention,
@@ -113,6 +114,7 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
     description: `level (${place}${durability === 'sync' ? '' : ', not synced'})`,
     open: async () => {
       await database.open()
+      writer.begin()
       forget() // of an earlier life
       try {
         await checkFormat(database)

@@ -1,4 +1,5 @@
 import type { SweepResult } from '../../contracts/message-store.ts'
+import { IMError } from '../../errors.ts'
 import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
 import { decodeStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
 import type { Database } from './database.ts'
@@ -28,11 +29,16 @@ const MAX_EXPIRED = 2_000
 const MAX_CHANNELS = 2_000
 const MAX_REMOVED = 10_000
 
-/** Removes what nobody is to read any more: first what has expired, then channel by channel what is too old or too many. */
+/**
+ * Removes what nobody is to read any more: first what has expired, then channel by channel what is too old or too many. What
+ * is damaged is passed over, and told when the round is over.
+ */
 export class Sweeper {
   readonly #options: SweeperOptions
   /** the last channel that is finished, while a round over all of them is under way */
   #position: Buffer | undefined
+  /** the first failure of this round */
+  #failure: IMError | undefined
 
   constructor(options: SweeperOptions) {
     this.#options = options
@@ -40,8 +46,13 @@ export class Sweeper {
 
   async sweep(nowMs: number): Promise<SweepResult> {
     const expired = await this.#sweepExpired(nowMs)
-    if (!expired.isDone || !this.#hasRules) return expired
-    const retained = await this.#sweepChannels(nowMs)
+    const isChannelsTurn = expired.isDone && this.#hasRules
+    const retained = isChannelsTurn ? await this.#sweepChannels(nowMs) : { removedCount: 0, isDone: expired.isDone }
+    const failure = this.#failure
+    if (retained.isDone && failure !== undefined) {
+      this.#failure = undefined
+      throw failure
+    }
     return { removedCount: expired.removedCount + retained.removedCount, isDone: retained.isDone }
   }
 
@@ -55,10 +66,16 @@ export class Sweeper {
     let removedCount = 0
     const due = await database.entries(range)
     for (const [at] of due) {
-      const key = await states.keyOf(at.readUInt32BE(7))
-      if (key === undefined) continue
-      const removed = await turns.take(channelKeyString(key), () => states.with(key, (state) => removals.one(state, seqOfKey(at), at)))
-      if (removed) removedCount++
+      try {
+        const key = await states.keyOf(at.readUInt32BE(7))
+        const remove = (): Promise<boolean> => states.with(key!, (state) => removals.one(state, seqOfKey(at), at))
+        if (key === undefined) await removals.drop(at)
+        else if (await turns.take(channelKeyString(key), remove)) removedCount++
+      } catch (error) {
+        if (!isDamage(error)) throw error
+        this.#failure ??= error
+        await removals.drop(at) // it would come up first every time
+      }
     }
     return { removedCount, isDone: due.length < MAX_EXPIRED }
   }
@@ -70,11 +87,16 @@ export class Sweeper {
     let removedCount = 0
     for (const [at, record] of channels) {
       const key = channelOfName(at.subarray(1))
-      if (!this.#mayHaveToGo(key, decodeStanding(record, key).standing, nowMs)) {
+      if (!this.#mayHaveToGo(key, record, nowMs)) {
         this.#position = at
         continue
       }
-      removedCount += await turns.take(channelKeyString(key), () => states.with(key, (state) => this.#sweepChannel(state, nowMs)))
+      try {
+        removedCount += await turns.take(channelKeyString(key), () => states.with(key, (state) => this.#sweepChannel(state, nowMs)))
+      } catch (error) {
+        if (!isDamage(error)) throw error
+        this.#failure ??= error
+      }
       if (removedCount >= MAX_REMOVED) return { removedCount, isDone: false } // and begin with this channel: there may be more
       this.#position = at
     }
@@ -84,8 +106,16 @@ export class Sweeper {
   }
 
   /** By what the channel's record says, without a look at its messages. */
-  #mayHaveToGo(key: ChannelKey, standing: Standing, nowMs: number): boolean {
+  #mayHaveToGo(key: ChannelKey, record: Buffer, nowMs: number): boolean {
     const { maxAgeMs = Infinity, maxCount = Infinity } = this.#options.retention?.(key) ?? {}
+    let standing: Standing
+    try {
+      standing = decodeStanding(record, key).standing
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      this.#failure ??= error
+      return false
+    }
     const { lastSeq, floorSeq, oldestTimestampMs, numberFloorSeq, oldestNumberMs } = standing
     if (lastSeq - floorSeq > maxCount) return true
     if (lastSeq > floorSeq && oldestTimestampMs < nowMs - maxAgeMs) return true
@@ -118,4 +148,8 @@ export class Sweeper {
     }
     return last
   }
+}
+
+function isDamage(error: unknown): error is IMError {
+  return error instanceof IMError && (error.code === 'IM_STORE_CORRUPT' || error.code === 'IM_STORE_FORMAT')
 }

@@ -79,6 +79,11 @@ export class Writer {
     return this.#batchCount + this.#batches.length
   }
 
+  /** The database has been opened by its owner: what an earlier life has failed at says nothing any more. */
+  begin(): void {
+    this.#broken = undefined
+  }
+
   /** Resolves at once as a rule; after a failed write when the database has been brought back. Rejects when it has not. */
   async whole(): Promise<void> {
     if (this.#broken !== undefined) await this.write([])

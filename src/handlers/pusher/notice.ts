@@ -13,6 +13,12 @@ export interface NoticeTarget {
   settleRecv(messageID: string): void
 }
 
+export interface NoticeServices {
+  readonly connectionsOf: (uid: string) => readonly NoticeTarget[]
+  /** `uid` has nothing more to get of the message */
+  readonly delivered: (uid: string, message: Message) => void
+}
+
 /** EVENT came with this version; to an older client it is not a frame. Source: wkproto, EVENT. */
 const FIRST_VERSION = 5
 
@@ -24,20 +30,23 @@ export class NoticeEvent {
   readonly queueBytes = 512
   readonly #notice: Notice
   readonly #uids: readonly string[]
-  readonly #connectionsOf: (uid: string) => readonly NoticeTarget[]
+  readonly #services: NoticeServices
   /** frames by channel id: in a person channel there are two of them */
   readonly #frames = new Map<string, Uint8Array>()
 
-  constructor(notice: Notice, uids: readonly string[], connectionsOf: (uid: string) => readonly NoticeTarget[]) {
+  constructor(notice: Notice, uids: readonly string[], services: NoticeServices) {
     this.#notice = notice
     this.#uids = uids
-    this.#connectionsOf = connectionsOf
+    this.#services = services
   }
 
   write(): void {
     const { type, message } = this.#notice
     for (const uid of this.#uids) {
-      for (const target of this.#connectionsOf(uid)) {
+      const targets = this.#services.connectionsOf(uid)
+      // Its RECVACK will name nothing that is known any more, and must not be missed in the user's position.
+      if (targets.length > 0 && type !== 'message.edited') this.#services.delivered(uid, message)
+      for (const target of targets) {
         if (type === 'message.edited') target.revised(message)
         else target.settleRecv(message.messageID) // what it was is not sent again
         if (target.version >= FIRST_VERSION) target.send(this.#frameFor(receivedChannelID(message, uid)))

@@ -28,6 +28,8 @@ export interface PushOnlineServices {
   readonly isOffline: IsOffline | undefined
   /** the message as it is now: it may have been edited or recalled while it waited */
   readonly current: (message: Message) => Message
+  /** `uid` has nothing more to get of the message */
+  readonly delivered: (uid: string, message: Message) => void
   readonly nodeID: number
   readonly facts: FactSink
   readonly waits: AbortGroup
@@ -194,7 +196,10 @@ function write(ctx: PushOnlineEvent): Outcome {
       const source = ctx.sources[index]!
       if (source.connectionID === connectionID) continue
       const message = ctx.services.current(source.message)
-      if (message.revision?.kind === 'recalled') continue // nobody is to see what it was, and there is nothing else
+      if (message.revision?.kind === 'recalled') {
+        ctx.services.delivered(uid, message) // nobody is to see what it was, and there is nothing else
+        continue
+      }
       const view = { version, channelID: receivedChannelID(message, uid), redDot: receivedRedDot(message, uid), cipher }
       connection.push(message, ctx.encoders[index]!.encode(view))
     }

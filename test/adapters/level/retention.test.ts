@@ -18,7 +18,7 @@ async function opened(options: Partial<LevelStorageOptions>) {
     )
     return (await storage.messages.append([{ key, messages }]))[0]!
   }
-  return { clock, storage, say, sweep: () => sweepAll(storage, clock.nowMs) }
+  return { clock, db, storage, say, sweep: () => sweepAll(storage, clock.nowMs) }
 }
 
 /** As the engine does: again while there is more. */
@@ -89,6 +89,21 @@ describe('retention', () => {
     expect(await storage.messages.countAfter(room('a'), 0)).toBe(3)
     expect(await seqs(storage, room('a'))).toEqual([3, 4, 5, 6])
   })
+})
+
+test('a damaged message is told, and does not keep others from being swept', async () => {
+  const { clock, storage, db, sweep } = await opened({ retention: ({ channelID }) => (channelID === 'b' ? { maxCount: 1 } : undefined) })
+  const expiring = [1, 2, 3].map((n) => sampleMessage(900 + n, { ...room('a'), timestampMs: clock.nowMs, expireSec: n }))
+  await storage.messages.append([{ key: room('a'), messages: expiring }])
+  await storage.messages.append([{ key: room('b'), messages: [1, 2, 3].map((n) => sampleMessage(950 + n, room('b'))) }])
+  const batch = db.batch()
+  batch.put(Buffer.from([0x6d, 0, 0, 0, 1, 0, 0, 0, 1]), Buffer.from('damage'), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+  await batch.write()
+  clock.nowMs += 10_000
+  await expect(sweep()).rejects.toMatchObject({ code: 'IM_STORE_CORRUPT' })
+  expect(await storage.messages.get([2, 3].map((n) => sampleMessage(900 + n).messageID))).toEqual([undefined, undefined])
+  expect(await seqs(storage, room('b'))).toEqual([3])
+  expect(await sweep()).toMatchObject({ removedCount: 0 })
 })
 
 describe('dedupeKeepMs', () => {
