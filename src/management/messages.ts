@@ -133,7 +133,7 @@ export class MessagesAPI {
    * it counts as unread no more, and connections of version 5 and above get the EVENT 'message.recalled'. Doing it again
    * changes nothing.
    * @returns the message as it is now
-   * @throws TypeError for wrong arguments; IM_MESSAGE_NOT_FOUND; IM_NOT_SUPPORTED with a replicator; what the store throws
+   * @throws TypeError for wrong arguments; IM_MESSAGE_NOT_FOUND; IM_NOT_SUPPORTED with other nodes; what the store throws
    */
   recall(messageID: string, options: ReviseOptions = {}): Promise<Message> {
     return this.#options.revisions.recall(messageID, options)

@@ -31,6 +31,7 @@ const MAX_DELETED = 1_000
 /** Changes of messages that are stored: durable first, then told to those who are online. */
 export class Revisions {
   readonly #options: RevisionsOptions
+  readonly #underWay = new Map<string, Promise<undefined>>()
 
   constructor(options: RevisionsOptions) {
     this.#options = options
@@ -73,7 +74,22 @@ export class Revisions {
     return { deletedCount }
   }
 
-  async #revise(messageID: string, change: MessageChange): Promise<Message> {
+  /** Changes of one message one after the other, so that each knows what was before it. */
+  #revise(messageID: string, change: MessageChange): Promise<Message> {
+    const before = this.#underWay.get(messageID)
+    const revised = before === undefined ? this.#change(messageID, change) : before.then(() => this.#change(messageID, change))
+    const ended = revised.then(
+      () => undefined,
+      () => undefined,
+    )
+    this.#underWay.set(messageID, ended)
+    void ended.then(() => {
+      if (this.#underWay.get(messageID) === ended) this.#underWay.delete(messageID)
+    })
+    return revised
+  }
+
+  async #change(messageID: string, change: MessageChange): Promise<Message> {
     const { messages, facts, hasOtherNodes, tell } = this.#options
     checkMessageIDs([messageID])
     if (hasOtherNodes) throw new IMError('IM_NOT_SUPPORTED', { detail: 'a message cannot be changed with other nodes' })

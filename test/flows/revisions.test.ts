@@ -78,6 +78,15 @@ describe('recall', () => {
     expect(await history(made)).toEqual([' (recalled 1)'])
   })
 
+  test('twice at once is told once', async () => {
+    const made = await stage()
+    const bob = await made.connect('bob')
+    const messageID = await send(made)
+    await Promise.all([made.engine.messages.recall(messageID), made.engine.messages.recall(messageID)])
+    await made.clock.settle()
+    expect(eventsOf(bob.client)).toHaveLength(1)
+  })
+
   test('of a message that was pushed and not acknowledged: it is not sent again, and not replayed', async () => {
     const made = await stage({ limits: { redeliverAfterMs: 5_000 } })
     const bob = await made.connect('bob', { autoAck: false })

@@ -26,7 +26,7 @@ const MEBIBYTE = 1 << 20
 export interface LevelStorageOptions {
   /** a folder for `classic-level`, made when it is not there. This or `db` */
   readonly path?: string
-  /** a database of the abstract-level family, which the host opens, closes and shares with nobody */
+  /** a database of the abstract-level family, which the host closes at the end and shares with nobody */
   readonly db?: AnyLevel
   /** 'sync' (default): on the disk, also after power loss. 'os': handed to the operating system, so that only its crash loses it */
   readonly durability?: 'sync' | 'os'
