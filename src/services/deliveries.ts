@@ -48,6 +48,10 @@ class Delivery {
     return this.deliveredSeq !== before
   }
 
+  has(seq: number): boolean {
+    return seq <= this.deliveredSeq || this.#runs.some(([first, last]) => seq >= first && seq <= last)
+  }
+
   #remember(first: number, last: number): void {
     const runs = this.#runs
     const newest = runs.at(-1)
@@ -105,6 +109,11 @@ export class Deliveries {
     const name = nameOf(uid, key)
     const delivery = this.#deliveries.get(name) ?? this.#moved.get(name)
     return delivery?.isLoaded === true ? delivery.deliveredSeq : 0
+  }
+
+  /** Has this one been acknowledged, behind a gap too, as far as is known in memory? */
+  isAcknowledged(uid: string, key: ChannelKey, seq: number): boolean {
+    return this.#deliveries.get(nameOf(uid, key))?.has(seq) === true
   }
 
   /** The user has left the channel: what they acknowledged there says nothing any more. */

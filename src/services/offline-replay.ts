@@ -128,19 +128,28 @@ export class OfflineReplay {
       const query = { startSeq: before + 1, endSeq: goal(), limit: Math.min(pageCount, most - progress.sentCount) }
       const page = await this.#ask(() => messages.range(key, query))
       const hidden = new Set(page.length === 0 ? [] : await this.#ask(() => cursors.hidden(conn.uid, key, before, query.endSeq)))
+      let isRead = true
       for (const read of page) {
-        if (conn.closed || conn.room() !== undefined) break // and read on from here once there is room
+        if (conn.closed || conn.room() !== undefined) {
+          isRead = false // on from here once there is room
+          break
+        }
         const { messageSeq } = read
         // Numbers in between are of messages that are gone.
         if (messageSeq > progress.seq + 1) deliveries.acknowledge(conn.uid, key, progress.seq + 1, messageSeq - 1)
         progress.seq = messageSeq
         const message = this.#options.current(read)
-        const isOwn = message.fromUID === conn.uid && !conn.isHeldBack(channel, messageSeq)
-        if (isOwn || message.revision?.kind === 'recalled' || hidden.has(messageSeq)) deliveries.acknowledge(conn.uid, key, messageSeq)
+        // What was pushed to this very connection is for it, whatever another device has sent or acknowledged.
+        const isKnown = message.fromUID === conn.uid || deliveries.isAcknowledged(conn.uid, key, messageSeq)
+        const isUnwanted = message.revision?.kind === 'recalled' || hidden.has(messageSeq)
+        if (isUnwanted || (isKnown && !conn.isHeldBack(channel, messageSeq))) deliveries.acknowledge(conn.uid, key, messageSeq)
         else if (conn.replay(message)) progress.sentCount++
         else return // closed, or left out because it does not read
       }
-      if (page.length === 0) progress.seq = query.endSeq // all of it has gone
+      if (isRead && page.length < query.limit && progress.seq < query.endSeq) {
+        deliveries.acknowledge(conn.uid, key, progress.seq + 1, query.endSeq) // these are gone as well
+        progress.seq = query.endSeq
+      }
     }
   }
 
