@@ -1,9 +1,9 @@
-import PQueue from 'p-queue'
 import type { ChannelDirectory, ChannelList, PageQuery } from '../contracts/channel-directory.ts'
 import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import { badOption } from '../errors.ts'
 import { channelKeyString, MemberRole, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
+import { Turns } from '../model/turns.ts'
 import { checkKey, checkUID, checkUIDs } from './check.ts'
 
 /** A member as a host names one: a uid alone joins as an ordinary member, or keeps the role it has. */
@@ -47,7 +47,7 @@ export class ChannelsAPI {
   /** when not empty: who may send */
   readonly allowlist: ListAPI
   readonly #options: ChannelsAPIOptions
-  readonly #turns = new Map<string, PQueue>()
+  readonly #turns = new Turns()
   readonly #directory: ChannelDirectory
   readonly #changed: (key: ChannelKey) => void
 
@@ -152,14 +152,8 @@ export class ChannelsAPI {
   }
 
   /** Changes of one channel's membership one after the other: who is new is found out before anything is written. */
-  async #inTurn(key: ChannelKey, action: () => Promise<void>): Promise<void> {
-    const name = channelKeyString(key)
-    let queue = this.#turns.get(name)
-    if (queue === undefined) {
-      this.#turns.set(name, (queue = new PQueue({ concurrency: 1 })))
-      queue.once('idle', () => this.#turns.delete(name))
-    }
-    await queue.add(action)
+  #inTurn(key: ChannelKey, action: () => Promise<void>): Promise<void> {
+    return this.#turns.take(channelKeyString(key), action)
   }
 
   #listAPI(list: ChannelList): ListAPI {

@@ -6,6 +6,7 @@ import { badOption, IMError } from '../errors.ts'
 import { channelKeyString, type ChannelKey } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
 import type { Notice } from '../model/notice.ts'
+import { Turns } from '../model/turns.ts'
 import { checkMessageIDs, checkUID } from './check.ts'
 
 export interface ReviseOptions {
@@ -31,7 +32,7 @@ const MAX_DELETED = 1_000
 /** Changes of messages that are stored: durable first, then told to those who are online. */
 export class Revisions {
   readonly #options: RevisionsOptions
-  readonly #underWay = new Map<string, Promise<undefined>>()
+  readonly #turns = new Turns()
 
   constructor(options: RevisionsOptions) {
     this.#options = options
@@ -60,7 +61,9 @@ export class Revisions {
     for (const message of await messages.get(messageIDs)) {
       if (message === undefined) continue
       const name = channelKeyString(message)
-      byChannel.set(name, [...(byChannel.get(name) ?? []), message])
+      const found = byChannel.get(name)
+      if (found === undefined) byChannel.set(name, [message])
+      else found.push(message)
     }
     let deletedCount = 0
     for (const found of byChannel.values()) {
@@ -76,17 +79,7 @@ export class Revisions {
 
   /** Changes of one message one after the other, so that each knows what was before it. */
   #revise(messageID: string, change: MessageChange): Promise<Message> {
-    const before = this.#underWay.get(messageID)
-    const revised = before === undefined ? this.#change(messageID, change) : before.then(() => this.#change(messageID, change))
-    const ended = revised.then(
-      () => undefined,
-      () => undefined,
-    )
-    this.#underWay.set(messageID, ended)
-    void ended.then(() => {
-      if (this.#underWay.get(messageID) === ended) this.#underWay.delete(messageID)
-    })
-    return revised
+    return this.#turns.take(messageID, () => this.#change(messageID, change))
   }
 
   async #change(messageID: string, change: MessageChange): Promise<Message> {

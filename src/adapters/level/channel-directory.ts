@@ -12,7 +12,7 @@ import type { Database, Operations } from './database.ts'
 import { channelName, channelOfName, EMPTY, Tag, textKey, textPrefix, within } from './keys.ts'
 import { KnownValues } from './known-values.ts'
 import { pageOfKeys } from './paging.ts'
-import { Turns } from './turns.ts'
+import { Turns } from '../../model/turns.ts'
 import type { Writer } from './writer.ts'
 
 export interface LevelChannelDirectoryOptions {

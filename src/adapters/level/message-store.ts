@@ -28,7 +28,7 @@ import { RecentNumbers } from './recent-numbers.ts'
 import { decodeRecord, encodeRecord, expiryOf, firstPayload } from './record.ts'
 import { Removals } from './removals.ts'
 import { Sweeper, type SweeperOptions } from './sweeper.ts'
-import { Turns } from './turns.ts'
+import { Turns } from '../../model/turns.ts'
 import type { Writer } from './writer.ts'
 
 export interface LevelMessageStoreOptions {

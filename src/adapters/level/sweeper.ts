@@ -6,7 +6,7 @@ import type { Database } from './database.ts'
 import { channelOfName, expiryKey, seqOfKey, seqRange, Tag } from './keys.ts'
 import { decodeRecord } from './record.ts'
 import type { Removals } from './removals.ts'
-import type { Turns } from './turns.ts'
+import type { Turns } from '../../model/turns.ts'
 
 /** How long and how many messages a channel keeps; what is left out has no bound. */
 export interface Retention {
