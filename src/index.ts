@@ -3,8 +3,8 @@ export { IMEngine, type CloseOptions, type Plugin } from './engine.ts'
 export { LIMITS, type IMEngineOptions, type Limits } from './config.ts'
 export { ERRORS, IMError, type IMErrorCode, type IMErrorContext } from './errors.ts'
 
-export { ChannelType, MemberRole, personChannelID, personChannelUIDs } from './model/channel.ts'
-export type { ChannelInfo, ChannelKey, Member, Page, UserFlags } from './model/channel.ts'
+export { channelInfo, ChannelType, MemberRole, personChannelID, personChannelUIDs } from './model/channel.ts'
+export type { ChannelFlags, ChannelInfo, ChannelKey, ChannelMode, Member, Page, UserFlags } from './model/channel.ts'
 export { DeviceFlag, DeviceLevel } from './model/device.ts'
 export { FrameFlag } from './model/frames.ts'
 export type { ConnectPacket, SendPacket } from './model/frames.ts'
@@ -13,6 +13,7 @@ export { Setting, type Message, type Revision } from './model/message.ts'
 export { close, refuse, type Closing, type Outcome, type Refusal } from './model/outcome.ts'
 export { ReasonCode, reasonName } from './model/reason-code.ts'
 
+export type { AuthorizeSend, AuthorizeSendRequest } from './contracts/authorize-send.ts'
 export type { ChannelDirectory, ChannelList, PageQuery } from './contracts/channel-directory.ts'
 export type { Clock } from './contracts/clock.ts'
 export type { ConnectionView, PayloadCipher } from './contracts/connection-view.ts'
@@ -26,6 +27,7 @@ export type {
   EventContext,
   EventContexts,
   EventName,
+  EventState,
   Handler,
   OnSendContext,
   PingContext,
@@ -43,17 +45,19 @@ export type {
   RangeQuery,
   SweepResult,
 } from './contracts/message-store.ts'
+export type { Outbox, OutboxEntry } from './contracts/outbox.ts'
 export type { PeerKickRequest, PeerPush, PeerPushHost, PeerPushRequest } from './contracts/peer-push.ts'
 export type { Presence, PresenceEntry } from './contracts/presence.ts'
 export type { Random } from './contracts/random.ts'
 export type { LogEntry, Replicator, ReplicatorHost } from './contracts/replicator.ts'
 export type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
 export type { Storage } from './contracts/storage.ts'
+export type { StoredToken, TokenStore } from './contracts/token-store.ts'
 export type { TokenVerifier, VerifyTokenRequest, VerifyTokenResult } from './contracts/token-verifier.ts'
 export type { BeforeSendAnswer, BeforeSendRequest, Webhook, WebhookEvent } from './contracts/webhook.ts'
 
 export type { UseOptions } from './events/chain-registry.ts'
-export type { ChannelFlags, ChannelsAPI, ListAPI, MemberInput, SubscribersAPI } from './management/channels.ts'
+export type { ChannelsAPI, ListAPI, MemberInput, SubscribersAPI } from './management/channels.ts'
 export type { ConnectionFilter, ConnectionsAPI } from './management/connections.ts'
 export type { Conversation, ConversationsAPI } from './management/conversations.ts'
 export type { HistoryPage, HistoryQuery } from './management/history.ts'
@@ -66,15 +70,18 @@ export {
   memoryChannelDirectory,
   memoryCursorStore,
   memoryMessageStore,
+  memoryOutbox,
   memoryPeerHub,
   memoryPresence,
   memoryReplicatorHub,
   memoryStorage,
+  memoryTokenStore,
   type MemoryMessageStoreOptions,
   type MemoryPeerHub,
   type MemoryPeerHubOptions,
   type MemoryPresenceOptions,
   type MemoryReplicatorHub,
   type MemoryReplicatorHubOptions,
+  type MemoryStorage,
 } from './adapters/memory/index.ts'
 export { defaultKickPolicy } from './connection/kick-policy.ts'

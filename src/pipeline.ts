@@ -550,7 +550,9 @@ export class Pipeline implements ConnectionHost {
   }
 
   #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {
-    this.#notifier?.add({ event: 'user.onlinestatus', uid, deviceFlag, online, connectionID })
+    const left = this.registry.of(uid)
+    const deviceOnlineCount = left.filter((other) => other.deviceFlag === deviceFlag).length
+    this.#notifier?.add({ event: 'user.onlinestatus', uid, deviceFlag, online, connectionID, deviceOnlineCount, onlineCount: left.length })
   }
 
   #flush(): void {

@@ -6,10 +6,10 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
   '.': {
     load: () => import('imengine'),
     names: [
-      'allowAnyToken', 'ChannelType', 'close', 'defaultKickPolicy', 'DeviceFlag', 'DeviceLevel', 'ERRORS', 'FrameFlag', 'IMEngine',
+      'allowAnyToken', 'channelInfo', 'ChannelType', 'close', 'defaultKickPolicy', 'DeviceFlag', 'DeviceLevel', 'ERRORS', 'FrameFlag', 'IMEngine',
       'IMError', 'LIMITS', 'MemberRole', 'memoryChannelDirectory', 'memoryCursorStore', 'memoryMessageStore',
-      'memoryPeerHub', 'memoryPresence', 'memoryReplicatorHub', 'memoryStorage', 'personChannelID', 'personChannelUIDs',
-      'ReasonCode', 'reasonName', 'refuse', 'Setting', 'staticTokenVerifier',
+      'memoryOutbox', 'memoryPeerHub', 'memoryPresence', 'memoryReplicatorHub', 'memoryStorage', 'memoryTokenStore', 'personChannelID',
+      'personChannelUIDs', 'ReasonCode', 'reasonName', 'refuse', 'Setting', 'staticTokenVerifier',
     ],
   },
   './level': {

@@ -24,7 +24,7 @@ export interface ChannelDirectory {
   removeChannel(key: ChannelKey): MaybePromise<void>
 
   member(key: ChannelKey, uid: string): MaybePromise<Member | undefined>
-  /** Add members, or change the role of those who are in already. The channel need not exist. */
+  /** Add members, or replace role and mute of those who are in already. The channel need not exist. */
   putMembers(key: ChannelKey, members: readonly Member[]): MaybePromise<void>
   removeMembers(key: ChannelKey, uids: readonly string[]): MaybePromise<void>
   /** Everyone who stays a member throughout the listing is on exactly one page. */
@@ -41,5 +41,8 @@ export interface ChannelDirectory {
 
   /** All false for a user nobody has said anything about. */
   userFlags(uid: string): MaybePromise<UserFlags>
+  /** Change what is given, leave the rest. */
   setUserFlags(uid: string, flags: Partial<UserFlags>): MaybePromise<void>
+  /** The users whose flag `system` is set. Without it `users.system.list` has nothing to ask. */
+  systemUIDs?(query?: PageQuery): MaybePromise<Page<string>>
 }

@@ -3,6 +3,7 @@ import type { ChannelKey } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
 import type { ReasonCode } from '../model/reason-code.ts'
 import type { CloseCause } from './handler.ts'
+import type { WebhookEvent } from './webhook.ts'
 
 /** One live connection, as facts and listings show it. */
 export interface ConnectionInfo {
@@ -61,6 +62,10 @@ export interface Facts {
    * too late, or the last redelivery was not acknowledged: the history has them
    */
   undelivered: [{ readonly key: ChannelKey; readonly messages: readonly Message[]; readonly nodeID: number | undefined; readonly uid: string | undefined }]
+  /** a user's first connection has come, or the last one has gone, on this node */
+  presenceChanged: [{ readonly uid: string; readonly online: boolean }]
+  /** the webhook has not taken these in all the time it had: it is not told again */
+  webhookGivenUp: [{ readonly events: readonly WebhookEvent[]; readonly tryCount: number; readonly error: IMError }]
   error: [IMError]
 }
 

@@ -19,10 +19,18 @@ export type Handler<C> = (ctx: C) => Outcome | Promise<Outcome>
 /** An event's steps in order, by name. Written as an object, so that the names survive a minifier. */
 export type Steps<C> = Readonly<Record<string, Handler<C>>>
 
+/**
+ * Notes that handlers of one event leave each other. A plugin that writes some declares them, and readers have their types:
+ * `declare module 'imengine' { interface EventState { spamScore?: number } }`.
+ */
+export interface EventState {
+  [note: string]: unknown
+}
+
 /** What every context has. */
 export interface EventContext {
   /** for handlers of one event to leave each other notes; empty at first, gone with the event */
-  readonly state: Record<string, unknown>
+  readonly state: EventState
   /** aborted when the step has outlived its time-out or the engine closes: pass it on to whatever you wait for */
   readonly signal: AbortSignal
 }

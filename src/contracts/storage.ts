@@ -2,12 +2,18 @@ import type { MaybePromise } from '../model/maybe-promise.ts'
 import type { ChannelDirectory } from './channel-directory.ts'
 import type { CursorStore } from './cursor-store.ts'
 import type { MessageStore } from './message-store.ts'
+import type { Outbox } from './outbox.ts'
+import type { TokenStore } from './token-store.ts'
 
-/** What `memoryStorage()` and its durable relatives return: three contracts that a host may mix and wrap. */
+/** What `memoryStorage()` and its durable relatives return: contracts that a host may mix and wrap. */
 export interface Storage {
   readonly messages: MessageStore
   readonly channels: ChannelDirectory
   readonly cursors: CursorStore
+  /** for `engine.users.setToken`; a host that keeps its users' tokens elsewhere has no use for it */
+  readonly tokens?: TokenStore
+  /** for notifications that must survive a restart; without it they wait in memory */
+  readonly outbox?: Outbox
   /** said once in the log at start, e.g. 'memory (nothing survives the process)' */
   readonly description?: string
   /** Called once by `engine.start()` before anything else is asked. */

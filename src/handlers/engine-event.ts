@@ -1,12 +1,12 @@
 import type { AbortGroup } from '../contracts/abort-group.ts'
-import type { EventContext } from '../contracts/handler.ts'
+import type { EventContext, EventState } from '../contracts/handler.ts'
 import { IMError, type IMErrorContext } from '../errors.ts'
 
 /** What the events of all chains share: the notes of handlers, and an abort signal that is made only when asked for. */
 export abstract class EngineEvent implements EventContext {
   abstract readonly event: string
   protected abstract readonly waits: AbortGroup
-  private notes: Record<string, unknown> | undefined
+  private notes: EventState | undefined
   private controller: AbortController | undefined
   private over: boolean
 
@@ -17,7 +17,7 @@ export abstract class EngineEvent implements EventContext {
     this.over = false
   }
 
-  get state(): Record<string, unknown> {
+  get state(): EventState {
     return (this.notes ??= {})
   }
 

@@ -2,15 +2,12 @@ import type { ChannelDirectory, ChannelList, PageQuery } from '../contracts/chan
 import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import { badOption } from '../errors.ts'
-import { channelKeyString, MemberRole, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
+import { channelInfo, channelKeyString, CHANNEL_MODES, MemberRole, type ChannelFlags, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
 import { Turns } from '../model/turns.ts'
 import { checkKey, checkUID, checkUIDs } from './check.ts'
 
 /** A member as a host names one: a uid alone joins as an ordinary member, or keeps the role it has. */
 export type MemberInput = string | { readonly uid: string; readonly role?: MemberRole }
-
-/** Flags of a channel; what is left out stays as it is, and is false in a new channel. */
-export type ChannelFlags = Partial<Pick<ChannelInfo, 'ban' | 'disband'>>
 
 /** One of a channel's two lists. Changes hold for the next SEND. */
 export interface ListAPI {
@@ -76,23 +73,21 @@ export class ChannelsAPI {
   async create(
     channel: ChannelKey & ChannelFlags,
     options: { readonly subscribers?: readonly MemberInput[] } = {},
-  ): Promise<ChannelInfo> {
+  ): Promise<Required<ChannelInfo>> {
     const key = checkKey(channel)
     const members = checkMembers(options.subscribers ?? [])
+    const flags = checkFlags(channel)
     const old = await this.#directory.channel(key)
-    const info: ChannelInfo = {
-      ...key,
-      ban: checkFlag('ban', channel.ban) ?? old?.ban ?? false,
-      disband: checkFlag('disband', channel.disband) ?? old?.disband ?? false,
-    }
+    const info = channelInfo(key, { ...old, ...flags })
     await this.#directory.putChannel(info)
     if (members.size > 0) await this.#inTurn(key, () => this.#addMembers(key, members))
     return info
   }
 
   /** What is known of a channel; undefined when it does not exist. */
-  async get(key: ChannelKey): Promise<ChannelInfo | undefined> {
-    return this.#directory.channel(checkKey(key))
+  async get(key: ChannelKey): Promise<Required<ChannelInfo> | undefined> {
+    const info = await this.#directory.channel(checkKey(key))
+    return info && channelInfo(info, info)
   }
 
   /** Remove a channel with its members and lists. Its messages stay, and its numbers go on should it come back. */
@@ -179,7 +174,18 @@ function checkMembers(inputs: readonly MemberInput[]): ReadonlyMap<string, Membe
   return roles
 }
 
-function checkFlag(name: string, flag: unknown): boolean | undefined {
-  if (flag !== undefined && typeof flag !== 'boolean') badOption(name, 'true or false', flag)
-  return flag
+/** The flags that are given. */
+function checkFlags(given: ChannelFlags): ChannelFlags {
+  const flags: Record<string, unknown> = {}
+  for (const name of ['ban', 'disband', 'sendBan', 'allowStranger'] as const) {
+    const flag: unknown = given[name]
+    if (flag === undefined) continue
+    if (typeof flag !== 'boolean') badOption(name, 'true or false', flag)
+    flags[name] = flag
+  }
+  if (given.mode !== undefined) {
+    if (!CHANNEL_MODES.includes(given.mode)) badOption('mode', CHANNEL_MODES.map((mode) => `'${mode}'`).join(' or '), given.mode)
+    flags['mode'] = given.mode
+  }
+  return flags
 }

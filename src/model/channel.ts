@@ -26,21 +26,35 @@ export interface ChannelKey {
   readonly channelType: number
 }
 
-/** What the engine knows of a channel beyond its members. All flags default to false. */
-export interface ChannelInfo extends ChannelKey {
-  /** nobody but system users may send */
-  readonly ban: boolean
-  /** the channel is over: nobody may send, system users included */
-  readonly disband: boolean
+/** Who may speak in a group: every member, admins and the owner, or the owner alone. */
+export const CHANNEL_MODES = ['normal', 'muted', 'announcement'] as const
+export type ChannelMode = (typeof CHANNEL_MODES)[number]
+
+/** What a channel may be told beyond its members. What is absent is false, and the mode 'normal'. */
+export interface ChannelFlags {
+  /** closed: nobody but system users may send (19) */
+  readonly ban?: boolean
+  /** the channel is over: nobody may send, system users included (24) */
+  readonly disband?: boolean
+  /** read only: nobody but system users may send (25) */
+  readonly sendBan?: boolean
+  /** of a person's own channel, (uid, person): whoever is not on the allow list may write all the same */
+  readonly allowStranger?: boolean
+  readonly mode?: ChannelMode
 }
 
-/** Who may do more in a group. The engine's own checks use `Owner` and `Admin` only where a group mode asks for it. */
+/** What the engine knows of a channel beyond its members. */
+export interface ChannelInfo extends ChannelKey, ChannelFlags {}
+
+/** Who may do more in a group: see `ChannelMode`. */
 export const MemberRole = { Member: 0, Admin: 1, Owner: 2 } as const
 export type MemberRole = (typeof MemberRole)[keyof typeof MemberRole]
 
 export interface Member {
   readonly uid: string
   readonly role: MemberRole
+  /** may receive, may not send until then (25); milliseconds since 1970, absent for a member who is not muted */
+  readonly mutedUntilMs?: number
 }
 
 /** Standing of a user in the whole engine, not in one channel. */
@@ -49,12 +63,21 @@ export interface UserFlags {
   readonly banned: boolean
   /** may connect and receive, may not send */
   readonly sendBanned: boolean
+  /** no check but "the channel is disbanded" stops them, and nobody can keep them from being written to; absent when false */
+  readonly system?: boolean
 }
 
 /** One page of a listing. `cursor` is opaque; it is absent on the last page. */
 export interface Page<T> {
   readonly items: readonly T[]
   readonly cursor?: string
+}
+
+/** The info with every flag named. */
+export function channelInfo(key: ChannelKey, flags: ChannelFlags = {}): Required<ChannelInfo> {
+  const { channelID, channelType } = key
+  const { ban = false, disband = false, sendBan = false, allowStranger = false, mode = 'normal' } = flags
+  return { channelID, channelType, ban, disband, sendBan, allowStranger, mode }
 }
 
 /** The string that stands for a channel in maps and queues: `<type>:<id>`. Types are digits, so no id can forge another. */

@@ -15,6 +15,8 @@ const FACT_NAMES: Readonly<Record<keyof Facts, true>> = {
   messageRevised: true,
   slowConsumer: true,
   undelivered: true,
+  presenceChanged: true,
+  webhookGivenUp: true,
   error: true,
 }
 

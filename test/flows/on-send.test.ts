@@ -140,7 +140,8 @@ describe('EventOnSend: webhook', () => {
       webhook: {
         notify(events) {
           for (const event of events) {
-            told.push(event.event === 'msg.notify' ? event.messages.map((m) => m.messageSeq).join() : `${event.uid} ${event.online}`)
+            if (event.event === 'msg.notify') told.push(event.messages.map((m) => m.messageSeq).join())
+            if (event.event === 'user.onlinestatus') told.push(`${event.uid} ${event.online}`)
           }
         },
       },

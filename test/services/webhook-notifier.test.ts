@@ -8,7 +8,7 @@ import { FakeClock } from '../../src/testing/fake-clock.ts'
 import { type Deferred, settled } from '../events/workload.ts'
 import { deferred } from '../support.ts'
 
-const online = (uid: string): WebhookEvent => ({ event: 'user.onlinestatus', uid, deviceFlag: 0, online: true, connectionID: '1' })
+const online = (uid: string): WebhookEvent => ({ event: 'user.onlinestatus', uid, deviceFlag: 0, online: true, connectionID: '1', deviceOnlineCount: 1, onlineCount: 1 })
 const uidsOf = (events: readonly WebhookEvent[]): string[] => events.map((event) => (event.event === 'user.onlinestatus' ? event.uid : ''))
 
 function setUp(webhook: Webhook, maxCount = 1_000) {

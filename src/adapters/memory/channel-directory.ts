@@ -5,6 +5,7 @@
 import type { ChannelDirectory, ChannelList, PageQuery } from '../../contracts/channel-directory.ts'
 import { badOption } from '../../errors.ts'
 import {
+  channelInfo,
   channelKeyString,
   type ChannelInfo,
   type ChannelKey,
@@ -21,7 +22,7 @@ const NO_FLAGS: UserFlags = Object.freeze({ banned: false, sendBanned: false })
  * Answers are plain values, never promises, and frozen where they are the directory's own objects. It holds what it is
  * given, without a bound. A listing shows members and list entries in the order in which they were added.
  */
-export function memoryChannelDirectory(): ChannelDirectory {
+export function memoryChannelDirectory(): Required<ChannelDirectory> {
   return new MemoryChannelDirectory()
 }
 
@@ -38,13 +39,14 @@ class MemoryChannelDirectory implements ChannelDirectory {
   readonly #userFlags = new Map<string, UserFlags>()
   #lastNumber = 0
   readonly #nextNumber = (): number => ++this.#lastNumber
+  readonly #systemUIDs = new PagedMap<string>(this.#nextNumber)
 
   channel(key: ChannelKey): ChannelInfo | undefined {
     return this.#channels.get(channelKeyString(key))?.info
   }
 
-  putChannel({ channelID, channelType, ban, disband }: ChannelInfo): void {
-    this.#recordFor({ channelID, channelType }).info = Object.freeze({ channelID, channelType, ban, disband })
+  putChannel(info: ChannelInfo): void {
+    this.#recordFor(info).info = Object.freeze(channelInfo(info, info))
   }
 
   removeChannel(key: ChannelKey): void {
@@ -61,8 +63,8 @@ class MemoryChannelDirectory implements ChannelDirectory {
     const name = channelKeyString(key)
     const joined = Object.freeze({ channelID: key.channelID, channelType: key.channelType })
     const record = this.#recordFor(key)
-    for (const { uid, role } of members) {
-      record.members.set(uid, Object.freeze({ uid, role }))
+    for (const { uid, role, mutedUntilMs } of members) {
+      record.members.set(uid, Object.freeze(mutedUntilMs === undefined ? { uid, role } : { uid, role, mutedUntilMs }))
       this.#channelsFor(uid).set(name, joined)
     }
     this.#dropIfEmpty(name, record)
@@ -122,8 +124,15 @@ class MemoryChannelDirectory implements ChannelDirectory {
     const current = this.userFlags(uid)
     const banned = flags.banned ?? current.banned
     const sendBanned = flags.sendBanned ?? current.sendBanned
-    if (banned || sendBanned) this.#userFlags.set(uid, Object.freeze({ banned, sendBanned }))
+    const system = flags.system ?? current.system ?? false
+    if (banned || sendBanned || system) this.#userFlags.set(uid, Object.freeze({ banned, sendBanned, ...(system ? { system } : {}) }))
     else this.#userFlags.delete(uid)
+    if (!system) this.#systemUIDs.delete(uid)
+    else if (!this.#systemUIDs.has(uid)) this.#systemUIDs.set(uid, uid)
+  }
+
+  systemUIDs(query: PageQuery = {}): Page<string> {
+    return pageOf(this.#systemUIDs, query)
   }
 
   #recordFor(key: ChannelKey): ChannelRecord {

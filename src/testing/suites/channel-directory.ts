@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
-import { ChannelType, MemberRole, type ChannelInfo, type ChannelKey } from '../../model/channel.ts'
+import { channelInfo, ChannelType, MemberRole, type ChannelFlags, type ChannelInfo, type ChannelKey } from '../../model/channel.ts'
 import { listScenarios, LISTS, NO_FLAGS, userScenarios } from './channel-directory-lists.ts'
 import { pagingScenarios } from './channel-directory-paging.ts'
 import {
@@ -25,8 +25,8 @@ export function channelDirectoryContract<O extends Opened<ChannelDirectory>>(
   ]
 }
 
-function infoOf(key: ChannelKey, over: Partial<ChannelInfo> = {}): ChannelInfo {
-  return { ...key, ban: false, disband: false, ...over }
+function infoOf(key: ChannelKey, over: ChannelFlags = {}): Required<ChannelInfo> {
+  return channelInfo(key, over)
 }
 
 const channelScenarios: readonly Scenario<ChannelDirectory>[] = [

@@ -5,7 +5,7 @@ import { started, type ContractCase, type Opened } from './contract-case.ts'
 import { assertSameMessages, HOSTILE_IDS, sampleMessages } from './samples.ts'
 
 /** The host's end, as the suite plays it. */
-export type WebhookFarEnd = Required<Webhook>
+export type WebhookFarEnd = Required<Omit<Webhook, 'events'>>
 
 export interface WebhookContractOptions {
   /**
@@ -156,7 +156,7 @@ const scenarios: readonly (readonly [name: string, check: Check])[] = [
     async (webhook, far) => {
       if (webhook.notify === undefined) return
       const messages = sampleMessages(1, 3, { payload: ALL_BYTES }).map((message, i) => ({ ...message, messageSeq: i + 1 }))
-      const online = { event: 'user.onlinestatus', uid: 'ünal', deviceFlag: 1, online: true, connectionID: 'c1' } as const
+      const online = { event: 'user.onlinestatus', uid: 'ünal', deviceFlag: 1, online: true, connectionID: 'c1', deviceOnlineCount: 1, onlineCount: 2 } as const
       const offline = { ...online, online: false }
       await webhook.notify([{ event: 'msg.notify', messages: messages.slice(0, 2) }, online], never())
       await webhook.notify([offline, { event: 'msg.notify', messages: messages.slice(2) }], never())
