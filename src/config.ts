@@ -1,3 +1,4 @@
+import type { AuthorizeSend } from './contracts/authorize-send.ts'
 import type { Clock } from './contracts/clock.ts'
 import type { IsOffline } from './contracts/facts.ts'
 import type { KickPolicy } from './contracts/kick-policy.ts'
@@ -44,6 +45,8 @@ export interface IMEngineOptions {
   readonly offline?: 'push' | 'none'
   /** for the fact `offlineMessage`: who counts as offline; default: whoever has no connection */
   readonly isOffline?: IsOffline
+  /** who may send where; default `sendPolicy()`: the protocol's rules */
+  readonly authorizeSend?: AuthorizeSend
   /** users whom no check but "the channel is disbanded" stops */
   readonly systemUIDs?: readonly string[]
   /** numbers, see `LIMITS` for defaults and units */
@@ -101,6 +104,8 @@ export const LIMITS = {
   maxRecentMessages: { default: 50_000, min: 1, max: 10_000_000 },
   maxRecentBytes: { default: 67_108_864, min: 1_024, max: 17_179_869_184 },
   subscriberCacheMs: { default: 5_000, min: 0, max: 86_400_000 },
+  permissionCacheMs: { default: 5_000, min: 0, max: 86_400_000 },
+  maxCachedPermissions: { default: 100_000, min: 1, max: 10_000_000 },
   maxCachedChannels: { default: 10_000, min: 1, max: 10_000_000 },
   maxCachedMembers: { default: 10_000, min: 0, max: 10_000_000 },
   subscriberPageCount: { default: 1_000, min: 1, max: 10_000 },
@@ -139,7 +144,7 @@ const choices = {
 
 const known = new Set<string>([
   ...Object.keys(contractMethods), ...Object.keys(choices),
-  'tokenVerifier', 'nodeID', 'storage', 'kickPolicy', 'isOffline', 'systemUIDs', 'limits',
+  'tokenVerifier', 'nodeID', 'storage', 'kickPolicy', 'isOffline', 'authorizeSend', 'systemUIDs', 'limits',
 ])
 
 /**
@@ -175,11 +180,9 @@ export function checkOptions(options: IMEngineOptions): Limits {
     }
     optionalFunctions('options.storage.messages', options.storage.messages, ['sweep'])
   }
-  if (options.kickPolicy !== undefined && typeof options.kickPolicy !== 'function') {
-    badOption('options.kickPolicy', 'a function', options.kickPolicy)
-  }
-  if (options.isOffline !== undefined && typeof options.isOffline !== 'function') {
-    badOption('options.isOffline', 'a function', options.isOffline)
+  for (const name of ['kickPolicy', 'isOffline', 'authorizeSend'] as const) {
+    const value: unknown = options[name]
+    if (value !== undefined && typeof value !== 'function') badOption(`options.${name}`, 'a function', value)
   }
   if (options.systemUIDs !== undefined && !isStringArray(options.systemUIDs)) {
     badOption('options.systemUIDs', 'an array of strings', options.systemUIDs)

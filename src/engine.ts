@@ -95,12 +95,13 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       logger: this.#logger,
       facts: this.#facts,
     }))
-    const { channels: directory, messages, cursors } = this.#storage
+    const { messages, cursors } = this.#storage
+    const directory = pipeline.directory.fresh
     this.channels = new ChannelsAPI({
       directory,
       cursors,
       messages,
-      changed: (key) => pipeline.subscribers.forget(key),
+      changed: (key) => pipeline.channelChanged(key),
       moved: (key, uids) => uids.forEach((uid) => pipeline.deliveries.forget(uid, key)),
     })
     this.users = new UsersAPI(directory)

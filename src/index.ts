@@ -84,4 +84,5 @@ export {
   type MemoryReplicatorHubOptions,
   type MemoryStorage,
 } from './adapters/memory/index.ts'
+export { allOf, sendPolicy, type ChannelRule, type SendPolicyOptions } from './handlers/send-policy.ts'
 export { defaultKickPolicy } from './connection/kick-policy.ts'

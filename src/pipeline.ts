@@ -29,18 +29,21 @@ import { ConnectEvent, type ConnectServices } from './handlers/user/connect.ts'
 import { receiveSend, type OnSendServices, type SendEvent } from './handlers/user/on-send.ts'
 import { PingEvent } from './handlers/user/ping.ts'
 import { RecvAckEvent, type RecvAckServices } from './handlers/user/recv-ack.ts'
+import { sendPolicy } from './handlers/send-policy.ts'
 import { channelKeyString, keepsConversations, type ChannelKey } from './model/channel.ts'
 import type { ConnectPacket, SendPacket } from './model/frames.ts'
 import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
 import { ReasonCode } from './model/reason-code.ts'
+import { CachedDirectory } from './services/cached-directory.ts'
 import { RecentMessages } from './services/dedup.ts'
 import { Deliveries } from './services/deliveries.ts'
 import type { FactEmitter } from './services/fact-emitter.ts'
 import { snowflake } from './services/message-id.ts'
 import { OfflineReplay } from './services/offline-replay.ts'
 import { PeerPushes } from './services/peer-pushes.ts'
+import { Receivers } from './services/receivers.ts'
 import { RecentRevisions } from './services/recent-revisions.ts'
 import { Subscribers } from './services/subscribers.ts'
 import { Waits, withTimeLimit } from './services/time-limit.ts'
@@ -85,7 +88,9 @@ export class Pipeline implements ConnectionHost {
   /** aborted when the engine will wait no longer */
   readonly waits = new Waits()
   readonly chains: ChainRegistry
+  readonly directory: CachedDirectory
   readonly subscribers: Subscribers
+  readonly receivers: Receivers
   readonly ids: ReturnType<typeof snowflake>
   readonly deliveries: Deliveries
   readonly offlineReplay: OfflineReplay
@@ -126,6 +131,13 @@ export class Pipeline implements ConnectionHost {
     this.timers = new TimerWheel(clock, limits.timerTickMs)
     this.ids = snowflake(nodeID, clock)
     this.chains = new ChainRegistry(builtInChains(limits), limits.stepTimeoutMs)
+    this.directory = new CachedDirectory({
+      directory: storage.channels,
+      clock,
+      cacheMs: limits.permissionCacheMs,
+      maxCount: limits.maxCachedPermissions,
+      systemUIDs: new Set(options.systemUIDs),
+    })
     this.subscribers = new Subscribers({
       directory: storage.channels,
       clock,
@@ -134,6 +146,7 @@ export class Pipeline implements ConnectionHost {
       maxCachedChannels: limits.maxCachedChannels,
       cacheMs: limits.subscriberCacheMs,
     })
+    this.receivers = new Receivers({ members: (key, take) => this.subscribers.each(key, (uids) => void take(uids)) })
     this.deliveries = new Deliveries({
       cursors: storage.cursors,
       timers: this.timers,
@@ -219,7 +232,7 @@ export class Pipeline implements ConnectionHost {
 
     this.#connectServices = {
       verifyToken: options.tokenVerifier,
-      channels: storage.channels,
+      channels: this.directory,
       presence,
       kickOnPeers: this.#peers && ((login) => this.#peers!.kick(login)),
       nodeID,
@@ -236,9 +249,9 @@ export class Pipeline implements ConnectionHost {
     this.#noticeServices = { connectionsOf: (uid) => this.registry.of(uid), delivered }
     this.#recvAckServices = { waits: this.waits, report, delivered }
     this.#sendServices = {
-      channels: storage.channels,
+      channels: this.directory,
+      authorizeSend: options.authorizeSend ?? sendPolicy(),
       webhook,
-      systemUIDs: new Set(options.systemUIDs),
       ids: this.ids,
       clock,
       facts,
@@ -264,7 +277,7 @@ export class Pipeline implements ConnectionHost {
       proposed: this.#proposed,
       delivered,
       notify: (messages) => this.#notifier?.add({ event: 'msg.notify', messages }),
-      eachSubscriberPage: (key, take) => this.subscribers.each(key, take),
+      eachSubscriberPage: (key, take) => this.receivers.each(key, take),
       push: (channel, key, sources, uids) => this.#push(channel, key, sources, uids, false),
     }
     this.#pushServices = {
@@ -295,8 +308,14 @@ export class Pipeline implements ConnectionHost {
     if (type !== 'message.deleted') this.#revisions.add(message)
     const submit = (page: readonly string[]): void =>
       this.#pushers.submit(channelKeyString(key), new NoticeEvent(notice, page, this.#noticeServices))
-    if (uids === undefined) await this.limited(() => this.subscribers.each(key, submit))
+    if (uids === undefined) await this.limited(() => this.receivers.each(key, submit))
     else submit(uids)
+  }
+
+  /** The host has changed a channel in the directory by itself. */
+  channelChanged(key: ChannelKey): void {
+    this.directory.forgetChannel(key)
+    this.subscribers.forget(key)
   }
 
   /** Events that wait or run. */
@@ -509,7 +528,7 @@ export class Pipeline implements ConnectionHost {
       this.#facts.emit('undelivered', { key, messages: stored, nodeID: undefined, uid: undefined })
     }
     try {
-      const done = this.subscribers.each(key, (uids) => {
+      const done = this.receivers.each(key, (uids) => {
         if (!isOver) this.#push(channelKeyString(key), key, sources, uids, true)
       })
       // A directory that hangs must not keep this node from applying the log.

@@ -47,6 +47,7 @@ describe('options', () => {
       offline: 'none',
       isOffline: () => true,
       kickPolicy: () => 'keep',
+      authorizeSend: () => undefined,
       systemUIDs: ['system'],
       limits: {},
     }
@@ -101,6 +102,7 @@ describe('a wrong option is a TypeError that names it, what was expected and wha
     ['slowConsumer', 'drop', "'disconnect' or 'skip'", '"drop"'],
     ['kickPolicy', 'keep', 'a function', '"keep"'],
     ['kickPolicy', null, 'a function', 'null'],
+    ['authorizeSend', ['members'], 'a function', 'an array of 1'],
     ['systemUIDs', 'system', 'an array of strings', '"system"'],
     ['systemUIDs', ['system', 7], 'an array of strings', 'an array of 2'],
     ['systemUIDs', new Set(['system']), 'an array of strings', 'a Set'],
@@ -193,7 +195,7 @@ describe('limits', () => {
 
   test('0 is taken where it switches something off, and nowhere else', () => {
     expect(limitNames.filter((name) => LIMITS[name].min === 0)).toEqual([
-      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'sweepIntervalMs', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'subscriberCacheMs', 'maxCachedMembers',
+      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'sweepIntervalMs', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'subscriberCacheMs', 'permissionCacheMs', 'maxCachedMembers',
     ])
   })
 

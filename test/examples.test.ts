@@ -1,7 +1,7 @@
 import { appendFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ChannelType, DeviceFlag, FrameFlag, ReasonCode } from 'imengine'
+import { ChannelType, DeviceFlag, FrameFlag, ReasonCode, reasonName } from 'imengine'
 import { messageStoreContract, type TestClient } from 'imengine/testing'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import * as bot from '../examples/bot.ts'
@@ -10,6 +10,7 @@ import * as handlers from '../examples/handlers.ts'
 import * as history from '../examples/history.ts'
 import * as host from '../examples/host.ts'
 import * as ownSocket from '../examples/own-socket.ts'
+import * as permissions from '../examples/permissions.ts'
 import * as quickstart from '../examples/quickstart.ts'
 import * as storage from '../examples/storage.ts'
 import * as tcp from '../examples/tcp.ts'
@@ -147,6 +148,26 @@ describe('examples', () => {
       expect(example.stored).toHaveLength(storedCount)
       await example.close()
     }
+  })
+
+  it('permissions: friends write to each other, only the owner announces, and a trial account writes to support alone', async () => {
+    await withExample(permissions.start(0, newFolder()), async ({ port }) => {
+      const [ann, bob, olga, mallory, trial] = (await Promise.all(
+        ['ann', 'bob', 'olga', 'mallory', 'trial'].map(async (uid) => logIn(await tcpClient(port), uid)),
+      )) as [TestClient, TestClient, TestClient, TestClient, TestClient]
+      const answer = async (client: TestClient, channelID: string, channelType: number = ChannelType.Person): Promise<string> =>
+        reasonName((await client.send({ channelID, channelType, payload: 'x' })).reasonCode)
+      expect(await answer(ann, 'bob')).toBe('Success')
+      expect(await answer(mallory, 'bob')).toBe('NotInWhitelist')
+      expect(await answer(mallory, 'support')).toBe('Success')
+      expect(await answer(ann, 'mallory')).toBe('InBlacklist') // a block holds both ways
+      expect(await answer(olga, 'news', ChannelType.Group)).toBe('Success')
+      expect(await answer(ann, 'news', ChannelType.Group)).toBe('NotAllowSend')
+      expect(await answer(ann, 'show', ChannelType.Live)).toBe('ChannelNotExist')
+      expect(await answer(trial, 'support')).toBe('Success')
+      expect(await answer(trial, 'bob')).toBe('NotInWhitelist')
+      return [ann, bob, olga, mallory, trial]
+    })
   })
 
   it('history: bob sees what is left for him, and a browser that is open does not keep his phone asleep', async () => {

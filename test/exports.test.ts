@@ -6,10 +6,10 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
   '.': {
     load: () => import('imengine'),
     names: [
-      'allowAnyToken', 'channelInfo', 'ChannelType', 'close', 'defaultKickPolicy', 'DeviceFlag', 'DeviceLevel', 'ERRORS', 'FrameFlag', 'IMEngine',
+      'allOf', 'allowAnyToken', 'channelInfo', 'ChannelType', 'close', 'defaultKickPolicy', 'DeviceFlag', 'DeviceLevel', 'ERRORS', 'FrameFlag', 'IMEngine',
       'IMError', 'LIMITS', 'MemberRole', 'memoryChannelDirectory', 'memoryCursorStore', 'memoryMessageStore',
       'memoryOutbox', 'memoryPeerHub', 'memoryPresence', 'memoryReplicatorHub', 'memoryStorage', 'memoryTokenStore', 'personChannelID',
-      'personChannelUIDs', 'ReasonCode', 'reasonName', 'refuse', 'Setting', 'staticTokenVerifier',
+      'personChannelUIDs', 'ReasonCode', 'reasonName', 'refuse', 'sendPolicy', 'Setting', 'staticTokenVerifier',
     ],
   },
   './level': {

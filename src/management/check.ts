@@ -1,6 +1,6 @@
 import { badOption } from '../errors.ts'
 import { isUint64Decimal } from '../model/int64.ts'
-import { ChannelType, isValidChannelID, isValidUID, personChannelUIDs, type ChannelKey } from '../model/channel.ts'
+import { ChannelType, isValidChannelID, isValidUID, personChannelUIDs, sourceKey, type ChannelKey } from '../model/channel.ts'
 
 /** What a host hands to the management calls is checked here, once; inside the engine it is trusted. */
 
@@ -11,11 +11,14 @@ export function checkKey(key: ChannelKey): ChannelKey {
     badOption('channelType', 'an integer from 1 to 255', channelType)
   }
   const isName = typeof channelID === 'string' && isValidChannelID(channelID)
-  const isPerson = channelType === ChannelType.Person
-  if (!isName || (isPerson && !isValidUID(channelID) && personChannelUIDs(channelID) === undefined)) {
+  if (!isName || (channelType === ChannelType.Person && !isPersonID(sourceKey({ channelID, channelType }).channelID))) {
     badOption('channelID', 'a channel id: text without # & and control characters, for a person a uid', channelID)
   }
   return { channelID, channelType }
+}
+
+function isPersonID(channelID: string): boolean {
+  return isValidUID(channelID) || personChannelUIDs(channelID) !== undefined
 }
 
 /** @throws TypeError unless `uid` could connect */

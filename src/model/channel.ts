@@ -109,32 +109,56 @@ export function personChannelID(a: string, b: string): string {
   return Buffer.compare(Buffer.from(a), Buffer.from(b)) >= 0 ? `${a}@${b}` : `${b}@${a}`
 }
 
-/** Both uids of a canonical person channel id, or undefined when the text is not one. */
+/** Ends the id of the channel that holds another one's commands. Never seen on the wire. Source: wkproto, command messages. */
+const COMMAND_SUFFIX = '____cmd'
+
+/** The channel a command channel belongs to; any other channel is its own. Members, lists and flags hang on this one. */
+export function sourceKey(key: ChannelKey): ChannelKey {
+  if (!key.channelID.endsWith(COMMAND_SUFFIX)) return key
+  return { channelID: withoutCommandSuffix(key.channelID), channelType: key.channelType }
+}
+
+function withoutCommandSuffix(channelID: string): string {
+  return channelID.endsWith(COMMAND_SUFFIX) ? channelID.slice(0, -COMMAND_SUFFIX.length) : channelID
+}
+
+/** Both uids of a canonical person channel id, or undefined when the text is not one; that of a command channel is none. */
 export function personChannelUIDs(channelID: string): readonly [string, string] | undefined {
+  if (channelID.endsWith(COMMAND_SUFFIX)) return undefined
   const at = channelID.indexOf('@')
   if (at <= 0 || at === channelID.length - 1 || channelID.includes('@', at + 1)) return undefined
   return [channelID.slice(0, at), channelID.slice(at + 1)]
 }
 
-/** The channel id as `uid` sees it: the peer's uid in a person channel, otherwise unchanged. */
+/** The channel id as `uid` sees it: the peer's uid in a person channel, and a command channel as the one it belongs to. */
 export function channelIDSeenBy(uid: string, key: ChannelKey): string {
-  if (key.channelType !== ChannelType.Person) return key.channelID
-  const uids = personChannelUIDs(key.channelID)
-  if (uids === undefined) return key.channelID
+  const channelID = withoutCommandSuffix(key.channelID)
+  if (key.channelType !== ChannelType.Person) return channelID
+  const uids = personChannelUIDs(channelID)
+  if (uids === undefined) return channelID
   return uids[0] === uid ? uids[1] : uids[0]
 }
 
 /** The canonical key of a channel that `uid` names as a client does: a person channel by the peer's uid. */
 export function canonicalKey(uid: string, channelID: string, channelType: number): ChannelKey {
-  return { channelID: channelType === ChannelType.Person ? personChannelID(uid, channelID) : channelID, channelType }
+  if (channelType !== ChannelType.Person) return { channelID, channelType }
+  const peer = withoutCommandSuffix(channelID)
+  return { channelID: personChannelID(uid, peer) + channelID.slice(peer.length), channelType }
 }
 
 /**
  * A uid that may connect, and the only kind that can be half of a person channel: 1 to 32767 bytes of well-formed text,
- * not blank, without `@`, `#`, `&` and control characters. Source: wkproto, CONNECT; `@` would forge person channels.
+ * not blank, without `@`, `#`, `&` and control characters, and not ending like a command channel. Source: wkproto, CONNECT;
+ * `@` would forge person channels, the ending would name somebody else's commands.
  */
 export function isValidUID(uid: string): boolean {
-  return uid.trim() !== '' && !/[@#&\u0000-\u001f\u007f]/.test(uid) && isWellFormedID(uid)
+  return uid.trim() !== '' && !uid.endsWith(COMMAND_SUFFIX) && !/[@#&\u0000-\u001f\u007f]/.test(uid) && isWellFormedID(uid)
+}
+
+/** A channel id as a client names it: of a person channel a uid, perhaps of its commands; elsewhere any `isValidChannelID`. */
+export function isValidWireID(channelID: string, channelType: number): boolean {
+  const source = withoutCommandSuffix(channelID)
+  return channelType === ChannelType.Person ? isValidUID(source) : isValidChannelID(source)
 }
 
 /** A channel id a client may name in a channel that is not a person's: not blank, without `#`, `&` and control characters. */

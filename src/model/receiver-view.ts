@@ -1,9 +1,9 @@
-import { channelIDSeenBy, ChannelType } from './channel.ts'
+import { channelIDSeenBy } from './channel.ts'
 import type { Message } from './message.ts'
 
-/** The channel id of a RECV as `uid` must see it: in a person channel the other one's uid, elsewhere unchanged. */
+/** The channel id of a RECV as `uid` must see it. */
 export function receivedChannelID(message: Message, uid: string): string {
-  return message.channelType === ChannelType.Person ? channelIDSeenBy(uid, message) : message.channelID
+  return channelIDSeenBy(uid, message)
 }
 
 /** A message never counts as unread on the sender's own other devices. Source: wkproto, what a receiver sees. */

@@ -1,4 +1,5 @@
 import type { AbortGroup } from '../../contracts/abort-group.ts'
+import type { AuthorizeSend, AuthorizeSendRequest } from '../../contracts/authorize-send.ts'
 import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
 import type { Clock } from '../../contracts/clock.ts'
 import type { ChannelRef, ConnectionPort } from '../../contracts/connection-view.ts'
@@ -7,9 +8,9 @@ import type { Steps, OnSendContext } from '../../contracts/handler.ts'
 import type { IDSource } from '../../contracts/id-source.ts'
 import type { BeforeSendAnswer, Webhook } from '../../contracts/webhook.ts'
 import { IMError, type IMErrorContext } from '../../errors.ts'
-import type { ChannelKey } from '../../model/channel.ts'
+import { isValidWireID, type ChannelKey } from '../../model/channel.ts'
 import { FrameFlag, FrameType, type SendPacket } from '../../model/frames.ts'
-import { isPromise } from '../../model/maybe-promise.ts'
+import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { RECV_SETTING_MASK, Setting } from '../../model/message.ts'
 import { refuse, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
 import { ReasonCode } from '../../model/reason-code.ts'
@@ -18,12 +19,11 @@ import { encode } from '../../protocol/encode.ts'
 import { DistributeItem } from '../channel/distribute-item.ts'
 import { EngineEvent } from '../engine-event.ts'
 import { reasonOf, type Origin } from '../origin.ts'
-import { sendPermission } from '../permission.ts'
 
 export interface OnSendServices {
   readonly channels: ChannelDirectory
   readonly webhook: Webhook | undefined
-  readonly systemUIDs: ReadonlySet<string>
+  readonly authorizeSend: AuthorizeSend
   readonly ids: IDSource
   readonly clock: Clock
   readonly facts: FactSink
@@ -174,15 +174,49 @@ function tellRefused(facts: FactSink, fromUID: string, frame: SendPacket, reason
   facts.emit('messageRefused', { fromUID, channelID, channelType, clientMsgNo, reasonCode, message })
 }
 
-function checkPermission(ctx: SendEvent): Outcome | Promise<Outcome> {
+/** What no policy may waive comes first: who has been kicked sends nothing, and an id that is none is no channel. */
+function checkPermission(ctx: SendEvent): MaybePromise<Outcome> {
   if (ctx.conn.kicked) return refuse(ReasonCode.ConnectKick)
-  const request = { uid: ctx.conn.uid, key: ctx.key, wireChannelID: ctx.frame.channelID }
-  const verdict = sendPermission(ctx.channels, ctx.services.systemUIDs, request)
-  return isPromise(verdict) ? verdict.then(refuseUnlessSuccess) : refuseUnlessSuccess(verdict)
+  if (!isValidWireID(ctx.frame.channelID, ctx.frame.channelType)) return refuse(ReasonCode.ChannelIDError)
+  return ctx.services.authorizeSend(new SendRequest(ctx))
 }
 
-function refuseUnlessSuccess(reasonCode: ReasonCode): Outcome {
-  if (reasonCode !== ReasonCode.Success) return refuse(reasonCode)
+/** What a policy may know of a SEND. */
+class SendRequest implements AuthorizeSendRequest {
+  readonly #ctx: SendEvent
+
+  constructor(ctx: SendEvent) {
+    this.#ctx = ctx
+  }
+
+  get uid(): string {
+    return this.#ctx.conn.uid
+  }
+
+  get deviceFlag(): number {
+    return this.#ctx.conn.deviceFlag
+  }
+
+  get channelID(): string {
+    return this.#ctx.frame.channelID
+  }
+
+  get key(): ChannelKey {
+    return this.#ctx.key
+  }
+
+  get channels(): ChannelDirectory {
+    return this.#ctx.channels
+  }
+
+  get nowMs(): number {
+    return this.#ctx.services.clock.nowMs()
+  }
+
+  /** made only for who asks for it */
+  get signal(): AbortSignal {
+    return this.#ctx.signal
+  }
 }
 
 function callWebhook(ctx: SendEvent): Outcome | Promise<Outcome> {

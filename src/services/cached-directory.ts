@@ -1,0 +1,200 @@
+import { LRUCache } from 'lru-cache'
+import type { ChannelDirectory, ChannelList, PageQuery } from '../contracts/channel-directory.ts'
+import type { Clock } from '../contracts/clock.ts'
+import { channelKeyString, type ChannelInfo, type ChannelKey, type Member, type Page, type UserFlags } from '../model/channel.ts'
+import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
+
+export interface CachedDirectoryOptions {
+  readonly directory: ChannelDirectory
+  readonly clock: Clock
+  /** how long an answer may be used without asking again; 0 never */
+  readonly cacheMs: number
+  /** answers kept at most */
+  readonly maxCount: number
+  /** users who have the flag `system` whatever the directory says */
+  readonly systemUIDs: ReadonlySet<string>
+}
+
+interface Answer {
+  readonly value: unknown
+  /** how many changes there had been when it was asked for */
+  readonly askedAt: number
+  readonly expiresAtMs: number
+}
+
+/**
+ * The directory as the checks of a SEND and of a login ask it. What it answers by a promise is kept for `cacheMs`, because
+ * the next SEND of the same user asks the same; what it answers at once costs nothing and is asked every time. Whatever is
+ * written through here is forgotten when the write has ended, so that it holds for the next question.
+ */
+export class CachedDirectory implements ChannelDirectory {
+  /** the same directory without the memory, for those who decide by what they read; writes are seen here all the same */
+  readonly fresh: ChannelDirectory
+  declare readonly systemUIDs?: (query?: PageQuery) => MaybePromise<Page<string>>
+  readonly #options: CachedDirectoryOptions
+  readonly #directory: ChannelDirectory
+  readonly #answers: LRUCache<string, Answer>
+  /** the last change of a channel or user, by its name: what was asked before it is worth nothing */
+  readonly #changes: LRUCache<string, number>
+  /** the last change among those that are not in there any more */
+  #forgottenChange = 0
+  #changeCount = 0
+  /** no name is put together for a directory that has always answered at once */
+  #asksPromises = false
+
+  constructor(options: CachedDirectoryOptions) {
+    const { directory, maxCount } = options
+    this.#options = options
+    this.#directory = directory
+    this.#answers = new LRUCache({ max: maxCount })
+    this.#changes = new LRUCache({
+      max: maxCount,
+      dispose: (change, _subject, reason) => {
+        if (reason === 'evict') this.#forgottenChange = Math.max(this.#forgottenChange, change)
+      },
+    })
+    if (directory.systemUIDs !== undefined) this.systemUIDs = (query) => directory.systemUIDs!(query)
+    this.fresh = this.#makeFresh()
+  }
+
+  channel(key: ChannelKey): MaybePromise<ChannelInfo | undefined> {
+    return this.#ask(channelKeyString(key), 'info', () => this.#directory.channel(key))
+  }
+
+  member(key: ChannelKey, uid: string): MaybePromise<Member | undefined> {
+    return this.#ask(channelKeyString(key), `member ${uid}`, () => this.#directory.member(key, uid))
+  }
+
+  isListed(key: ChannelKey, list: ChannelList, uid: string): MaybePromise<boolean> {
+    return this.#ask(channelKeyString(key), `${list} ${uid}`, () => this.#directory.isListed(key, list, uid))
+  }
+
+  isListEmpty(key: ChannelKey, list: ChannelList): MaybePromise<boolean> {
+    return this.#ask(channelKeyString(key), `${list}-empty`, () => this.#directory.isListEmpty(key, list))
+  }
+
+  userFlags(uid: string): MaybePromise<UserFlags> {
+    const flags = this.#ask(userName(uid), '', () => this.#directory.userFlags(uid))
+    if (!this.#options.systemUIDs.has(uid)) return flags
+    return isPromise(flags) ? flags.then(asSystem) : asSystem(flags)
+  }
+
+  members(key: ChannelKey, query?: PageQuery): MaybePromise<Page<Member>> {
+    return this.#directory.members(key, query)
+  }
+
+  channelsOf(uid: string, query?: PageQuery): MaybePromise<Page<ChannelKey>> {
+    return this.#directory.channelsOf(uid, query)
+  }
+
+  listed(key: ChannelKey, list: ChannelList, query?: PageQuery): MaybePromise<Page<string>> {
+    return this.#directory.listed(key, list, query)
+  }
+
+  putChannel(info: ChannelInfo): MaybePromise<void> {
+    return this.#write(channelKeyString(info), () => this.#directory.putChannel(info))
+  }
+
+  removeChannel(key: ChannelKey): MaybePromise<void> {
+    return this.#write(channelKeyString(key), () => this.#directory.removeChannel(key))
+  }
+
+  putMembers(key: ChannelKey, members: readonly Member[]): MaybePromise<void> {
+    return this.#write(channelKeyString(key), () => this.#directory.putMembers(key, members))
+  }
+
+  removeMembers(key: ChannelKey, uids: readonly string[]): MaybePromise<void> {
+    return this.#write(channelKeyString(key), () => this.#directory.removeMembers(key, uids))
+  }
+
+  addToList(key: ChannelKey, list: ChannelList, uids: readonly string[]): MaybePromise<void> {
+    return this.#write(channelKeyString(key), () => this.#directory.addToList(key, list, uids))
+  }
+
+  removeFromList(key: ChannelKey, list: ChannelList, uids: readonly string[]): MaybePromise<void> {
+    return this.#write(channelKeyString(key), () => this.#directory.removeFromList(key, list, uids))
+  }
+
+  setUserFlags(uid: string, flags: Partial<UserFlags>): MaybePromise<void> {
+    return this.#write(userName(uid), () => this.#directory.setUserFlags(uid, flags))
+  }
+
+  /** The directory has been changed behind the engine's back. */
+  forgetChannel(key: ChannelKey): void {
+    this.#changed(channelKeyString(key))
+  }
+
+  forgetUser(uid: string): void {
+    this.#changed(userName(uid))
+  }
+
+  /** An answer that is under way is not shared: one call that hangs must not hold up who would have been answered. */
+  #ask<T>(subject: string, question: string, ask: () => MaybePromise<T>): MaybePromise<T> {
+    const { cacheMs, clock } = this.#options
+    if (cacheMs === 0) return ask()
+    const name = this.#asksPromises ? `${subject.length}:${subject}${question}` : ''
+    const kept = this.#asksPromises ? this.#answers.get(name) : undefined
+    if (kept !== undefined && kept.expiresAtMs > clock.monotonicMs() && this.#isCurrent(subject, kept.askedAt)) return kept.value as T
+    const askedAt = this.#changeCount
+    const answer = ask()
+    if (!isPromise(answer)) return answer
+    this.#asksPromises = true
+    return answer.then((value) => {
+      const keptName = name === '' ? `${subject.length}:${subject}${question}` : name
+      if (this.#isCurrent(subject, askedAt)) this.#answers.set(keptName, { value, askedAt, expiresAtMs: clock.monotonicMs() + cacheMs })
+      return value
+    })
+  }
+
+  #isCurrent(subject: string, askedAt: number): boolean {
+    return askedAt >= Math.max(this.#changes.get(subject) ?? 0, this.#forgottenChange)
+  }
+
+  /** What was asked while it was being written may be the old state: only questions that start now are worth keeping. */
+  #changed(subject: string): void {
+    this.#changes.set(subject, ++this.#changeCount)
+  }
+
+  #write(subject: string, action: () => MaybePromise<void>): MaybePromise<void> {
+    let written: MaybePromise<void>
+    try {
+      written = action()
+    } finally {
+      this.#changed(subject)
+    }
+    // Also when it rejects: it may have been written all the same.
+    return isPromise(written) ? written.finally(() => this.#changed(subject)) : written
+  }
+
+  #makeFresh(): ChannelDirectory {
+    const directory = this.#directory
+    const { systemUIDs } = this
+    return {
+      channel: (key) => directory.channel(key),
+      member: (key, uid) => directory.member(key, uid),
+      members: (key, query) => directory.members(key, query),
+      channelsOf: (uid, query) => directory.channelsOf(uid, query),
+      isListed: (key, list, uid) => directory.isListed(key, list, uid),
+      isListEmpty: (key, list) => directory.isListEmpty(key, list),
+      listed: (key, list, query) => directory.listed(key, list, query),
+      userFlags: (uid) => directory.userFlags(uid),
+      ...(systemUIDs === undefined ? {} : { systemUIDs }),
+      putChannel: (info) => this.putChannel(info),
+      removeChannel: (key) => this.removeChannel(key),
+      putMembers: (key, members) => this.putMembers(key, members),
+      removeMembers: (key, uids) => this.removeMembers(key, uids),
+      addToList: (key, list, uids) => this.addToList(key, list, uids),
+      removeFromList: (key, list, uids) => this.removeFromList(key, list, uids),
+      setUserFlags: (uid, flags) => this.setUserFlags(uid, flags),
+    }
+  }
+}
+
+/** No channel is called so: their names begin with a number. */
+function userName(uid: string): string {
+  return `u:${uid}`
+}
+
+function asSystem(flags: UserFlags): UserFlags {
+  return { ...flags, system: true }
+}

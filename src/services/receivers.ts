@@ -1,0 +1,67 @@
+import { ChannelType, personChannelUIDs, sourceKey, type ChannelKey } from '../model/channel.ts'
+import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
+
+type Take = (uids: readonly string[]) => MaybePromise<void>
+
+export interface ReceiversOptions {
+  /** members of one channel, in pages */
+  readonly members: (key: ChannelKey, take: Take) => MaybePromise<void>
+}
+
+/**
+ * Whom a channel's messages are for, by the type of channel. Most are for their members. A person channel and an agent's are
+ * for the two whose uids make up the id; a visitors channel is for the visitor and the members of the customer service channel
+ * of the same id; a topic of a community, `<community>@<topic>`, for its own members, or the community's when it has none. A
+ * command channel is for whom the channel is for that it belongs to.
+ */
+export class Receivers {
+  readonly #members: ReceiversOptions['members']
+
+  constructor({ members }: ReceiversOptions) {
+    this.#members = members
+  }
+
+  /** Hand all uids of the channel to `take`, in pages, each once. A promise only when somebody answers with one. */
+  each(key: ChannelKey, take: Take): MaybePromise<void> {
+    const source = sourceKey(key)
+    const { channelID, channelType } = source
+    switch (channelType) {
+      case ChannelType.Person:
+      case ChannelType.Agent: {
+        const pair = personChannelUIDs(channelID)
+        if (pair !== undefined) return take(pair[0] === pair[1] ? [pair[0]] : pair)
+        return channelType === ChannelType.Agent ? this.#members(source, take) : undefined
+      }
+      case ChannelType.Visitors:
+        return this.#visitorAndStaff(channelID, take)
+      case ChannelType.CommunityTopic:
+        return this.#topic(source, take)
+      default:
+        return this.#members(source, take)
+    }
+  }
+
+  #visitorAndStaff(visitor: string, take: Take): MaybePromise<void> {
+    const staff = (): MaybePromise<void> =>
+      this.#members({ channelID: visitor, channelType: ChannelType.CustomerService }, (uids) => {
+        const others = uids.includes(visitor) ? uids.filter((uid) => uid !== visitor) : uids
+        if (others.length > 0) return take(others)
+      })
+    const taken = take([visitor])
+    return isPromise(taken) ? taken.then(staff) : staff()
+  }
+
+  #topic(topic: ChannelKey, take: Take): MaybePromise<void> {
+    const at = topic.channelID.indexOf('@')
+    if (at <= 0) return this.#members(topic, take)
+    let hasOwn = false
+    const parents = (): MaybePromise<void> => {
+      if (!hasOwn) return this.#members({ channelID: topic.channelID.slice(0, at), channelType: ChannelType.Community }, take)
+    }
+    const own = this.#members(topic, (uids) => {
+      hasOwn = true
+      return take(uids)
+    })
+    return isPromise(own) ? own.then(parents) : parents()
+  }
+}
