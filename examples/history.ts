@@ -61,6 +61,12 @@ export async function start(wantedPort = 0, path = './data') {
   for await (const message of engine.messages.range(team, { startSeq: hello.messageSeq })) everything.push(textOf(message))
   // #endregion
 
+  // #region commands
+  await engine.messages.send({ ...team, fromUID: 'ann', payload: encode('reload the members'), syncOnce: true })
+  const commands = await engine.messages.commands.sync('bob') // what none of his devices has acknowledged, oldest first
+  await engine.messages.commands.ack('bob', commands.map(({ messageID }) => messageID))
+  // #endregion
+
   // #region truncate
   const { removedCount } = await engine.messages.truncate(team, lunch.messageSeq) // everything before it, for everybody
   // #endregion
@@ -74,6 +80,7 @@ export async function start(wantedPort = 0, path = './data') {
     unread: [unreadInTeam, unreadInAll],
     pages: [newest.messages.map(textOf), earlier?.messages.map(textOf)],
     everything,
+    commands: commands.map(textOf),
     removedCount,
     close: async (): Promise<void> => {
       server.close()

@@ -11,15 +11,18 @@ import { asIMError, badOption, IMError, integerBetween, type IMErrorCode } from 
 import type { UseOptions } from './events/chain-registry.ts'
 import { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { ChannelsAPI } from './management/channels.ts'
+import { CommandsAPI } from './management/commands.ts'
 import { ConnectionsAPI } from './management/connections.ts'
 import { ConversationsAPI } from './management/conversations.ts'
 import { History } from './management/history.ts'
 import { MessagesAPI } from './management/messages.ts'
 import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
+import type { ChannelKey } from './model/channel.ts'
 import type { MaybePromise } from './model/maybe-promise.ts'
 import { Pipeline } from './pipeline.ts'
 import { conversationKeys } from './services/conversation-keys.ts'
+import { startOf } from './services/deliveries.ts'
 import { FactEmitter } from './services/fact-emitter.ts'
 import { safeLogger, systemClock, systemRandom } from './services/system.ts'
 import { effectiveReadSeq } from './services/unread.ts'
@@ -97,6 +100,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }))
     const { messages, cursors } = this.#storage
     const directory = pipeline.directory.fresh
+    const keysOf = (uid: string): AsyncGenerator<readonly ChannelKey[]> =>
+      conversationKeys({ uid, channels: directory, messages, pageCount: 500, limited: async (ask) => ask() })
     this.channels = new ChannelsAPI({
       directory,
       cursors,
@@ -109,13 +114,21 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       messages,
       cursors,
       channels: directory,
-      keysOf: (uid) => conversationKeys({ uid, channels: directory, messages, pageCount: 500, limited: async (ask) => ask() }),
+      keysOf,
       effectiveReadSeq,
       settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
     })
     this.messages = new MessagesAPI({
       store: messages,
       history: new History({ messages, cursors }),
+      commands: new CommandsAPI({
+        messages,
+        cursors,
+        keysOf,
+        startOf: async (uid, key) => Math.max(startOf(await cursors.cursor(uid, key)), pipeline.deliveries.deliveredSeq(uid, key)),
+        isAcknowledged: (uid, key, messageSeq) => pipeline.deliveries.isAcknowledged(uid, key, messageSeq),
+        acknowledge: (uid, key, messageSeq) => pipeline.deliveries.acknowledge(uid, key, messageSeq),
+      }),
       revisions: new Revisions({
         messages,
         cursors,

@@ -58,6 +58,7 @@ export type { BeforeSendAnswer, BeforeSendRequest, Webhook, WebhookEvent } from 
 
 export type { UseOptions } from './events/chain-registry.ts'
 export type { ChannelsAPI, ListAPI, MemberInput, SubscribersAPI } from './management/channels.ts'
+export type { CommandsAPI } from './management/commands.ts'
 export type { ConnectionFilter, ConnectionsAPI } from './management/connections.ts'
 export type { Conversation, ConversationsAPI } from './management/conversations.ts'
 export type { HistoryPage, HistoryQuery } from './management/history.ts'

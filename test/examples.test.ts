@@ -171,10 +171,11 @@ describe('examples', () => {
   })
 
   it('history: bob sees what is left for him, and a browser that is open does not keep his phone asleep', async () => {
-    await withExample(history.start(0, newFolder()), async ({ port, woken, unread, pages, everything, removedCount }) => {
+    await withExample(history.start(0, newFolder()), async ({ port, woken, unread, pages, everything, commands, removedCount }) => {
       expect(unread).toEqual([3, 3])
       expect(pages).toEqual([['Lunch at one?', '(recalled)'], ['Hello']])
       expect(everything).toEqual(['Hello', 'Lunch at one?', '(recalled)', '+1'])
+      expect(commands).toEqual(['reload the members'])
       expect(removedCount).toBe(1)
       expect(woken).toEqual(['bob: Hello', 'bob: Lunch at noon?', 'bob: Psoted', 'bob: +1'])
       const ann = await tcpClient(port)

@@ -111,7 +111,7 @@ export interface MessageStore {
 
   /**
    * The person channels that have, or have ever had, messages and `uid` as one of the pair. A channel that stays is on
-   * exactly one page. It appears with its first message, atomically.
+   * exactly one page. It appears with its first message, or the first of its command channel (`sourceKey`), atomically.
    */
   personChannelsOf(uid: string, query?: PageQuery): MaybePromise<Page<ChannelKey>>
 

@@ -2,7 +2,7 @@ import type { ChannelDirectory, ChannelList, PageQuery } from '../contracts/chan
 import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import { badOption } from '../errors.ts'
-import { channelInfo, channelKeyString, CHANNEL_MODES, MemberRole, type ChannelFlags, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
+import { channelInfo, channelKeyString, CHANNEL_MODES, commandKey, MemberRole, type ChannelFlags, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
 import { Turns } from '../model/turns.ts'
 import { checkKey, checkUID, checkUIDs } from './check.ts'
 
@@ -130,11 +130,13 @@ export class ChannelsAPI {
 
   /** What was said before they came is there to be read, but neither new to them nor missed. */
   async #joined(key: ChannelKey, uids: readonly string[]): Promise<void> {
-    const { cursors, messages, moved } = this.#options
-    const lastSeq = await messages.lastSeq(key)
-    const position = { deliveredSeq: lastSeq, readSeq: lastSeq, joinSeq: lastSeq + 1, deletedToSeq: 0, unreadMarkSeq: 0 }
-    await cursors.put(uids.map((uid) => ({ uid, key, ...position })))
-    moved(key, uids)
+    for (const log of [key, commandKey(key)]) {
+      const lastSeq = await this.#options.messages.lastSeq(log)
+      if (lastSeq === 0 && log !== key) continue // no commands yet: whatever comes concerns them
+      const position = { deliveredSeq: lastSeq, readSeq: lastSeq, joinSeq: lastSeq + 1, deletedToSeq: 0, unreadMarkSeq: 0 }
+      await this.#options.cursors.put(uids.map((uid) => ({ uid, key: log, ...position })))
+      this.#options.moved(log, uids)
+    }
   }
 
   /** First the membership, then where they stood: who is still a member stands where they did. */
@@ -142,8 +144,11 @@ export class ChannelsAPI {
     await this.#directory.removeMembers(key, uids)
     this.#changed(key)
     if (uids.length === 0) return
-    await this.#options.cursors.remove(key, uids)
-    this.#options.moved(key, uids)
+    for (const log of [key, commandKey(key)]) {
+      if (log !== key && (await this.#options.messages.lastSeq(log)) === 0) continue
+      await this.#options.cursors.remove(log, uids)
+      this.#options.moved(log, uids)
+    }
   }
 
   /** Changes of one channel's membership one after the other: who is new is found out before anything is written. */

@@ -3,10 +3,11 @@ import type { IDSource } from '../contracts/id-source.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import type { Random } from '../contracts/random.ts'
 import { badOption, IMError, integerBetween } from '../errors.ts'
-import { canonicalKey, channelKeyString, ChannelType, type ChannelInfo, type ChannelKey } from '../model/channel.ts'
+import { canonicalKey, channelKeyString, ChannelType, commandKey, sourceKey, type ChannelInfo, type ChannelKey } from '../model/channel.ts'
 import { Setting, type Message } from '../model/message.ts'
 import { ReasonCode, reasonName } from '../model/reason-code.ts'
 import { checkKey, checkMessageIDs, checkUID } from './check.ts'
+import type { CommandsAPI } from './commands.ts'
 import type { History, HistoryPage, HistoryQuery } from './history.ts'
 import type { ReviseOptions, Revisions } from './revisions.ts'
 
@@ -22,9 +23,10 @@ export interface SendRequest {
   readonly clientMsgNo?: string
   readonly expireSec?: number
   readonly topic?: string
-  /** counts as unread; default true */
+  /** counts as unread; default true, but for a command */
   readonly redDot?: boolean
   readonly noPersist?: boolean
+  /** a command, kept beside the channel: see `messages.commands` */
   readonly syncOnce?: boolean
   /** stop waiting; the message may be stored all the same */
   readonly signal?: AbortSignal
@@ -48,6 +50,7 @@ export interface MessagesAPIOptions {
   readonly store: MessageStore
   readonly history: History
   readonly revisions: Revisions
+  readonly commands: CommandsAPI
   /** what is known of a channel; ends in time */
   readonly channel: (key: ChannelKey) => Promise<ChannelInfo | undefined>
   readonly ids: IDSource
@@ -69,10 +72,13 @@ const MAX_TEXT_BYTES = 32_767
 
 /** `engine.messages`: messages from the host, and what the channels hold. */
 export class MessagesAPI {
+  /** messages that were sent with `syncOnce` */
+  readonly commands: CommandsAPI
   readonly #options: MessagesAPIOptions
 
   constructor(options: MessagesAPIOptions) {
     this.#options = options
+    this.commands = options.commands
   }
 
   /**
@@ -86,7 +92,7 @@ export class MessagesAPI {
     const key = { channelID: message.channelID, channelType: message.channelType }
     return untilAborted(request.signal, key, async () => {
       if (!this.#options.isRunning()) throw new IMError('IM_NOT_RUNNING')
-      const info = await this.#channel(key)
+      const info = await this.#channel(sourceKey(key))
       if (info === undefined && key.channelType !== ChannelType.Person) throw refused(ReasonCode.ChannelNotExist, key)
       if (info?.disband === true) throw refused(ReasonCode.Disband, key)
       if (request.signal?.aborted !== true) return this.#distribute(key, message)
@@ -192,8 +198,10 @@ export class MessagesAPI {
     const expireSec = integerBetween('expireSec', request.expireSec ?? 0, 0, 0xffff_ffff)
     const topic = checkText('topic', request.topic ?? '')
     const clientMsgNo = checkText('clientMsgNo', request.clientMsgNo ?? Buffer.from(random.bytes(16)).toString('hex'))
+    const key = canonicalKey(fromUID, channelID, channelType)
+    const isKeptCommand = request.syncOnce === true && request.noPersist !== true
     return {
-      ...canonicalKey(fromUID, channelID, channelType),
+      ...(isKeptCommand ? commandKey(key) : key),
       messageID: ids.next(),
       messageSeq: 0,
       clientMsgNo,
@@ -204,7 +212,7 @@ export class MessagesAPI {
       topic,
       setting: topic === '' ? 0 : Setting.Topic,
       noPersist: request.noPersist ?? false,
-      redDot: request.redDot ?? true,
+      redDot: request.redDot ?? request.syncOnce !== true,
       syncOnce: request.syncOnce ?? false,
     }
   }

@@ -118,6 +118,12 @@ export function sourceKey(key: ChannelKey): ChannelKey {
   return { channelID: withoutCommandSuffix(key.channelID), channelType: key.channelType }
 }
 
+/** The channel for commands about this one; of a command channel it is itself. */
+export function commandKey(key: ChannelKey): ChannelKey {
+  if (key.channelID.endsWith(COMMAND_SUFFIX)) return key
+  return { channelID: key.channelID + COMMAND_SUFFIX, channelType: key.channelType }
+}
+
 function withoutCommandSuffix(channelID: string): string {
   return channelID.endsWith(COMMAND_SUFFIX) ? channelID.slice(0, -COMMAND_SUFFIX.length) : channelID
 }

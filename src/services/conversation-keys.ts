@@ -1,14 +1,16 @@
 import type { ChannelDirectory, PageQuery } from '../contracts/channel-directory.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
-import { ChannelType, keepsConversations, type ChannelKey, type Page } from '../model/channel.ts'
+import { ChannelType, commandKey, keepsConversations, type ChannelKey, type Page } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 
 export interface ConversationKeysOptions {
   readonly uid: string
   readonly channels: ChannelDirectory
   readonly messages: MessageStore
-  /** keys handed over at once */
+  /** keys handed over at once; twice as many with commands */
   readonly pageCount: number
+  /** also the channels of commands that belong to them; default false */
+  readonly withCommands?: boolean
   readonly limited: <T>(ask: () => MaybePromise<T>) => Promise<T>
 }
 
@@ -30,7 +32,7 @@ export async function* conversationKeys(options: ConversationKeysOptions): Async
       // A person channel that somebody has given members as well is listed once: by the store.
       const isWanted = ({ channelType }: ChannelKey): boolean => keepsConversations(channelType) && (index === 1 || channelType !== ChannelType.Person)
       const keys = page.items.filter(isWanted)
-      if (keys.length > 0) yield keys
+      if (keys.length > 0) yield options.withCommands === true ? keys.flatMap((key) => [key, commandKey(key)]) : keys
       cursor = page.cursor
     } while (cursor !== undefined)
   }

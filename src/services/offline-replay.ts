@@ -157,7 +157,7 @@ export class OfflineReplay {
     const { channels, messages } = this.#options
     const found: Missed[] = []
     const ask = <T>(question: () => MaybePromise<T>): Promise<T> => this.#ask(question)
-    for await (const keys of conversationKeys({ uid, channels, messages, pageCount: KEY_PAGE_COUNT, limited: ask })) {
+    for await (const keys of conversationKeys({ uid, channels, messages, pageCount: KEY_PAGE_COUNT, withCommands: true, limited: ask })) {
       found.push(...(await this.#missedOf(uid, keys)))
     }
     return found.sort((a, b) => b.lastTimestampMs - a.lastTimestampMs)

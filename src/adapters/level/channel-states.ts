@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib'
 import { LRUCache } from 'lru-cache'
 import { IMError } from '../../errors.ts'
-import { channelKeyString, ChannelType, personChannelUIDs, type ChannelKey } from '../../model/channel.ts'
+import { channelKeyString, ChannelType, personChannelUIDs, sourceKey, type ChannelKey } from '../../model/channel.ts'
 import type { Database, Operations } from './database.ts'
 import { channelName, channelNoKey, channelOfName, EMPTY, Tag, textKey, textPrefix } from './keys.ts'
 
@@ -160,7 +160,8 @@ export class ChannelStates {
     state.no = this.#nextNo++
     const name = channelName(state.key)
     operations.push(channelNoKey(Tag.Name, state.no), name)
-    for (const uid of pairOf(state.key)) operations.push(personKey(uid, state.key.channelID), EMPTY)
+    const source = sourceKey(state.key) // two people who have only sent each other commands have a channel, too
+    for (const uid of pairOf(source)) operations.push(personKey(uid, source.channelID), EMPTY)
   }
 
   /** The channel of a number that is in use. */

@@ -13,7 +13,7 @@ import type {
   SweepResult,
 } from '../../contracts/message-store.ts'
 import { badOption } from '../../errors.ts'
-import { channelKeyString, ChannelType, personChannelUIDs, type ChannelKey, type Page } from '../../model/channel.ts'
+import { channelKeyString, ChannelType, personChannelUIDs, sourceKey, type ChannelKey, type Page } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
 import { ChannelLog } from './channel-log.ts'
 import { EndingHeap } from './ending-heap.ts'
@@ -187,7 +187,8 @@ class MemoryMessageStore implements MessageStore {
     if (this.#byID.get(message.messageID) === message) this.#byID.delete(message.messageID)
   }
 
-  #listPersonChannel({ channelID, channelType }: ChannelKey): void {
+  #listPersonChannel(message: ChannelKey): void {
+    const { channelID, channelType } = sourceKey(message) // two people who have only sent each other commands have a channel, too
     for (const uid of personChannelUIDs(channelID) ?? []) {
       let channels = this.#personChannels.get(uid)
       if (channels === undefined) this.#personChannels.set(uid, (channels = new PagedMap<ChannelKey>(this.#nextNumber)))

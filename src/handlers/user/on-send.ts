@@ -8,7 +8,7 @@ import type { Steps, OnSendContext } from '../../contracts/handler.ts'
 import type { IDSource } from '../../contracts/id-source.ts'
 import type { BeforeSendAnswer, Webhook } from '../../contracts/webhook.ts'
 import { IMError, type IMErrorContext } from '../../errors.ts'
-import { isValidWireID, type ChannelKey } from '../../model/channel.ts'
+import { channelKeyString, commandKey, isValidWireID, type ChannelKey } from '../../model/channel.ts'
 import { FrameFlag, FrameType, type SendPacket } from '../../model/frames.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { RECV_SETTING_MASK, Setting } from '../../model/message.ts'
@@ -65,7 +65,7 @@ export class SendEvent extends EngineEvent implements OnSendContext, Origin {
     super()
     this.conn = conn
     this.frame = frame
-    this.channel = conn.channel(frame.channelID, frame.channelType)
+    this.channel = channelOf(conn, frame)
     this.services = services
     this.queueBytes = weightOf(frame)
     this.payload = frame.payload
@@ -122,6 +122,14 @@ export class SendEvent extends EngineEvent implements OnSendContext, Origin {
     tellRefused(this.services.facts, this.conn.uid, this.frame, result.reasonCode, result.message)
     if (result.kind === 'close') this.conn.end('handler')
   }
+}
+
+/** A command that is kept goes to a log of its own, so that it is neither unread nor in anybody's history. */
+function channelOf(conn: ConnectionPort, { channelID, channelType, flags }: SendPacket): ChannelRef {
+  const channel = conn.channel(channelID, channelType)
+  if ((flags & (FrameFlag.SyncOnce | FrameFlag.NoPersist)) !== FrameFlag.SyncOnce) return channel
+  const key = commandKey(channel.key)
+  return { wireID: channel.wireID, key, name: channelKeyString(key) }
 }
 
 /** What a SEND holds in memory, about: the client chooses how long its texts are, too. */

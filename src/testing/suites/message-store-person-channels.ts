@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { MessageStore } from '../../contracts/message-store.ts'
-import { ChannelType, personChannelID, type ChannelKey } from '../../model/channel.ts'
+import { ChannelType, commandKey, personChannelID, type ChannelKey } from '../../model/channel.ts'
 import { started, type DurableScenario, type Scenario } from './contract-case.ts'
 import { append, batchOf, unstorable } from './message-store-append.ts'
 import { channel, HOSTILE_IDS, sampleMessage, sampleMessages } from './samples.ts'
@@ -67,6 +67,16 @@ export const personChannelScenarios: readonly Scenario<MessageStore>[] = [
       await append(store, between('ann', 'ann'), sampleMessages(1, 2))
       await append(store, between('ann', 'bob'), [sampleMessage(3)])
       await assertListed(store, 'ann', [between('ann', 'ann'), between('ann', 'bob')])
+    },
+  ],
+  [
+    'a pair that has only sent each other commands is listed, and its command channel is not',
+    async (store) => {
+      await append(store, commandKey(between('ann', 'bob')), [sampleMessage(1)])
+      await assertListed(store, 'ann', [between('ann', 'bob')])
+      await assertListed(store, 'bob', [between('ann', 'bob')])
+      await append(store, between('ann', 'bob'), [sampleMessage(2)])
+      await assertListed(store, 'ann', [between('ann', 'bob')])
     },
   ],
   [
