@@ -1,6 +1,17 @@
 import type { AuthorizeSend, AuthorizeSendRequest } from '../contracts/authorize-send.ts'
+import type { ChannelDirectory } from '../contracts/channel-directory.ts'
 import { badOption } from '../errors.ts'
-import { ChannelType, MemberRole, personChannelUIDs, sourceKey, type ChannelInfo, type ChannelKey, type Member } from '../model/channel.ts'
+import {
+  channelIDSeenBy,
+  ChannelType,
+  MemberRole,
+  personChannelUIDs,
+  sourceKey,
+  type ChannelInfo,
+  type ChannelKey,
+  type Member,
+  type UserFlags,
+} from '../model/channel.ts'
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
 import { refuse, type Outcome } from '../model/outcome.ts'
 import { ReasonCode } from '../model/reason-code.ts'
@@ -44,17 +55,21 @@ const PROTOCOL_RULES: Readonly<Record<number, ChannelRule>> = {
   [ChannelType.AgentGroup]: 'open',
 }
 
-/** One check: a reason to refuse, or undefined. */
-type Check = (request: AuthorizeSendRequest, key: ChannelKey, options: SendPolicyOptions) => MaybePromise<ReasonCode | undefined>
-
-const CHECKS: Readonly<Record<ChannelRule, Check>> = {
-  person: mayWriteTo,
-  members: (request, key) => andThen(request.channels.channel(key), (info) => (info === undefined ? ReasonCode.ChannelNotExist : mayPost(request, key, info, 'members'))),
-  open: (request, key) => andThen(request.channels.channel(key), (info) => mayPost(request, key, info, 'open')),
-  service: (request, key) => andThen(request.channels.channel(key), disbanded),
-  visitors: isVisitorOrStaff,
-  participants: isParticipant,
+/** A SEND on its way through the checks. One object and plain functions: a directory that answers at once costs no closure. */
+interface Case {
+  readonly request: AuthorizeSendRequest
+  readonly uid: string
+  readonly channels: ChannelDirectory
+  /** of the channel itself, also for one of its commands */
+  readonly key: ChannelKey
+  readonly rule: ChannelRule
+  readonly options: SendPolicyOptions
+  info: ChannelInfo | undefined
+  member: Member | undefined
 }
+
+/** A reason to refuse, or nothing. */
+type Verdict = MaybePromise<ReasonCode | undefined>
 
 /**
  * The engine's own answer to "may they send?", with what can be chosen about it. Asked in this order, the first no counts: a
@@ -66,17 +81,15 @@ const CHECKS: Readonly<Record<ChannelRule, Check>> = {
  */
 export function sendPolicy(options: SendPolicyOptions = {}): AuthorizeSend {
   for (const [type, rule] of Object.entries(options.rules ?? {})) {
-    if (!Object.hasOwn(CHECKS, rule)) badOption(`rules[${type}]`, Object.keys(CHECKS).join(' or '), rule)
+    if (!Object.hasOwn(RULES, rule)) badOption(`rules[${type}]`, Object.keys(RULES).join(' or '), rule)
   }
   const rules: Readonly<Record<number, ChannelRule>> = { ...PROTOCOL_RULES, ...options.rules }
   return (request) => {
+    const { uid, channels } = request
     const key = sourceKey(request.key)
-    const verdict = andThen(request.channels.userFlags(request.uid), (flags) => {
-      if (flags.system === true) return andThen(request.channels.channel(key), disbanded)
-      if (flags.sendBanned) return ReasonCode.SendBan
-      return CHECKS[rules[key.channelType] ?? 'members'](request, key, options)
-    })
-    return andThen(verdict, (reasonCode): Outcome => (reasonCode === undefined ? undefined : refuse(reasonCode)))
+    const rule = rules[key.channelType] ?? 'members'
+    const verdict = then({ request, uid, channels, key, rule, options, info: undefined, member: undefined }, channels.userFlags(uid), judgeSender)
+    return isPromise(verdict) ? verdict.then(outcomeOf) : outcomeOf(verdict)
   }
 }
 
@@ -85,94 +98,56 @@ export function allOf(...policies: readonly AuthorizeSend[]): AuthorizeSend {
   policies.forEach((policy: unknown, index) => {
     if (typeof policy !== 'function') badOption(`policies[${index}]`, 'a function', policy)
   })
-  const ask = (request: AuthorizeSendRequest, index: number): MaybePromise<Outcome> => {
-    const policy = policies[index]
-    if (policy === undefined) return undefined
-    return andThen(policy(request), (outcome) => (outcome === undefined ? ask(request, index + 1) : outcome))
+  const ask = (request: AuthorizeSendRequest, first: number): MaybePromise<Outcome> => {
+    for (let index = first; index < policies.length; index++) {
+      const outcome = policies[index]!(request)
+      if (isPromise(outcome)) return outcome.then((late) => (late === undefined ? ask(request, index + 1) : late))
+      if (outcome !== undefined) return outcome
+    }
+    return undefined
   }
   return (request) => ask(request, 0)
 }
 
-function mayWriteTo(request: AuthorizeSendRequest, key: ChannelKey, options: SendPolicyOptions): MaybePromise<ReasonCode | undefined> {
-  const { channels, uid } = request
-  const receiver = receiverOf(uid, key)
-  const receivers = personKey(receiver)
-  return inOrder(
-    () => andThen(channels.channel(key), disbanded),
-    () => andThen(channels.userFlags(receiver), (flags) => (flags.system === true ? 'enough' : undefined)),
-    () => andThen(channels.isListed(receivers, 'deny', uid), (denied) => (denied ? ReasonCode.InBlacklist : undefined)),
-    () => {
-      if (options.blockBothWays !== true) return undefined
-      return andThen(channels.isListed(personKey(uid), 'deny', receiver), (denied) => (denied ? ReasonCode.InBlacklist : undefined))
-    },
-    () => {
-      if (options.personAllowlist !== true || receiver === uid) return undefined
-      return andThen(channels.isListed(receivers, 'allow', uid), (allowed) => {
-        if (allowed) return undefined
-        return andThen(channels.channel(receivers), (info) => (info?.allowStranger === true ? undefined : ReasonCode.NotInWhitelist))
-      })
-    },
-  )
+function judgeSender(asked: Case, { system, sendBanned }: UserFlags): Verdict {
+  if (system === true) return then(asked, asked.channels.channel(asked.key), unlessDisbanded)
+  if (sendBanned) return ReasonCode.SendBan
+  return RULES[asked.rule](asked)
 }
 
-/** What a host has said about the channel holds, whether or not it has members. */
-function mayPost(
-  { channels, uid, nowMs }: AuthorizeSendRequest,
-  key: ChannelKey,
-  info: ChannelInfo | undefined,
-  rule: 'members' | 'open',
-): MaybePromise<ReasonCode | undefined> {
-  if (info?.ban === true) return ReasonCode.Ban
-  if (info?.disband === true) return ReasonCode.Disband
-  if (info?.sendBan === true) return ReasonCode.SendBan
-  let member: Member | undefined
-  return inOrder(
-    () => andThen(channels.isListed(key, 'deny', uid), (denied) => (denied ? ReasonCode.InBlacklist : undefined)),
-    () =>
-      andThen(channels.member(key, uid), (found) => {
-        member = found
-        if (found === undefined && rule === 'members') return ReasonCode.SubscriberNotExist
-        return (found?.mutedUntilMs ?? 0) > nowMs ? ReasonCode.SendBan : undefined
-      }),
-    () =>
-      andThen(channels.isListEmpty(key, 'allow'), (everyone) => {
-        if (everyone) return undefined
-        return andThen(channels.isListed(key, 'allow', uid), (allowed) => (allowed ? undefined : ReasonCode.NotInWhitelist))
-      }),
-    () => maySpeak(info, member),
-  )
+// ---- 'person'
+
+function mayWriteTo(asked: Case): Verdict {
+  return then(asked, asked.channels.channel(asked.key), (_, info) => {
+    if (info?.disband === true) return ReasonCode.Disband
+    return then(asked, asked.channels.userFlags(receiverOf(asked)), judgeReceiver)
+  })
 }
 
-function maySpeak(info: ChannelInfo | undefined, member: Member | undefined): ReasonCode | undefined {
-  const role = member?.role ?? MemberRole.Member
-  if (info?.mode === 'muted' && role === MemberRole.Member) return ReasonCode.SendBan
-  if (info?.mode === 'announcement' && role !== MemberRole.Owner) return ReasonCode.NotAllowSend
-  return undefined
+function judgeReceiver(asked: Case, { system }: UserFlags): Verdict {
+  if (system === true) return undefined
+  return then(asked, asked.channels.isListed(personKey(receiverOf(asked)), 'deny', asked.uid), unlessDenied)
 }
 
-function isVisitorOrStaff({ channels, uid }: AuthorizeSendRequest, key: ChannelKey): MaybePromise<ReasonCode | undefined> {
-  return inOrder(
-    () => andThen(channels.channel(key), disbanded),
-    () => (key.channelID === uid ? 'enough' : undefined),
-    () => {
-      const desk = { channelID: key.channelID, channelType: ChannelType.CustomerService }
-      return andThen(channels.member(desk, uid), (member) => (member === undefined ? ReasonCode.SubscriberNotExist : undefined))
-    },
-  )
+function unlessDenied(asked: Case, denied: boolean): Verdict {
+  if (denied) return ReasonCode.InBlacklist
+  if (asked.options.blockBothWays !== true) return unlessStranger(asked, false)
+  return then(asked, asked.channels.isListed(personKey(asked.uid), 'deny', receiverOf(asked)), unlessStranger)
 }
 
-function isParticipant({ channels, uid }: AuthorizeSendRequest, key: ChannelKey): MaybePromise<ReasonCode | undefined> {
-  if (personChannelUIDs(key.channelID)?.includes(uid) !== true) return ReasonCode.NotAllowSend
-  return andThen(channels.channel(key), disbanded)
+function unlessStranger(asked: Case, denies: boolean): Verdict {
+  if (denies) return ReasonCode.InBlacklist
+  const { options, channels, uid } = asked
+  const receiver = receiverOf(asked)
+  if (options.personAllowlist !== true || receiver === uid) return undefined
+  return then(asked, channels.isListed(personKey(receiver), 'allow', uid), (_, allowed) => {
+    if (allowed) return undefined
+    return then(asked, channels.channel(personKey(receiver)), (__, info) => (info?.allowStranger === true ? undefined : ReasonCode.NotInWhitelist))
+  })
 }
 
-function disbanded(info: ChannelInfo | undefined): ReasonCode | undefined {
-  return info?.disband === true ? ReasonCode.Disband : undefined
-}
-
-function receiverOf(uid: string, key: ChannelKey): string {
-  const [one, other] = personChannelUIDs(key.channelID) ?? [key.channelID, key.channelID]
-  return one === uid ? other : one
+function receiverOf({ uid, key }: Case): string {
+  return channelIDSeenBy(uid, key)
 }
 
 /** A person's own lists and flags hang on this. */
@@ -180,26 +155,85 @@ function personKey(uid: string): ChannelKey {
   return { channelID: uid, channelType: ChannelType.Person }
 }
 
-type Question = () => MaybePromise<ReasonCode | 'enough' | undefined>
+// ---- 'members' and 'open': what a host has said about a channel holds, whether or not it has members
 
-/** Ask until there is a reason to refuse, or one answers that nothing more need be asked. No promise while none comes. */
-function inOrder(...questions: readonly Question[]): MaybePromise<ReasonCode | undefined> {
-  const ask = (index: number): MaybePromise<ReasonCode | undefined> => {
-    for (let next = index; next < questions.length; next++) {
-      const answer = questions[next]!()
-      if (isPromise(answer)) return answer.then((late) => (late === undefined ? ask(next + 1) : reasonIn(late)))
-      if (answer !== undefined) return reasonIn(answer)
-    }
-    return undefined
-  }
-  return ask(0)
+function mayPost(asked: Case): Verdict {
+  return then(asked, asked.channels.channel(asked.key), judgeFlags)
 }
 
-function reasonIn(answer: ReasonCode | 'enough'): ReasonCode | undefined {
-  return answer === 'enough' ? undefined : answer
+function judgeFlags(asked: Case, info: ChannelInfo | undefined): Verdict {
+  if (info === undefined && asked.rule === 'members') return ReasonCode.ChannelNotExist
+  if (info?.ban === true) return ReasonCode.Ban
+  if (info?.disband === true) return ReasonCode.Disband
+  if (info?.sendBan === true) return ReasonCode.SendBan
+  asked.info = info
+  return then(asked, asked.channels.isListed(asked.key, 'deny', asked.uid), judgeDenied)
 }
 
-/** `then` without a promise when the value is here. */
-function andThen<T, R>(value: MaybePromise<T>, next: (value: T) => MaybePromise<R>): MaybePromise<R> {
-  return isPromise(value) ? value.then(next) : next(value)
+function judgeDenied(asked: Case, denied: boolean): Verdict {
+  if (denied) return ReasonCode.InBlacklist
+  return then(asked, asked.channels.member(asked.key, asked.uid), judgeMember)
+}
+
+function judgeMember(asked: Case, member: Member | undefined): Verdict {
+  if (member === undefined && asked.rule === 'members') return ReasonCode.SubscriberNotExist
+  if (member?.mutedUntilMs !== undefined && member.mutedUntilMs > asked.request.nowMs) return ReasonCode.SendBan
+  asked.member = member
+  return then(asked, asked.channels.isListEmpty(asked.key, 'allow'), judgeAllowList)
+}
+
+function judgeAllowList(asked: Case, everyone: boolean): Verdict {
+  if (everyone) return judgeMode(asked, true)
+  return then(asked, asked.channels.isListed(asked.key, 'allow', asked.uid), judgeMode)
+}
+
+function judgeMode({ info, member }: Case, allowed: boolean): Verdict {
+  if (!allowed) return ReasonCode.NotInWhitelist
+  const role = member?.role ?? MemberRole.Member
+  if (info?.mode === 'muted' && role === MemberRole.Member) return ReasonCode.SendBan
+  if (info?.mode === 'announcement' && role !== MemberRole.Owner) return ReasonCode.NotAllowSend
+  return undefined
+}
+
+// ---- 'service', 'visitors', 'participants'
+
+function mayAsk(asked: Case): Verdict {
+  return then(asked, asked.channels.channel(asked.key), unlessDisbanded)
+}
+
+function isVisitorOrStaff(asked: Case): Verdict {
+  const { channels, key, uid } = asked
+  return then(asked, channels.channel(key), (_, info) => {
+    if (info?.disband === true) return ReasonCode.Disband
+    if (key.channelID === uid) return undefined
+    const desk = { channelID: key.channelID, channelType: ChannelType.CustomerService }
+    return then(asked, channels.member(desk, uid), (__, member) => (member === undefined ? ReasonCode.SubscriberNotExist : undefined))
+  })
+}
+
+function isParticipant(asked: Case): Verdict {
+  if (personChannelUIDs(asked.key.channelID)?.includes(asked.uid) !== true) return ReasonCode.NotAllowSend
+  return mayAsk(asked)
+}
+
+function unlessDisbanded(_: Case, info: ChannelInfo | undefined): Verdict {
+  return info?.disband === true ? ReasonCode.Disband : undefined
+}
+
+const RULES: Readonly<Record<ChannelRule, (asked: Case) => Verdict>> = {
+  person: mayWriteTo,
+  members: mayPost,
+  open: mayPost,
+  service: mayAsk,
+  visitors: isVisitorOrStaff,
+  participants: isParticipant,
+}
+
+function outcomeOf(reasonCode: ReasonCode | undefined): Outcome {
+  return reasonCode === undefined ? undefined : refuse(reasonCode)
+}
+
+/** Go on with the answer: now when it is here, later when it is a promise. */
+function then<T>(asked: Case, answer: MaybePromise<T>, next: (asked: Case, answer: T) => Verdict): Verdict {
+  return isPromise(answer) ? answer.then((late) => next(asked, late)) : next(asked, answer)
 }

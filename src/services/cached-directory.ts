@@ -39,7 +39,6 @@ export class CachedDirectory implements ChannelDirectory {
   /** the last change among those that are not in there any more */
   #forgottenChange = 0
   #changeCount = 0
-  /** no name is put together for a directory that has always answered at once */
   #asksPromises = false
 
   constructor(options: CachedDirectoryOptions) {
@@ -58,24 +57,31 @@ export class CachedDirectory implements ChannelDirectory {
   }
 
   channel(key: ChannelKey): MaybePromise<ChannelInfo | undefined> {
-    return this.#ask(channelKeyString(key), 'info', () => this.#directory.channel(key))
+    const kept = this.#kept<ChannelInfo | undefined>(key, 'info', '')
+    return kept === undefined ? this.#keep(key, 'info', '', this.#changeCount, this.#directory.channel(key)) : kept.value
   }
 
   member(key: ChannelKey, uid: string): MaybePromise<Member | undefined> {
-    return this.#ask(channelKeyString(key), `member ${uid}`, () => this.#directory.member(key, uid))
+    const kept = this.#kept<Member | undefined>(key, 'member', uid)
+    return kept === undefined ? this.#keep(key, 'member', uid, this.#changeCount, this.#directory.member(key, uid)) : kept.value
   }
 
   isListed(key: ChannelKey, list: ChannelList, uid: string): MaybePromise<boolean> {
-    return this.#ask(channelKeyString(key), `${list} ${uid}`, () => this.#directory.isListed(key, list, uid))
+    const kept = this.#kept<boolean>(key, list, uid)
+    return kept === undefined ? this.#keep(key, list, uid, this.#changeCount, this.#directory.isListed(key, list, uid)) : kept.value
   }
 
   isListEmpty(key: ChannelKey, list: ChannelList): MaybePromise<boolean> {
-    return this.#ask(channelKeyString(key), `${list}-empty`, () => this.#directory.isListEmpty(key, list))
+    const question = list === 'deny' ? 'deny-empty' : 'allow-empty'
+    const kept = this.#kept<boolean>(key, question, '')
+    return kept === undefined ? this.#keep(key, question, '', this.#changeCount, this.#directory.isListEmpty(key, list)) : kept.value
   }
 
   userFlags(uid: string): MaybePromise<UserFlags> {
-    const flags = this.#ask(userName(uid), '', () => this.#directory.userFlags(uid))
-    if (!this.#options.systemUIDs.has(uid)) return flags
+    const kept = this.#kept<UserFlags>(undefined, 'flags', uid)
+    const flags = kept === undefined ? this.#keep(undefined, 'flags', uid, this.#changeCount, this.#directory.userFlags(uid)) : kept.value
+    const { systemUIDs } = this.#options
+    if (systemUIDs.size === 0 || !systemUIDs.has(uid)) return flags
     return isPromise(flags) ? flags.then(asSystem) : asSystem(flags)
   }
 
@@ -128,20 +134,28 @@ export class CachedDirectory implements ChannelDirectory {
     this.#changed(userName(uid))
   }
 
-  /** An answer that is under way is not shared: one call that hangs must not hold up who would have been answered. */
-  #ask<T>(subject: string, question: string, ask: () => MaybePromise<T>): MaybePromise<T> {
+  /** No name is put together, and nothing looked up, for a directory that has always answered at once. */
+  #kept<T>(key: ChannelKey | undefined, question: string, uid: string): { readonly value: T } | undefined {
+    if (!this.#asksPromises) return undefined
+    const subject = subjectOf(key, uid)
+    const kept = this.#answers.get(nameOf(subject, question, uid))
+    if (kept === undefined || kept.expiresAtMs <= this.#options.clock.monotonicMs() || !this.#isCurrent(subject, kept.askedAt)) return undefined
+    return kept as { readonly value: T }
+  }
+
+  /**
+   * @param askedAt  changes before it was asked for. An answer that is under way is not shared: one call that hangs must not
+   *                 hold up who would have been answered
+   */
+  #keep<T>(key: ChannelKey | undefined, question: string, uid: string, askedAt: number, answer: MaybePromise<T>): MaybePromise<T> {
     const { cacheMs, clock } = this.#options
-    if (cacheMs === 0) return ask()
-    const name = this.#asksPromises ? `${subject.length}:${subject}${question}` : ''
-    const kept = this.#asksPromises ? this.#answers.get(name) : undefined
-    if (kept !== undefined && kept.expiresAtMs > clock.monotonicMs() && this.#isCurrent(subject, kept.askedAt)) return kept.value as T
-    const askedAt = this.#changeCount
-    const answer = ask()
-    if (!isPromise(answer)) return answer
+    if (!isPromise(answer) || cacheMs === 0) return answer
     this.#asksPromises = true
     return answer.then((value) => {
-      const keptName = name === '' ? `${subject.length}:${subject}${question}` : name
-      if (this.#isCurrent(subject, askedAt)) this.#answers.set(keptName, { value, askedAt, expiresAtMs: clock.monotonicMs() + cacheMs })
+      const subject = subjectOf(key, uid)
+      if (this.#isCurrent(subject, askedAt)) {
+        this.#answers.set(nameOf(subject, question, uid), { value, askedAt, expiresAtMs: clock.monotonicMs() + cacheMs })
+      }
       return value
     })
   }
@@ -188,6 +202,16 @@ export class CachedDirectory implements ChannelDirectory {
       setUserFlags: (uid, flags) => this.setUserFlags(uid, flags),
     }
   }
+}
+
+/** Whom or what an answer is about: a channel, or a user. */
+function subjectOf(key: ChannelKey | undefined, uid: string): string {
+  return key === undefined ? userName(uid) : channelKeyString(key)
+}
+
+/** The length in front, so that no id can be taken for another one with a question behind it. */
+function nameOf(subject: string, question: string, uid: string): string {
+  return `${subject.length}:${subject}${question} ${uid}`
 }
 
 /** No channel is called so: their names begin with a number. */
