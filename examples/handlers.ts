@@ -63,13 +63,13 @@ export function messageCounter(): Plugin & { readonly countOf: (channelID: strin
   return {
     name: 'message-counter',
     countOf: (channelID) => counts.get(channelID) ?? 0,
-    setup(engine) {
+    setup(host) {
       function countStored(ctx: DistributeContext): Outcome {
         const { channelID } = ctx.key
         counts.set(channelID, (counts.get(channelID) ?? 0) + ctx.messages.length)
       }
-      engine.use('EventChannelDistribute', countStored, { after: 'acknowledge' })
-      engine.on('messageRefused', ({ fromUID, reasonCode }) => console.log(`${fromUID}: ${reasonName(reasonCode)}`))
+      host.use('EventChannelDistribute', countStored, { after: 'acknowledge' })
+      host.on('messageRefused', ({ fromUID, reasonCode }) => console.log(`${fromUID}: ${reasonName(reasonCode)}`))
     },
   }
 }
