@@ -7,28 +7,49 @@ import type { Message } from '../model/message.ts'
 /** Messages whose depth is known by their ids, too: what comes back as a copy is found there. */
 const MAX_KNOWN_IDS = 20_000
 
+/** What a plugin's code runs because of. */
+export interface Cause {
+  /** of what is sent now: one more than the deepest of the messages */
+  readonly depth: number
+  /** the messages that have led here, as far as any message of a plugin is about */
+  readonly messages: readonly Message[]
+}
+
+const A_CLIENTS: Cause = { depth: 1, messages: [] }
+
 /**
  * Because of which message a plugin does what it does. The depth of a client's or the host's message is 0, that of a plugin's
  * message is one more than that of what it was sent because of. What is running now is followed over awaits and timers, and
  * only from the first handler or listener of a plugin on: an engine without plugins makes no `AsyncLocalStorage`.
  */
 export class Causes {
-  /** the depth of what a plugin would send now */
-  #running: AsyncLocalStorage<number | undefined> | undefined
+  #running: AsyncLocalStorage<Cause | undefined> | undefined
   /** of messages of plugins that have a depth at all */
   readonly #depths = new WeakMap<Message, number>()
   /** the same by message id, and by sender and `clientMsgNo`, oldest first: a log hands over copies, a refusal only numbers */
   readonly #depthsByID = new Map<string, number>()
 
-  /** The depth that a message has which is sent now; undefined outside of any cause. */
-  get current(): number | undefined {
+  get current(): Cause | undefined {
     return this.#running?.getStore()
   }
 
-  /** Call `action` because of something: what it sends has this depth. Undefined leaves the cause as it is. */
-  because<A extends unknown[], R>(depth: number | undefined, action: (...args: A) => R, ...args: A): R {
-    if (depth === undefined) return action(...args)
-    return (this.#running ??= new AsyncLocalStorage()).run(depth, action, ...args)
+  /** Call `action` because of something. Undefined leaves the cause as it is. */
+  because<A extends unknown[], R>(cause: Cause | undefined, action: (...args: A) => R, ...args: A): R {
+    if (cause === undefined) return action(...args)
+    return (this.#running ??= new AsyncLocalStorage()).run(cause, action, ...args)
+  }
+
+  /**
+   * The depth of what is sent now, in answer to a message if one is named. Of a batch it is the one answered that counts: a
+   * bot in a busy channel would otherwise count up with every answer of its own that comes in one batch with a client's
+   * message. Beside that the deeper one counts: who answers one old message for ever answers itself all the same.
+   */
+  depthNow(replyTo: Message | undefined): number {
+    const cause = this.current
+    if (replyTo === undefined) return cause?.depth ?? 0
+    const depth = this.depthOf(replyTo) + 1
+    if (cause === undefined || cause.messages.some(({ messageID }) => messageID === replyTo.messageID)) return depth
+    return Math.max(depth, cause.depth)
   }
 
   /** A clock whose timers and turns belong to nobody: what set one off is not why everything behind it happens. */
@@ -56,36 +77,39 @@ export class Causes {
     return this.#depths.get(message) ?? this.#depthsByID.get(message.messageID) ?? 0
   }
 
-  /** What is sent in a handler of this event has this depth; undefined when no message has led to it. */
-  ofEvent(ctx: EventContexts[EventName]): number | undefined {
+  /** Undefined when no message has led to this event. */
+  ofEvent(ctx: EventContexts[EventName]): Cause | undefined {
     switch (ctx.event) {
       case 'EventOnSend':
-        return 1
+        return A_CLIENTS
       case 'EventRecvAck':
-        return this.depthOf(ctx.message) + 1
+        return this.#of([ctx.message])
       case 'EventChannelDistribute':
       case 'EventPushOnline':
         // Most engines never have a message with a depth, and the contexts collect their messages anew each time.
-        return this.#depthsByID.size === 0 ? 1 : this.#deepest(ctx.messages) + 1
+        return this.#depthsByID.size === 0 ? A_CLIENTS : this.#of(ctx.messages)
       default:
         return undefined
     }
   }
 
-  /** The same for a listener of a fact. */
-  ofFact(name: keyof Facts, fact: Facts[keyof Facts][0]): number | undefined {
-    if ('messages' in fact) return this.#deepest(fact.messages) + 1
-    if (name === 'messageRefused') return (this.#depthsByID.get(numberOf(fact as Facts['messageRefused'][0])) ?? 0) + 1
-    if (name === 'messageRevised') return this.depthOf((fact as Facts['messageRevised'][0]).message) + 1
+  /** The same for a fact. */
+  ofFact(name: keyof Facts, fact: Facts[keyof Facts][0]): Cause | undefined {
+    if ('messages' in fact) return this.#of(fact.messages)
+    if (name === 'messageRevised') return this.#of([(fact as Facts['messageRevised'][0]).message])
+    if (name === 'messageRefused') {
+      const depth = this.#depthsByID.get(numberOf(fact as Facts['messageRefused'][0])) ?? 0
+      return { depth: depth + 1, messages: [] }
+    }
     if (name !== 'webhookGivenUp') return undefined
     const { events } = fact as Facts['webhookGivenUp'][0]
-    return this.#deepest(events.flatMap((event) => (event.event === 'msg.notify' ? event.messages : []))) + 1
+    return this.#of(events.flatMap((event) => (event.event === 'msg.notify' ? event.messages : [])))
   }
 
-  #deepest(messages: readonly Message[]): number {
+  #of(messages: readonly Message[]): Cause {
     let depth = 0
     for (const message of messages) depth = Math.max(depth, this.depthOf(message))
-    return depth
+    return { depth: depth + 1, messages }
   }
 
   #know(id: string, depth: number): void {

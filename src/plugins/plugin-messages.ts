@@ -26,7 +26,7 @@ export class PluginMessages extends MessagesAPI implements PluginMessagesAPI {
     if (hasEnded()) throw new IMError('IM_NOT_RUNNING', { detail: `the plugin ${pluginName} has ended` })
     const replyTo = request?.replyTo
     if (replyTo !== undefined && typeof replyTo?.messageID !== 'string') badOption('replyTo', 'a message', replyTo)
-    const depth = Math.max(causes.current ?? 0, replyTo === undefined ? 0 : causes.depthOf(replyTo) + 1)
+    const depth = causes.depthNow(replyTo)
     if (depth === 0) return super.send(request)
     if (depth > maxDepth) {
       const { channelID, channelType } = request

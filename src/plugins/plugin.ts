@@ -66,8 +66,9 @@ export interface PluginHost {
 /** A message that a plugin sends. */
 export interface PluginSendRequest extends SendRequest {
   /**
-   * The message that this one answers. Needed where the answer is not sent by what a handler or listener has called itself
-   * or set off: from a queue, or another `every`. The larger depth of both counts.
+   * The message that this one answers. Name it whenever there is one: of a batch its depth counts alone, and from a queue or
+   * another `every` the engine does not know it otherwise. Of a message that is not what the code runs because of, the
+   * larger depth of both counts.
    */
   readonly replyTo?: Message
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { ChannelType, memoryReplicatorHub, personChannelID, refuse, ReasonCode, type IMEngine, type IMError, type Message, type PluginHost, type SendReceipt } from 'imengine'
-import { stage, TEAM } from '../support.ts'
+import { deferred, stage, TEAM } from '../support.ts'
 
 const text = (message: Message): string => Buffer.from(message.payload).toString()
 const toTeam = { ...TEAM, fromUID: 'bot', payload: Buffer.from('again') }
@@ -136,6 +136,42 @@ describe('replyTo', () => {
     expect(errors.map(({ cause }) => (cause as IMError).code)).toEqual(['IM_SEND_DEPTH'])
   })
 
+  test('counts alone within its batch: the answer to a client is not as deep as what stands beside the client’s message', async () => {
+    const { engine, connect, clock, errors } = await stage({ limits: { maxPluginSendDepth: 1 } })
+    const host = hostOf(engine, 'bot')
+    const batches: string[][] = []
+    host.on('messageStored', async ({ messages }) => {
+      batches.push(messages.map(({ fromUID }) => fromUID))
+      for (const replyTo of messages) if (replyTo.fromUID === 'ann') await host.messages.send({ ...toTeam, replyTo })
+    })
+    const [first] = await host.messages.get([(await engine.messages.send(toTeam)).messageID])
+    const hold = deferred()
+    let isHeld = true
+    engine.use('EventChannelDistribute', () => (isHeld ? hold.promise : undefined), { name: 'hold' })
+    const { client } = await connect('ann')
+    void engine.messages.send(toTeam) // what comes while this one is held is one batch
+    await clock.settle()
+    void host.messages.send({ ...toTeam, replyTo: first! }) // as deep as may be
+    void client.send(fromClient)
+    await clock.settle()
+    isHeld = false
+    hold.resolve()
+    await clock.settle()
+    expect(batches).toEqual([['bot'], ['bot'], ['bot', 'ann'], ['bot']])
+    expect(errors).toEqual([])
+  })
+
+  test('does not help a plugin that answers one old message for ever', async () => {
+    const { engine, connect, clock } = await stage({ limits: { maxPluginSendDepth: 3 } })
+    const host = hostOf(engine, 'loop')
+    let first: Message | undefined
+    host.on('messageStored', ({ messages }) => host.messages.send({ ...toTeam, replyTo: (first ??= messages[0]!) }))
+    const { client } = await connect('ann')
+    await client.send(fromClient)
+    await clock.settle()
+    expect(await storedIn(engine)).toHaveLength(4)
+  })
+
   test('is known as a copy from the history, too', async () => {
     const { engine } = await stage({ limits: { maxPluginSendDepth: 1 } })
     const host = hostOf(engine, 'p')
@@ -149,29 +185,38 @@ describe('replyTo', () => {
 })
 
 describe('what no message has led to', () => {
-  test('has no depth: not a timer of setup, not what the host sends, and not a login in the middle of a loop', async () => {
+  test('has no depth: not a timer of setup, and not what the host sends', async () => {
     const { engine, connect, clock, errors } = await stage({ limits: { maxPluginSendDepth: 1 } })
     const host = hostOf(engine, 'p')
-    let ticks = 0
+    let sentCount = 0
     host.timers.every(100, async () => {
-      ticks++
       await host.messages.send({ ...toTeam, noPersist: true })
+      sentCount++
     })
     host.on('messageStored', async ({ messages }) => {
-      if (messages[0]!.fromUID === 'ann') await host.messages.send(toTeam)
+      for (const replyTo of messages) if (replyTo.fromUID === 'ann') await host.messages.send({ ...toTeam, replyTo })
     })
-    const greeted: string[] = []
-    // The engine's turn, and its timers, were last set off from inside the listener above.
-    engine.on('connected', ({ uid }) => void host.messages.send({ ...toTeam, payload: Buffer.from(uid) }).then(() => greeted.push(uid)))
     const { client } = await connect('ann')
     await client.send(fromClient)
-    await connect('bob')
-    await clock.advance(2_000)
+    await engine.messages.send({ ...toTeam, fromUID: 'ann' })
+    await clock.advance(2_050)
+    expect([sentCount, (await storedIn(engine)).length, errors.length]).toEqual([20, 4, 0])
+  })
+
+  test('has no depth either when it comes in a turn that a deep listener has asked for', async () => {
+    const { engine, connect, clock, errors } = await stage({ limits: { maxPluginSendDepth: 1 } })
+    const host = hostOf(engine, 'p')
+    const logins: Promise<unknown>[] = []
+    host.on('messageStored', ({ messages }) => {
+      if (messages[0]!.fromUID === 'ann') return host.messages.send(toTeam)
+      logins.push(connect('bob')) // two messages away from ann's already: nothing can be sent from here
+    })
+    const greeted: string[] = []
+    engine.on('connected', ({ uid }) => void host.messages.send({ ...toTeam, fromUID: 'greeter', noPersist: true }).then(() => greeted.push(uid)))
+    const { client } = await connect('ann')
     await client.send(fromClient)
-    await connect('cat')
-    await clock.advance(500)
-    expect(greeted).toEqual(['ann', 'bob', 'cat'])
-    expect(ticks).toBeGreaterThan(20)
-    expect(errors).toEqual([])
+    await clock.settle()
+    await Promise.all(logins)
+    expect([greeted, errors]).toEqual([['ann', 'bob'], []])
   })
 })

@@ -317,12 +317,13 @@ describe('the life of a plugin', () => {
     const { engine, clock } = await stage()
     const before = engine.steps('EventPing')
     const heard: string[] = []
+    const gate = deferred()
     const broken = plugin((host) => {
       host.use('EventPing', function count() {})
       host.replace('EventPing', 'sendPong', () => void heard.push('pong'))
       host.on('messageStored', () => heard.push('stored'))
       host.timers.after(10, () => heard.push('timer'))
-      host.onClose(() => void heard.push('closed'))
+      host.onClose(() => (heard.push('closed'), gate.promise))
       throw new Error('cannot')
     })
     expect(() => engine.use(broken)).toThrow('cannot')
@@ -332,6 +333,7 @@ describe('the life of a plugin', () => {
     expect(heard).toEqual(['closed'])
     expect(engine.plugins.list()).toEqual([])
     engine.use(plugin(() => undefined)) // its name is free
+    gate.resolve()
   })
 
   test('a setup that is asynchronous is a TypeError, and its plugin is not there', async () => {
