@@ -209,7 +209,8 @@ describe('what no message has led to', () => {
     const logins: Promise<unknown>[] = []
     host.on('messageStored', ({ messages }) => {
       if (messages[0]!.fromUID === 'ann') return host.messages.send(toTeam)
-      logins.push(connect('bob')) // two messages away from ann's already: nothing can be sent from here
+      // Two messages away from ann's already: nothing can be sent from here. Once all is quiet, the next turn is asked for here.
+      logins.push(clock.settle().then(() => connect('bob')))
     })
     const greeted: string[] = []
     engine.on('connected', ({ uid }) => void host.messages.send({ ...toTeam, fromUID: 'greeter', noPersist: true }).then(() => greeted.push(uid)))
@@ -217,6 +218,7 @@ describe('what no message has led to', () => {
     await client.send(fromClient)
     await clock.settle()
     await Promise.all(logins)
+    await clock.settle()
     expect([greeted, errors]).toEqual([['ann', 'bob'], []])
   })
 })
