@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
+import { attachNetServer } from 'imengine/net'
 // #region plugin
 import { allowAnyToken, ChannelType, IMEngine, ReasonCode, refuse, type Plugin } from 'imengine'
 
@@ -17,7 +18,6 @@ export const welcome: Plugin<{ readonly text: string }> = {
 // #endregion
 
 export async function start(wantedPort = 0) {
-  const { attachNetServer } = await import('imengine/net')
   const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
   // #region plugin
   engine.use(welcome, { text: 'Good to see you.' })

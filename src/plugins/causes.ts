@@ -11,11 +11,12 @@ const MAX_KNOWN_IDS = 20_000
 export interface Cause {
   /** of what is sent now: one more than the deepest of the messages */
   readonly depth: number
-  /** the messages that have led here, as far as any message of a plugin is about */
-  readonly messages: readonly Message[]
+  /** of the messages that have led here; ids, because whatever is opened meanwhile keeps them for as long as it lives */
+  readonly messageIDs: readonly string[]
 }
 
-const A_CLIENTS: Cause = { depth: 1, messages: [] }
+/** Messages without a depth: all of them are alike. */
+const CLIENTS: Cause = { depth: 1, messageIDs: [] }
 
 /**
  * Because of which message a plugin does what it does. The depth of a client's or the host's message is 0, that of a plugin's
@@ -48,7 +49,7 @@ export class Causes {
     const cause = this.current
     if (replyTo === undefined) return cause?.depth ?? 0
     const depth = this.depthOf(replyTo) + 1
-    if (cause === undefined || cause.messages.some(({ messageID }) => messageID === replyTo.messageID)) return depth
+    if (cause === undefined || cause.messageIDs.includes(replyTo.messageID)) return depth
     return Math.max(depth, cause.depth)
   }
 
@@ -81,13 +82,13 @@ export class Causes {
   ofEvent(ctx: EventContexts[EventName]): Cause | undefined {
     switch (ctx.event) {
       case 'EventOnSend':
-        return A_CLIENTS
+        return CLIENTS
       case 'EventRecvAck':
         return this.#of([ctx.message])
       case 'EventChannelDistribute':
       case 'EventPushOnline':
         // Most engines never have a message with a depth, and the contexts collect their messages anew each time.
-        return this.#depthsByID.size === 0 ? A_CLIENTS : this.#of(ctx.messages)
+        return this.#depthsByID.size === 0 ? CLIENTS : this.#of(ctx.messages)
       default:
         return undefined
     }
@@ -99,7 +100,7 @@ export class Causes {
     if (name === 'messageRevised') return this.#of([(fact as Facts['messageRevised'][0]).message])
     if (name === 'messageRefused') {
       const depth = this.#depthsByID.get(numberOf(fact as Facts['messageRefused'][0])) ?? 0
-      return { depth: depth + 1, messages: [] }
+      return { depth: depth + 1, messageIDs: [] }
     }
     if (name !== 'webhookGivenUp') return undefined
     const { events } = fact as Facts['webhookGivenUp'][0]
@@ -108,8 +109,8 @@ export class Causes {
 
   #of(messages: readonly Message[]): Cause {
     let depth = 0
-    for (const message of messages) depth = Math.max(depth, this.depthOf(message))
-    return { depth: depth + 1, messages }
+    if (this.#depthsByID.size > 0) for (const message of messages) depth = Math.max(depth, this.depthOf(message))
+    return depth === 0 ? CLIENTS : { depth: depth + 1, messageIDs: messages.map(({ messageID }) => messageID) }
   }
 
   #know(id: string, depth: number): void {

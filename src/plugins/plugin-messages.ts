@@ -27,7 +27,7 @@ export class PluginMessages extends MessagesAPI implements PluginMessagesAPI {
     const replyTo = request?.replyTo
     if (replyTo !== undefined && typeof replyTo?.messageID !== 'string') badOption('replyTo', 'a message', replyTo)
     const depth = causes.depthNow(replyTo)
-    if (depth === 0) return super.send(request)
+    if (depth === 0 || typeof request !== 'object' || request === null) return super.send(request)
     if (depth > maxDepth) {
       const { channelID, channelType } = request
       throw new IMError('IM_SEND_DEPTH', { detail: `depth ${depth} of ${maxDepth}`, context: { step: pluginName, channelID, channelType } })

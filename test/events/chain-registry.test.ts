@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import type { EventName, Handler } from '../../src/contracts/handler.ts'
 import { ChainRegistry, type BuiltInChain, type UseOptions } from '../../src/events/chain-registry.ts'
@@ -74,6 +75,21 @@ describe('where a handler goes', () => {
     ]
     for (const [name, options] of added) chains.use(EVENT, named(name), options)
     expect(chains.names(EVENT)).toEqual(['check', 'high', 'high too', 'none', 'none too', 'low', 'ask', 'elsewhere', 'accept', 'tell'])
+  })
+
+  test('whatever is added and taken out, a place is in the order of priority and then of adding', () => {
+    const handler = fc.record({ priority: fc.integer({ min: -2, max: 2 }), isBefore: fc.boolean(), isTakenOut: fc.boolean() })
+    fc.assert(
+      fc.property(fc.array(handler, { maxLength: 12 }), (handlers) => {
+        const chains = registry()
+        const removes = handlers.map(({ priority, isBefore }, index) =>
+          chains.use(EVENT, named(String(index)), { priority, ...(isBefore ? { before: 'ask' } : { after: 'check' }) }))
+        handlers.forEach(({ isTakenOut }, index) => isTakenOut && removes[index]!())
+        const left = handlers.map((each, index) => ({ ...each, name: String(index) })).filter(({ isTakenOut }) => !isTakenOut)
+        const expected = left.toSorted((a, b) => b.priority - a.priority).map(({ name }) => name) // which is stable
+        expect(chains.names(EVENT)).toEqual(['check', ...expected, 'ask', 'accept', 'tell'])
+      }),
+    )
   })
 
   test('a priority does not take a handler away from another one that it was put beside', () => {

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { Causes, type Cause } from '../../src/plugins/causes.ts'
 import { systemClock } from '../../src/services/system.ts'
 
-const of = (depth: number): Cause => ({ depth, messages: [] })
+const of = (depth: number): Cause => ({ depth, messageIDs: [] })
 
 test('what is running is because of something over awaits, and nothing else is', async () => {
   const causes = new Causes()

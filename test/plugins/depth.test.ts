@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { ChannelType, memoryReplicatorHub, personChannelID, refuse, ReasonCode, type IMEngine, type IMError, type Message, type PluginHost, type SendReceipt } from 'imengine'
+import { ChannelType, memoryReplicatorHub, personChannelID, refuse, ReasonCode, type ChannelKey, type IMEngine, type IMError, type Message, type PluginHost, type SendReceipt } from 'imengine'
 import { deferred, stage, TEAM } from '../support.ts'
 
 const text = (message: Message): string => Buffer.from(message.payload).toString()
@@ -13,7 +13,7 @@ function hostOf(engine: IMEngine, name: string): PluginHost {
 }
 
 /** Everything stored in the team, oldest first. */
-async function storedIn(engine: IMEngine, key = TEAM): Promise<string[]> {
+async function storedIn(engine: IMEngine, key: ChannelKey = TEAM): Promise<string[]> {
   const texts: string[] = []
   for await (const message of engine.messages.range(key, { startSeq: 1 })) texts.push(text(message))
   return texts
