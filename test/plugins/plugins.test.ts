@@ -338,7 +338,8 @@ describe('the life of a plugin', () => {
 
   test('a setup that is asynchronous is a TypeError, and its plugin is not there', async () => {
     const { engine } = await stage()
-    const late: Plugin = { name: 'p', setup: async () => Promise.reject(new Error('cannot')) }
+    const setup: unknown = async () => Promise.reject(new Error('cannot'))
+    const late: Plugin = { name: 'p', setup: setup as Plugin['setup'] }
     expect(() => engine.use(late)).toThrow(/setup of the plugin p must be synchronous/)
     expect(engine.plugins.list()).toEqual([])
   })
