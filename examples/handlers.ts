@@ -27,6 +27,23 @@ function redactWords(ctx: OnSendContext): Outcome {
 }
 // #endregion
 
+// #region notes
+declare module 'imengine' {
+  interface EventState {
+    linkCount?: number
+  }
+}
+
+function countLinks(ctx: OnSendContext): void {
+  ctx.state.linkCount = Buffer.from(ctx.payload).toString().split('https://').length - 1
+}
+
+/** Any handler behind it, of whatever plugin, finds the note with its type. */
+function fewLinks({ state }: OnSendContext): Outcome {
+  if ((state.linkCount ?? 0) > 3) return refuse(ReasonCode.NotAllowSend, 'too many links')
+}
+// #endregion
+
 // #region announcements
 /** In this one group only admins and the owner may speak. */
 async function onlyAdminsAnnounce(ctx: OnSendContext): Promise<Outcome> {
@@ -63,13 +80,13 @@ export function messageCounter(): Plugin & { readonly countOf: (channelID: strin
   return {
     name: 'message-counter',
     countOf: (channelID) => counts.get(channelID) ?? 0,
-    setup(engine) {
+    setup(host) {
       function countStored(ctx: DistributeContext): Outcome {
         const { channelID } = ctx.key
         counts.set(channelID, (counts.get(channelID) ?? 0) + ctx.messages.length)
       }
-      engine.use('EventChannelDistribute', countStored, { after: 'acknowledge' })
-      engine.on('messageRefused', ({ fromUID, reasonCode }) => console.log(`${fromUID}: ${reasonName(reasonCode)}`))
+      host.use('EventChannelDistribute', countStored, { after: 'acknowledge' })
+      host.on('messageRefused', ({ fromUID, reasonCode }) => console.log(`${fromUID}: ${reasonName(reasonCode)}`))
     },
   }
 }
@@ -82,6 +99,8 @@ export async function start(wantedPort = 0, path = './data') {
   engine.use('EventOnSend', redactWords) // no place named: before `acceptSend`
   engine.use('EventOnSend', onlyAdminsAnnounce, { after: 'checkPermission', timeoutMs: 500 })
   engine.use('EventChannelDistribute', noEmptyMessages, { before: 'store' })
+  engine.use('EventOnSend', fewLinks)
+  engine.use('EventOnSend', countLinks, { priority: 10, onError: 'fail-open' }) // before the others there
   engine.replace('EventConnect', 'loadSession', ownBans)
   engine.use(counter)
 

@@ -111,6 +111,7 @@ export const LIMITS = {
   subscriberPageCount: { default: 1_000, min: 1, max: 10_000 },
   maxTrackedDeliveries: { default: 100_000, min: 1, max: 10_000_000 },
   maxPeerPushes: { default: 10_000, min: 1, max: 10_000_000 },
+  maxPluginSendDepth: { default: 8, min: 1, max: 1_000 },
   maxWebhookNotifications: { default: 10_000, min: 1, max: 10_000_000 },
 } as const satisfies Record<string, LimitRule>
 

@@ -7,31 +7,28 @@ import type { EventContexts, EventName, Handler } from './contracts/handler.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
 import type { Storage } from './contracts/storage.ts'
-import { asIMError, badOption, IMError, integerBetween, type IMErrorCode } from './errors.ts'
-import type { UseOptions } from './events/chain-registry.ts'
+import { asIMError, IMError, integerBetween, type IMErrorCode, type IMErrorContext } from './errors.ts'
+import type { UseOptions, WatchOptions } from './events/chain-registry.ts'
 import { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { ChannelsAPI } from './management/channels.ts'
 import { CommandsAPI } from './management/commands.ts'
 import { ConnectionsAPI } from './management/connections.ts'
 import { ConversationsAPI } from './management/conversations.ts'
 import { History } from './management/history.ts'
-import { MessagesAPI } from './management/messages.ts'
+import { MessagesAPI, type MessagesAPIOptions } from './management/messages.ts'
 import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { ChannelKey } from './model/channel.ts'
 import type { MaybePromise } from './model/maybe-promise.ts'
 import { Pipeline } from './pipeline.ts'
+import { Causes } from './plugins/causes.ts'
+import type { Plugin, PluginsAPI } from './plugins/plugin.ts'
+import { Plugins } from './plugins/plugins.ts'
 import { conversationKeys } from './services/conversation-keys.ts'
 import { startOf } from './services/deliveries.ts'
 import { FactEmitter } from './services/fact-emitter.ts'
 import { safeLogger, systemClock, systemRandom } from './services/system.ts'
 import { effectiveReadSeq } from './services/unread.ts'
-
-/** Handlers, options and resources under one name. `setup` is called once, by `engine.use`. */
-export interface Plugin {
-  readonly name: string
-  setup(engine: IMEngine): void
-}
 
 export interface CloseOptions {
   /** how long to wait for what is under way, in milliseconds; default 10 000 */
@@ -59,6 +56,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly conversations: ConversationsAPI
   readonly connections: ConnectionsAPI
   readonly users: UsersAPI
+  readonly plugins: PluginsAPI
 
   readonly #options: IMEngineOptions
   readonly #storage: Storage
@@ -66,7 +64,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #logger: Logger
   readonly #facts: FactEmitter
   readonly #pipeline: Pipeline
-  readonly #plugins = new Set<string>()
+  readonly #plugins: Plugins
   #state: State = 'new'
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -83,7 +81,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.limits = checkOptions(options)
     this.#options = options
     this.nodeID = options.nodeID ?? 1
-    this.#clock = options.clock ?? systemClock()
+    const causes = new Causes()
+    this.#clock = causes.outside(options.clock ?? systemClock())
     this.#storage = options.storage ?? memoryStorage({ nowMs: () => this.#clock.nowMs() })
     this.#logger = safeLogger(options.logger)
     this.#facts = new FactEmitter(this.#logger)
@@ -118,7 +117,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       effectiveReadSeq,
       settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
     })
-    this.messages = new MessagesAPI({
+    const messagesOptions: MessagesAPIOptions = {
       store: messages,
       history: new History({ messages, cursors }),
       commands: new CommandsAPI({
@@ -146,11 +145,27 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       isRunning: () => this.#state === 'running',
       distribute: (channel, key, message, waiter) =>
         pipeline.distribute(channel, new DistributeItem(message, key, { connectionID: undefined, ...waiter })),
-    })
+    }
+    this.messages = new MessagesAPI(messagesOptions)
     this.connections = new ConnectionsAPI({
       all: () => pipeline.registry.all(),
       of: (uid) => pipeline.registry.of(uid),
       byID: (connectionID) => pipeline.registry.byID(connectionID),
+    })
+    this.plugins = this.#plugins = new Plugins({
+      nodeID: this.nodeID,
+      limits: this.limits,
+      clock: this.#clock,
+      logger: this.#logger,
+      facts: this.#facts,
+      chains: pipeline.chains,
+      causes,
+      messages: messagesOptions,
+      channels: this.channels,
+      connections: this.connections,
+      conversations: this.conversations,
+      users: this.users,
+      limited: (ending, pluginName) => this.#limited(ending, { step: pluginName }),
     })
   }
 
@@ -161,7 +176,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
 
   /**
    * Open storage and join the other nodes. Repeated calls return the same promise.
-   * @throws what an adapter throws while opening: whatever was opened before is closed again
+   * @throws what an adapter throws while opening, or IM_HANDLER_FAILED for `onStart` of a plugin: whatever was opened before is
+   *   closed again
    */
   start(): Promise<void> {
     if (this.#closed !== undefined) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'it has been closed' }))
@@ -191,24 +207,25 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
 
   /**
    * Add a handler to an event's chain, or a plugin. A handler goes where `options` say, otherwise before the step that
-   * makes the event happen (`docs/handlers.md`). Events that are under way keep the chain they started with.
-   * @returns a function that takes the handler out again
-   * @throws TypeError for an unknown event or step, a name that is taken, or no name at all
+   * makes the event happen (`docs/handlers.md`). Events that are under way keep the chain they started with. A plugin's
+   * `setup` is called with its options.
+   * @returns a function that takes the handler out again; a plugin goes by `engine.plugins.remove`
+   * @throws TypeError for an unknown event or step, a name that is taken, or no name at all; what `setup` throws;
+   *   IM_NOT_RUNNING for a plugin that comes after `close`
    */
   use<E extends EventName>(event: E, handler: Handler<EventContexts[E]>, options?: UseOptions): () => void
-  use(plugin: Plugin): void
-  use<E extends EventName>(
-    eventOrPlugin: E | Plugin,
-    handler?: Handler<EventContexts[E]>,
-    options?: UseOptions,
-  ): (() => void) | void {
-    if (typeof eventOrPlugin === 'string') return this.#pipeline.chains.use(eventOrPlugin, handler!, options)
-    return this.#usePlugin(eventOrPlugin)
+  use<O = void>(plugin: Plugin<O>, ...options: undefined extends O ? [options?: O] : [options: O]): void
+  use(eventOrPlugin: EventName | Plugin<unknown>, ...rest: unknown[]): (() => void) | void {
+    if (typeof eventOrPlugin !== 'string') return this.#plugins.use(eventOrPlugin, rest[0])
+    return this.#pipeline.chains.use(eventOrPlugin, rest[0] as Handler<unknown>, rest[1] as UseOptions | undefined)
   }
 
-  /** Put a handler in the place of a step. @returns a function that puts the old one back */
-  replace<E extends EventName>(event: E, stepName: string, handler: Handler<EventContexts[E]>): () => void {
-    return this.#pipeline.chains.replace(event, stepName, handler)
+  /**
+   * Put a handler in the place of a step, under its name, and with its time-out and policy unless `options` say otherwise.
+   * @returns a function that takes it back; of several, one on the other, in any order
+   */
+  replace<E extends EventName>(event: E, stepName: string, handler: Handler<EventContexts[E]>, options?: WatchOptions): () => void {
+    return this.#pipeline.chains.replace(event, stepName, handler, options)
   }
 
   /** The names of an event's steps, in order. */
@@ -262,10 +279,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
           pushed: (request) => pipeline.pushed(request),
           kicked: (request) => pipeline.kicked(request),
         }),
+      () => this.#plugins.start(),
     ]
     try {
       for (const open of openings) if (this.state === 'starting') await open()
     } catch (error) {
+      await this.#plugins.close()
       await this.#closeAdapters()
       if (this.state === 'starting') this.#state = 'closed'
       throw error
@@ -295,6 +314,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     await this.#limited(pipeline.idle()) // EventConnClose of each
     await this.#limited(pipeline.offlineReplay.idle()) // each ends with its connection
     await this.#limited(this.#sweeping)
+    await this.#plugins.close()
     if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
     pipeline.timers.stop()
@@ -321,7 +341,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   }
 
   /** Wait for something that somebody else has to bring to its end, but not for ever. Never rejects. @returns did it end? */
-  async #limited(ending: Promise<unknown>): Promise<boolean> {
+  async #limited(ending: Promise<unknown>, context: IMErrorContext = {}): Promise<boolean> {
     let timer: unknown
     const late = new Promise<'late'>((resolve) => {
       timer = this.#clock.setTimer(this.limits.closeTimeoutMs, () => resolve('late'))
@@ -329,7 +349,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const ended = await Promise.race([ending.catch(() => undefined), late])
     this.#clock.clearTimer(timer)
     if (ended !== 'late') return true
-    this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `after ${this.limits.closeTimeoutMs} ms` }))
+    this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `after ${this.limits.closeTimeoutMs} ms`, context }))
     return false
   }
 
@@ -368,17 +388,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.#logger.info(refused, 'connection refused')
     this.#facts.emit('connectionRefused', refused)
     return IGNORES_EVERYTHING
-  }
-
-  #usePlugin(plugin: Plugin): void {
-    if (typeof plugin !== 'object' || plugin === null || typeof plugin.setup !== 'function') {
-      badOption('the plugin', 'an object { name, setup(engine) }', plugin)
-    }
-    if (typeof plugin.name !== 'string' || plugin.name === '' || this.#plugins.has(plugin.name)) {
-      badOption('plugin.name', 'a name that no other plugin has', plugin.name)
-    }
-    plugin.setup(this)
-    this.#plugins.add(plugin.name)
   }
 
   /** Tell presence that this node lives; after a pause that outlived its entries, announce everyone again. */

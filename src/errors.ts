@@ -10,6 +10,7 @@ export const ERRORS = {
   IM_QUEUE_FULL: { message: 'a queue is at its bound', retryable: true },
   IM_REFUSED: { message: 'the message may not be sent', retryable: false },
   IM_SEND_FAILED: { message: 'the message was not stored', retryable: true },
+  IM_SEND_DEPTH: { message: 'a plugin answers what plugins have sent, too many times over', retryable: false },
   IM_VERIFIER_FAILED: { message: 'the token verifier did not answer', retryable: true },
   IM_STORE_UNAVAILABLE: { message: 'the message store did not answer', retryable: true },
   IM_STORE_CONTRACT: { message: 'the message store broke its contract', retryable: false },

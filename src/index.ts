@@ -1,5 +1,5 @@
 /** `imengine`: the public names. Nothing is defined here. */
-export { IMEngine, type CloseOptions, type Plugin } from './engine.ts'
+export { IMEngine, type CloseOptions } from './engine.ts'
 export { LIMITS, type IMEngineOptions, type Limits } from './config.ts'
 export { ERRORS, IMError, type IMErrorCode, type IMErrorContext } from './errors.ts'
 
@@ -56,7 +56,7 @@ export type { StoredToken, TokenStore } from './contracts/token-store.ts'
 export type { TokenVerifier, VerifyTokenRequest, VerifyTokenResult } from './contracts/token-verifier.ts'
 export type { BeforeSendAnswer, BeforeSendRequest, Webhook, WebhookEvent } from './contracts/webhook.ts'
 
-export type { UseOptions } from './events/chain-registry.ts'
+export type { UseOptions, WatchOptions } from './events/chain-registry.ts'
 export type { ChannelsAPI, ListAPI, MemberInput, SubscribersAPI } from './management/channels.ts'
 export type { CommandsAPI } from './management/commands.ts'
 export type { ConnectionFilter, ConnectionsAPI } from './management/connections.ts'
@@ -65,6 +65,16 @@ export type { HistoryPage, HistoryQuery } from './management/history.ts'
 export type { ClientMsgNoQuery, MessagesAPI, SendReceipt, SendRequest } from './management/messages.ts'
 export type { ReviseOptions } from './management/revisions.ts'
 export type { UsersAPI } from './management/users.ts'
+export type {
+  Plugin,
+  PluginHost,
+  PluginInfo,
+  PluginMessagesAPI,
+  PluginsAPI,
+  PluginSendRequest,
+  PluginStep,
+  PluginTimers,
+} from './plugins/plugin.ts'
 
 export { allowAnyToken, staticTokenVerifier, type StaticToken } from './adapters/memory/index.ts'
 export {

@@ -64,6 +64,7 @@ const mayImport: Readonly<Record<string, readonly string[] | 'everything'>> = {
   management: plain,
   connection: withProtocol,
   handlers: withProtocol,
+  plugins: [...plain, 'config.ts', 'events', 'management', 'services'],
   testing: withProtocol,
   'pipeline.ts': 'everything',
   'engine.ts': 'everything',

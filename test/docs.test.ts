@@ -118,6 +118,15 @@ describe('examples', () => {
       expect(example.start, name).toBeTypeOf('function')
     }
   })
+
+  it('so does every plugin in examples/plugins/', async () => {
+    const tests = page('test/plugins/examples.test.ts').text
+    for (const name of readdirSync(join(ROOT, 'examples/plugins'))) {
+      expect(tests).toContain(`'../../examples/plugins/${name}'`)
+      const example = (await import(`../examples/plugins/${name.slice(0, -3)}.ts`)) as Record<string, unknown>
+      expect(example.start, name).toBeTypeOf('function')
+    }
+  })
 })
 
 describe('names', () => {

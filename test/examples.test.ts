@@ -86,11 +86,12 @@ describe('examples', () => {
 
   it('handlers: each one does what its name says, in the place it was given', async () => {
     await withExample(handlers.start(0, newFolder()), async ({ port, steps, countOf }) => {
-      expect(steps).toEqual(['checkPermission', 'onlyAdminsAnnounce', 'callWebhook', 'redactWords', 'acceptSend'])
+      expect(steps).toEqual(['checkPermission', 'onlyAdminsAnnounce', 'callWebhook', 'countLinks', 'redactWords', 'fewLinks', 'acceptSend'])
       const ann = await logIn(await tcpClient(port), 'ann')
       const bob = await logIn(await tcpClient(port), 'bob')
       expect(await bob.send({ ...TEAM, payload: 'buy now' })).toMatchObject({ reasonCode: ReasonCode.NotAllowSend })
       expect(await bob.send({ ...TEAM, payload: '' })).toMatchObject({ reasonCode: ReasonCode.NotAllowSend })
+      expect(await bob.send({ ...TEAM, payload: 'https://a '.repeat(4) })).toMatchObject({ reasonCode: ReasonCode.NotAllowSend })
       expect(await bob.send({ ...TEAM, payload: 'darn it' })).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 1 })
       expect(await ann.nextRecv()).toMatchObject({ text: '**** it' })
       const announcement = { channelID: 'announcements', channelType: ChannelType.Group, payload: 'lunch!' }

@@ -98,6 +98,8 @@ export interface DistributeContext extends EventContext {
   readonly messages: readonly Message[]
   /** Take one message out of the batch and tell its sender why. Only before it is stored. */
   refuse(message: Message, reasonCode: ReasonCode): void
+  /** What the webhook answered to the SEND of this message; undefined for the host's own, and for one that is not in `messages`. */
+  extraOf(message: Message): Readonly<Record<string, unknown>> | undefined
 }
 
 /** Stored (or unpersisted) messages on their way to some of the channel's members. Keyed by channel. */

@@ -14,8 +14,13 @@ export interface Step<C> {
   /** what it is called when it throws, and when it stays pending for longer */
   readonly failureCode: IMErrorCode
   readonly timeoutCode: IMErrorCode
-  /** 'continue': a failure is reported and the chain goes on, for steps behind the point where a message is stored */
-  readonly onError: 'fail' | 'continue'
+  /**
+   * 'fail': a failure ends the chain. 'open': it is reported and the chain goes on. 'continue': so it is, and a refusal is one,
+   * too, for steps behind the point where a message is stored
+   */
+  readonly onError: 'fail' | 'open' | 'continue'
+  /** its name in errors; default: its name */
+  readonly reportedAs?: string
 }
 
 /** What the runner needs of an event. */
@@ -92,7 +97,7 @@ export class ChainRunner {
       ended = this.#judge(await this.#withTimeout(pending, step, ctx), step, ctx)
     } catch (thrown) {
       ended = failureOf(thrown, step, ctx)
-      if (step.onError === 'continue') {
+      if (step.onError !== 'fail') {
         this.#report(ended)
         ended = undefined
       }
@@ -142,7 +147,7 @@ export class ChainRunner {
       this.#report(failure)
       return undefined
     }
-    if (step.onError === 'fail') return outcome
+    if (step.onError !== 'continue') return outcome
     this.#report(new IMError('IM_HANDLER_FAILED', { detail: 'too late to refuse', context: contextOf(step, ctx) }))
     return undefined
   }
@@ -153,5 +158,5 @@ function failureOf<C extends Runnable>(thrown: unknown, step: Step<C>, ctx: C): 
 }
 
 function contextOf<C extends Runnable>(step: Step<C>, ctx: C): IMErrorContext {
-  return { ...ctx.describe(), event: ctx.event, step: step.name }
+  return { ...ctx.describe(), event: ctx.event, step: step.reportedAs ?? step.name }
 }

@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import type { EventName, Handler } from '../../src/contracts/handler.ts'
 import { ChainRegistry, type BuiltInChain, type UseOptions } from '../../src/events/chain-registry.ts'
@@ -66,6 +67,41 @@ describe('where a handler goes', () => {
     ])
   })
 
+  test('of handlers in one place the one with the higher priority runs first, equal ones in the order in which they were added', () => {
+    const chains = registry()
+    const added: [name: string, options: UseOptions][] = [
+      ['none', { after: 'check' }], ['low', { before: 'ask', priority: -1 }], ['high', { before: 'ask', priority: 10 }],
+      ['none too', { after: 'check', priority: 0 }], ['high too', { after: 'check', priority: 10 }], ['elsewhere', { priority: 100 }],
+    ]
+    for (const [name, options] of added) chains.use(EVENT, named(name), options)
+    expect(chains.names(EVENT)).toEqual(['check', 'high', 'high too', 'none', 'none too', 'low', 'ask', 'elsewhere', 'accept', 'tell'])
+  })
+
+  test('whatever is added and taken out, a place is in the order of priority and then of adding', () => {
+    const handler = fc.record({ priority: fc.integer({ min: -2, max: 2 }), isBefore: fc.boolean(), isTakenOut: fc.boolean() })
+    fc.assert(
+      fc.property(fc.array(handler, { maxLength: 12 }), (handlers) => {
+        const chains = registry()
+        const removes = handlers.map(({ priority, isBefore }, index) =>
+          chains.use(EVENT, named(String(index)), { priority, ...(isBefore ? { before: 'ask' } : { after: 'check' }) }))
+        handlers.forEach(({ isTakenOut }, index) => isTakenOut && removes[index]!())
+        const left = handlers.map((each, index) => ({ ...each, name: String(index) })).filter(({ isTakenOut }) => !isTakenOut)
+        const expected = left.toSorted((a, b) => b.priority - a.priority).map(({ name }) => name) // which is stable
+        expect(chains.names(EVENT)).toEqual(['check', ...expected, 'ask', 'accept', 'tell'])
+      }),
+    )
+  })
+
+  test('a priority does not take a handler away from another one that it was put beside', () => {
+    const chains = registry()
+    chains.use(EVENT, named('mine'))
+    chains.use(EVENT, named('before mine'), { before: 'mine', priority: -5 })
+    chains.use(EVENT, named('after mine'), { after: 'mine', priority: 5 })
+    chains.use(EVENT, named('first before mine'), { before: 'mine' })
+    chains.use(EVENT, named('urgent'), { priority: 1 })
+    expect(chains.names(EVENT)).toEqual(['check', 'ask', 'first before mine', 'before mine', 'urgent', 'mine', 'after mine', 'accept', 'tell'])
+  })
+
   test("another host's handler is a place, too", () => {
     const chains = registry()
     chains.use(EVENT, named('mine'), { after: 'check' })
@@ -102,6 +138,27 @@ describe('how a handler is watched', () => {
     const chains = registry()
     chains.use(EVENT, named('mine'), options)
     expect(stepOf(chains, 'mine').onError).toBe(onError)
+  })
+
+  test.each<[UseOptions, Step<unknown>['onError']]>([
+    [{ onError: 'fail-closed' }, 'fail'],
+    [{ onError: 'fail-open' }, 'open'],
+    [{ onError: 'fail-closed', after: 'accept' }, 'continue'],
+    [{ onError: 'fail-open', after: 'accept' }, 'continue'],
+  ])('with its own policy, but none behind the point of no return: %j means %s', (options, onError) => {
+    const chains = registry()
+    chains.use(EVENT, named('mine'), options)
+    expect(stepOf(chains, 'mine').onError).toBe(onError)
+    chains.replace(EVENT, 'mine', named('other'))
+    expect(stepOf(chains, 'mine').onError).toBe(onError)
+  })
+
+  test('in the place of a step with its own time-out and policy', () => {
+    const chains = registry()
+    const restore = chains.replace(EVENT, 'ask', named('mine'), { timeoutMs: 7, onError: 'fail-open' })
+    expect(stepOf(chains, 'ask')).toMatchObject({ timeoutMs: 7, onError: 'open', ...HOSTS })
+    restore()
+    expect(stepOf(chains, 'ask')).toMatchObject({ timeoutMs: 100, onError: 'fail' })
   })
 
   test('a failure fails a chain that has no point of no return', () => {
@@ -156,6 +213,32 @@ describe('taking out and replacing', () => {
   })
 })
 
+describe('replacements one on the other', () => {
+  const orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
+
+  test.each(orders)('taken back in the order %i, %i, %i, the newest that is left runs', (...order) => {
+    const chains = registry()
+    const built = chains.current(EVENT)[1]!.handler
+    const handlers = ['a', 'b', 'c'].map(named)
+    const restores = handlers.map((handler) => chains.replace(EVENT, 'ask', handler))
+    const left = new Set(handlers)
+    for (const index of order) {
+      restores[index]!()
+      left.delete(handlers[index]!)
+      expect(chains.current(EVENT)[1]!.handler).toBe([...left].at(-1) ?? built)
+    }
+  })
+
+  test('go with the handler that they stand in for', () => {
+    const chains = registry()
+    const remove = chains.use(EVENT, named('mine'))
+    const restore = chains.replace(EVENT, 'mine', named('other'))
+    remove()
+    restore()
+    expect(chains.names(EVENT)).toEqual(['check', 'ask', 'accept', 'tell'])
+  })
+})
+
 describe("a host's mistake is a TypeError that names it", () => {
   const chains = registry()
   const use = (event: string, handler: unknown, options?: unknown): (() => void) =>
@@ -175,6 +258,9 @@ describe("a host's mistake is a TypeError that names it", () => {
     ['a time-out of NaN', () => use(EVENT, named('a'), { timeoutMs: Number.NaN }), /timeoutMs .*got NaN/],
     ['no end at all', () => use(EVENT, named('a'), { timeoutMs: Infinity }), /timeoutMs .*got Infinity/],
     ['a time-out as text', () => use(EVENT, named('a'), { timeoutMs: '5' }), /timeoutMs .*got "5"/],
+    ['a priority that is no number', () => use(EVENT, named('a'), { priority: 'high' }), /options\.priority must be a finite number, got "high"/],
+    ['an unknown policy', () => use(EVENT, named('a'), { onError: 'ignore' }), /options\.onError must be 'fail-closed' or 'fail-open', got "ignore"/],
+    ['a time-out of 0 for a replacement', () => chains.replace(EVENT, 'ask', named('a'), { timeoutMs: 0 }), /options\.timeoutMs must be/],
     ['an unknown step to replace', () => chains.replace(EVENT, 'foo', named('a')), /stepName must be a step of EventOnSend .*got "foo"/],
     ['nothing to replace it with', () => chains.replace(EVENT, 'ask', undefined as never), /handler must be a function/],
     ['the names of an unknown event', () => chains.names('EventFoo' as EventName), /event must be .*got "EventFoo"/],

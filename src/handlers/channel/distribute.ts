@@ -93,6 +93,10 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
     if (item?.stage === 'waiting') this.refuseItem(item, reasonCode, undefined)
   }
 
+  extraOf(message: Message): Readonly<Record<string, unknown>> | undefined {
+    return this.items.find((item) => item.message === message)?.origin.extra
+  }
+
   describe(): IMErrorContext {
     return { channelID: this.key.channelID, channelType: this.key.channelType }
   }
