@@ -130,6 +130,12 @@ const storageMethods = {
   cursors: ['cursor', 'cursors', 'advance', 'put', 'remove', 'flush', 'hide', 'hidden'],
 } as const
 
+/** Parts of a storage that may be left out. */
+const optionalStorageMethods = {
+  tokens: ['token', 'putToken', 'removeToken'],
+  outbox: ['add', 'list', 'remove', 'count'],
+} as const
+
 const choices = {
   ack: ['committed', 'accepted'],
   plaintext: ['refuse', 'allow'],
@@ -174,6 +180,11 @@ export function checkOptions(options: IMEngineOptions): Limits {
       implementing(`options.storage.${part}`, options.storage[part as keyof typeof storageMethods], methods)
     }
     optionalFunctions('options.storage.messages', options.storage.messages, ['sweep'])
+    optionalFunctions('options.storage.channels', options.storage.channels, ['systemUIDs'])
+    for (const [part, methods] of Object.entries(optionalStorageMethods)) {
+      const value = options.storage[part as keyof typeof optionalStorageMethods]
+      if (value !== undefined) implementing(`options.storage.${part}`, value, methods)
+    }
   }
   if (options.kickPolicy !== undefined && typeof options.kickPolicy !== 'function') {
     badOption('options.kickPolicy', 'a function', options.kickPolicy)

@@ -11,7 +11,7 @@ import type { AnyLevel } from '../../../src/adapters/level/database.ts'
 import { Tag } from '../../../src/adapters/level/keys.ts'
 import { KnownValues } from '../../../src/adapters/level/known-values.ts'
 import type { ChannelDirectory } from '../../../src/contracts/channel-directory.ts'
-import type { ChannelKey } from '../../../src/model/channel.ts'
+import { channelInfo, type ChannelKey } from '../../../src/model/channel.ts'
 import { isPromise, type MaybePromise } from '../../../src/model/maybe-promise.ts'
 import { channelDirectoryContract, cursorStoreContract, type ContractCase } from '../../../src/testing/index.ts'
 import { checkCursorsAgainstModel, cursorSteps, ModelCursorStore, UIDS, type CursorStep } from '../cursor-model.ts'
@@ -213,7 +213,7 @@ describe('LevelChannelDirectory', () => {
     await directory.putMembers(ROOM, [{ uid: 'ann', role: 2 }])
     await directory.addToList(ROOM, 'deny', ['ann'])
     await directory.setUserFlags('ann', { sendBanned: true })
-    expect(directory.channel(ROOM)).toEqual({ ...ROOM, ban: true, disband: true })
+    expect(directory.channel(ROOM)).toEqual(channelInfo(ROOM, { ban: true, disband: true }))
     expect(directory.member(ROOM, 'ann')).toEqual({ uid: 'ann', role: 2 })
     expect(directory.isListed(ROOM, 'deny', 'ann')).toBe(true)
     expect(directory.userFlags('ann')).toEqual({ banned: false, sendBanned: true })
@@ -231,7 +231,7 @@ describe('LevelChannelDirectory', () => {
     gate.release()
     await Promise.all(before)
     expect(await Promise.all(questions(directory))).toEqual([
-      { ...ROOM, ban: true, disband: false },
+      channelInfo(ROOM, { ban: true }),
       { uid: 'ann', role: 1 },
       true,
       false,
@@ -343,7 +343,7 @@ describe('LevelChannelDirectory', () => {
       directory.addToList(ROOM, 'deny', ['u2']),
     ])
     expect((await directory.members(ROOM)).items).toEqual([{ uid: 'u1', role: 2 }])
-    expect(await directory.channel(ROOM)).toEqual({ ...ROOM, ban: false, disband: true })
+    expect(await directory.channel(ROOM)).toEqual(channelInfo(ROOM, { disband: true }))
     expect((await directory.listed(ROOM, 'deny')).items).toEqual(['u2'])
     expect(await directory.isListEmpty(ROOM, 'deny')).toBe(false)
     await Promise.all([
