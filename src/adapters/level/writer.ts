@@ -79,6 +79,11 @@ export class Writer {
     return this.#batchCount + this.#batches.length
   }
 
+  /** The database is being opened anew, and cannot be asked. What is submitted meanwhile waits for it. */
+  get isMending(): boolean {
+    return this.#mending !== undefined
+  }
+
   /** The database has been opened by its owner: what an earlier life has failed at says nothing any more. */
   begin(): void {
     this.#broken = undefined
