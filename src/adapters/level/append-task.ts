@@ -64,7 +64,7 @@ export class AppendTask implements WriteTask {
     }
   }
 
-  /** @throws IM_STORE_UNAVAILABLE when a write has failed since it was called: what was to be written before it may be lost */
+  /** @throws IM_STORE_UNAVAILABLE */
   check(): void {
     for (const { state } of this.parts) this.#host.states.check(state)
   }

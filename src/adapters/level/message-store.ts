@@ -77,14 +77,7 @@ export class LevelMessageStore implements MessageStore {
     this.#states = new ChannelStates(options)
     this.#numbers = new RecentNumbers(() => writer.gatheringNumber)
     this.#filter = new NumberFilter({ maxBytes: options.dedupeFilterBytes, seed: options.filterSeed })
-    const ready = (task: AppendTask): void => {
-      try {
-        task.check() // not only when it is planned: the writer has what comes to a broken database begin anew
-      } catch (error) {
-        return task.failed(error as IMError)
-      }
-      writer.submit(task)
-    }
+    const ready = (task: AppendTask): void => writer.submit(task)
     const isMending = (): boolean => writer.isMending
     this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready, isMending, maxPendingBytes: options.maxPendingBytes })
     this.#appends = { states: this.#states, numbers: this.#numbers, filter: this.#filter, askAgain: (task) => this.#lookups.submit(task) }

@@ -19,6 +19,11 @@ export interface WriteTask {
    * database may be wrong now. It is to ask again and be submitted again.
    */
   askAgain?(): void
+  /**
+   * Has a write failed since it was called for? Then it throws, and fails with that: what was submitted before it is lost, so
+   * it must not be what has the database opened anew, and begin again there. What is called for afterwards may.
+   */
+  check?(): void
 }
 
 export interface WriterOptions {
@@ -100,6 +105,11 @@ export class Writer {
     }
     if (this.#broken === undefined) return this.#plan(task)
     if (this.#mending === undefined && this.#isTooSoon(this.#broken.sinceMs)) return task.failed(this.#broken.error)
+    try {
+      task.check?.()
+    } catch (error) {
+      return task.failed(error as IMError)
+    }
     this.#pendingBytes += task.bytes
     if (this.#mending !== undefined) return void this.#mending.push(task)
     this.#mending = [task]

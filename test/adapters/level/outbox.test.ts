@@ -355,6 +355,21 @@ describe('what is added to the outbox precedes what is appended after it', () =>
     expect(await storage.messages.lastSeq(group('a'))).toBe(1)
   })
 
+  it('and fails with it, when the append is still being looked up, however long that takes', async () => {
+    const { outbox, storage, level, clock } = await opened()
+    level.failure = diskFull()
+    const reads = level.holdReads()
+    const added = Promise.resolve(outbox.add(0, bytesOf('told'))).catch(codeOf)
+    const appended = append(storage, 'new', '1').catch(codeOf)
+    await reads.arrived
+    expect(await added).toBe('IM_STORE_FULL')
+    level.failure = undefined
+    clock.nowMs += 1_000
+    reads.release()
+    expect(await appended).toBe('IM_STORE_UNAVAILABLE')
+    expect([await storage.messages.lastSeq(group('new')), await outbox.count()]).toEqual([0, 0])
+  })
+
   it.each(['a', 'new'])('also when both come while the database is opened anew after a failed write, to channel %s', async (channelID) => {
     const made = await opened()
     const { outbox, storage, level, clock } = made
