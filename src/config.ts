@@ -136,6 +136,12 @@ const storageMethods = {
   cursors: ['cursor', 'cursors', 'advance', 'put', 'remove', 'flush', 'hide', 'hidden'],
 } as const
 
+/** Parts of a storage that may be left out. */
+const optionalStorageMethods = {
+  tokens: ['token', 'putToken', 'removeToken'],
+  outbox: ['add', 'list', 'remove', 'count'],
+} as const
+
 const choices = {
   ack: ['committed', 'accepted'],
   plaintext: ['refuse', 'allow'],
@@ -180,6 +186,11 @@ export function checkOptions(options: IMEngineOptions): Limits {
       implementing(`options.storage.${part}`, options.storage[part as keyof typeof storageMethods], methods)
     }
     optionalFunctions('options.storage.messages', options.storage.messages, ['sweep'])
+    optionalFunctions('options.storage.channels', options.storage.channels, ['systemUIDs'])
+    for (const [part, methods] of Object.entries(optionalStorageMethods)) {
+      const value = options.storage[part as keyof typeof optionalStorageMethods]
+      if (value !== undefined) implementing(`options.storage.${part}`, value, methods)
+    }
   }
   for (const name of ['kickPolicy', 'isOffline', 'authorizeSend'] as const) {
     const value: unknown = options[name]

@@ -159,6 +159,27 @@ describe('an adapter that lacks a method is a TypeError that names the method', 
     expect(complaint({ ...GOOD, storage: { ...storage, [part]: undefined } })).toBe(`imengine: options.storage.${part} must be an object, got undefined`)
   })
 
+  test.each<[part: 'tokens' | 'outbox', methods: string[]]>([
+    ['tokens', ['token', 'putToken', 'removeToken']],
+    ['outbox', ['add', 'list', 'remove', 'count']],
+  ])('storage.%s, which may be left out', (part, methods) => {
+    expect(() => new IMEngine({ ...GOOD, storage: { ...storage, [part]: undefined } })).not.toThrow()
+    expect(() => new IMEngine({ ...GOOD, storage: { ...storage, [part]: contract(methods) } })).not.toThrow()
+    expect(complaint({ ...GOOD, storage: { ...storage, [part]: null } })).toBe(`imengine: options.storage.${part} must be an object, got null`)
+    for (const method of methods) {
+      const without = { ...contract(methods), [method]: undefined }
+      expect(complaint({ ...GOOD, storage: { ...storage, [part]: without } })).toBe(`imengine: options.storage.${part}.${method} must be a function, got undefined`)
+    }
+  })
+
+  test('storage.channels.systemUIDs may be left out, but not be something else', () => {
+    const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(storage.channels)).filter((name) => name !== 'systemUIDs')
+    expect(() => new IMEngine({ ...GOOD, storage: { ...storage, channels: contract(methods) } as never })).not.toThrow()
+    expect(complaint({ ...GOOD, storage: { ...storage, channels: { ...contract(methods), systemUIDs: ['bot'] } } })).toBe(
+      'imengine: options.storage.channels.systemUIDs must be a function, or left out, got an array of 1',
+    )
+  })
+
   test.each([
     ['webhook', 'beforeSend', {}],
     ['webhook', 'notify', {}],

@@ -43,9 +43,9 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
     load: () => import('imengine/testing'),
     names: [
       'channelDirectoryContract', 'clockContract', 'connectTestClient', 'cursorStoreContract', 'FakeClock', 'loggerContract',
-      'messageStoreContract', 'peerPushContract', 'presenceContract', 'randomContract', 'recordingLogger',
+      'messageStoreContract', 'outboxContract', 'peerPushContract', 'presenceContract', 'randomContract', 'recordingLogger',
       'replicatorContract', 'sampleMessage', 'seededRandom', 'socketContract', 'socketPair', 'TestClient',
-      'tokenVerifierContract', 'webhookContract',
+      'tokenStoreContract', 'tokenVerifierContract', 'webhookContract',
     ],
   },
 }

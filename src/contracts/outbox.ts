@@ -8,7 +8,8 @@ export interface OutboxEntry {
 
 /**
  * What is still to be told to somebody outside, across restarts. Lanes are independent queues, numbered 0 .. 255; within one,
- * entry ids ascend in the order of the `add` calls, and are never given again.
+ * entry ids ascend in the order of the `add` calls, and are never given again. A lane or a limit out of its bounds is a
+ * TypeError, thrown or as a rejection.
  */
 export interface Outbox {
   /**

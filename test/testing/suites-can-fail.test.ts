@@ -2,20 +2,25 @@ import { describe, expect, it } from 'vitest'
 import {
   memoryChannelDirectory,
   memoryCursorStore,
+  memoryOutbox,
   memoryPeerHub,
   memoryPresence,
   memoryReplicatorHub,
+  memoryTokenStore,
   staticTokenVerifier,
 } from '../../src/adapters/memory/index.ts'
 import type { ChannelDirectory } from '../../src/contracts/channel-directory.ts'
 import type { Clock } from '../../src/contracts/clock.ts'
 import type { CursorStore } from '../../src/contracts/cursor-store.ts'
+import type { Outbox } from '../../src/contracts/outbox.ts'
 import type { PeerPush } from '../../src/contracts/peer-push.ts'
 import type { Presence, PresenceEntry } from '../../src/contracts/presence.ts'
 import type { Random } from '../../src/contracts/random.ts'
 import type { Replicator, ReplicatorHost } from '../../src/contracts/replicator.ts'
 import type { Socket } from '../../src/contracts/socket.ts'
+import type { TokenStore } from '../../src/contracts/token-store.ts'
 import type { TokenVerifier } from '../../src/contracts/token-verifier.ts'
+import type { ChannelInfo } from '../../src/model/channel.ts'
 import type { MaybePromise } from '../../src/model/maybe-promise.ts'
 import {
   channelDirectoryContract,
@@ -23,6 +28,7 @@ import {
   cursorStoreContract,
   FakeClock,
   loggerContract,
+  outboxContract,
   peerPushContract,
   presenceContract,
   randomContract,
@@ -31,6 +37,7 @@ import {
   seededRandom,
   socketContract,
   socketPair,
+  tokenStoreContract,
   tokenVerifierContract,
   webhookContract,
   type ContractCase,
@@ -83,6 +90,73 @@ function durableCursors(forgotten?: keyof CursorStore): ContractCase[] {
     reopen: async ({ calls }) => {
       const next = open()
       for (const call of calls) await call(next.subject)
+      return next
+    },
+  })
+}
+
+const tokenStore = (defect: string, replace: (original: TokenStore) => Partial<TokenStore>): Row => [
+  `TokenStore: ${defect}`,
+  tokenStoreContract({ open: () => ({ subject: broken(memoryTokenStore(), replace) }) }),
+]
+
+const outbox = (defect: string, replace: (original: Outbox) => Partial<Outbox>): Row => [
+  `Outbox: ${defect}`,
+  outboxContract({ open: () => ({ subject: broken(memoryOutbox(), replace) }) }),
+]
+
+interface Life<T> {
+  readonly subject: T
+  readonly calls: ((next: T) => unknown)[]
+}
+
+/** Something whose next life is everything that was done to it, done again: all but the calls of one method. */
+function remembering<T extends object>(make: () => T, methods: readonly (keyof T)[], forgotten?: keyof T) {
+  const open = (): Life<T> => {
+    const calls: ((next: T) => unknown)[] = []
+    const noted = (original: T, method: keyof T) => (...args: unknown[]) => {
+      const call = (next: T): unknown => (next[method] as (...given: unknown[]) => unknown).apply(next, args)
+      if (method !== forgotten) calls.push(call)
+      return call(original)
+    }
+    const subject = broken(make(), (original) => Object.fromEntries(methods.map((method) => [method, noted(original, method)])) as Partial<T>)
+    return { subject, calls }
+  }
+  const reopen = async ({ calls }: Life<T>): Promise<Life<T>> => {
+    const next = open()
+    for (const call of calls) await call(next.subject)
+    return next
+  }
+  return { open, reopen }
+}
+
+const durableDirectory = (forgotten?: keyof ChannelDirectory): ContractCase[] => {
+  const methods = ['putChannel', 'removeChannel', 'putMembers', 'removeMembers', 'addToList', 'removeFromList', 'setUserFlags'] as const
+  return channelDirectoryContract<Life<ChannelDirectory>>(remembering<ChannelDirectory>(memoryChannelDirectory, methods, forgotten))
+}
+const durableTokens = (forgotten?: keyof TokenStore): ContractCase[] =>
+  tokenStoreContract<Life<TokenStore>>(remembering(memoryTokenStore, ['putToken', 'removeToken'], forgotten))
+const durableOutbox = (forgotten?: keyof Outbox): ContractCase[] =>
+  outboxContract<Life<Outbox>>(remembering(memoryOutbox, ['add', 'remove'], forgotten))
+
+/** An outbox that, opened anew, holds what it held, and begins with its ids behind the last one that is there. */
+function outboxWithoutFloor(): ContractCase[] {
+  const LANES = [0, 1, 255]
+  const open = () => ({ subject: memoryOutbox() })
+  return outboxContract({
+    open,
+    reopen: async ({ subject }) => {
+      const next = open()
+      for (const lane of LANES) {
+        for (const { entryID, bytes } of await subject.list(lane, { limit: 10_000 })) {
+          let added = 0
+          while (added < entryID) {
+            const [id = 0] = await next.subject.add(lane, [bytes])
+            added = id
+            if (added < entryID) await next.subject.remove(lane, [added])
+          }
+        }
+      }
       return next
     },
   })
@@ -206,6 +280,62 @@ const rows: readonly Row[] = [
     setUserFlags: (uid, flags) => original.setUserFlags(uid, { banned: false, sendBanned: false, ...flags }),
   })),
   directory('removing a channel leaves its members', () => ({ removeChannel: () => {} })),
+  directory('a flag of a channel is not kept', (original) => ({
+    putChannel: ({ sendBan: _lost, ...info }) => original.putChannel(info),
+  })),
+  directory('a mode is not kept', (original) => ({ putChannel: ({ mode: _lost, ...info }) => original.putChannel(info) })),
+  directory('a flag that is not named stays', (original) => ({
+    putChannel: async (info) => original.putChannel({ ...(await original.channel(info)), ...info }),
+  })),
+  directory('a mute is not kept', (original) => ({
+    putMembers: (key, members) => original.putMembers(key, members.map(({ uid, role }) => ({ uid, role }))),
+  })),
+  directory('a mute stays until it has passed', (original) => ({
+    putMembers: async (key, members) => {
+      for (const member of members) await original.putMembers(key, [{ ...(await original.member(key, member.uid)), ...member }])
+    },
+  })),
+  directory('a mute is not listed', (original) => ({
+    members: async (key, query) => {
+      const page = await original.members(key, query)
+      return { ...page, items: page.items.map(({ uid, role }) => ({ uid, role })) }
+    },
+  })),
+  directory('who is no system user is said to be none', (original) => ({
+    userFlags: async (uid) => ({ system: false, ...(await original.userFlags(uid)) }),
+  })),
+  directory('a ban ends the standing of a system user', (original) => ({
+    setUserFlags: (uid, flags) => original.setUserFlags(uid, { ...(flags.banned === true ? { system: false } : {}), ...flags }),
+  })),
+  directory('system users are listed that are none any more', (original) => {
+    const everSystem = new Set<string>()
+    return {
+      setUserFlags: (uid, flags) => {
+        if (flags.system === true) everSystem.add(uid)
+        return original.setUserFlags(uid, flags)
+      },
+      systemUIDs: () => ({ items: [...everSystem] }),
+    }
+  }),
+  directory('everybody with a flag is listed as a system user', (original) => {
+    const flagged = new Set<string>()
+    return {
+      setUserFlags: (uid, flags) => {
+        flagged.add(uid)
+        return original.setUserFlags(uid, flags)
+      },
+      systemUIDs: async () => {
+        const uids = await Promise.all([...flagged].map(async (uid) => [uid, await original.userFlags(uid)] as const))
+        return { items: uids.filter(([, flags]) => Object.values(flags).includes(true)).map(([uid]) => uid) }
+      },
+    }
+  }),
+  directory('system users fit one page', (original) => ({
+    systemUIDs: async (query) => ({ items: (await original.systemUIDs!({ ...query, limit: 10_000 })).items }),
+  })),
+  ...(['putChannel', 'putMembers', 'setUserFlags'] as const).map(
+    (forgotten): Row => [`ChannelDirectory: a restart forgets what ${forgotten} did`, durableDirectory(forgotten)],
+  ),
   directory('what is not there is an error', () => ({
     channel: () => {
       throw new Error('no such channel')
@@ -299,6 +429,139 @@ const rows: readonly Row[] = [
   ...(['advance', 'put', 'remove', 'hide'] as const).map(
     (forgotten): Row => [`CursorStore: a restart forgets what ${forgotten} did`, durableCursors(forgotten)],
   ),
+  tokenStore('a user has one token', (original) => ({
+    token: (uid, deviceFlag) => [deviceFlag, 0, 1].map((flag) => original.token(uid, flag)).find((found) => found !== undefined),
+  })),
+  tokenStore('what a token is worth is lost', (original) => ({
+    putToken: (uid, token) => original.putToken(uid, { ...token, deviceLevel: 0 }),
+  })),
+  tokenStore('the first token stays', (original) => ({
+    putToken: async (uid, token) => {
+      if ((await original.token(uid, token.deviceFlag)) === undefined) await original.putToken(uid, token)
+    },
+  })),
+  tokenStore('a removal takes all of a user', (original) => ({
+    removeToken: async (uid) => {
+      for (const deviceFlag of [0, 1, 2]) await original.removeToken(uid, deviceFlag)
+    },
+  })),
+  tokenStore('a removal does nothing', () => ({ removeToken: () => {} })),
+  tokenStore('uid and kind of device run together', (original) => ({
+    token: async (uid, deviceFlag) => {
+      const found = await original.token(`${uid}${deviceFlag}`, 0)
+      return found && { ...found, deviceFlag }
+    },
+    putToken: (uid, token) => original.putToken(`${uid}${token.deviceFlag}`, { ...token, deviceFlag: 0 }),
+    removeToken: (uid, deviceFlag) => original.removeToken(`${uid}${deviceFlag}`, 0),
+  })),
+  tokenStore('a digest is cut short', (original) => ({
+    putToken: (uid, token) => original.putToken(uid, { ...token, digest: token.digest.subarray(0, 31) }),
+  })),
+  tokenStore('a token is read late', (original) => ({
+    putToken: async (uid, token) => {
+      await Promise.resolve()
+      await original.putToken(uid, token)
+    },
+  })),
+  tokenStore('who has no token is an error', (original) => ({
+    token: async (uid, deviceFlag) => (await original.token(uid, deviceFlag)) ?? Promise.reject(new Error('no such token')),
+  })),
+  ...(['putToken', 'removeToken'] as const).map(
+    (forgotten): Row => [`TokenStore: a restart forgets what ${forgotten} did`, durableTokens(forgotten)],
+  ),
+  outbox('entries are listed newest first', (original) => ({
+    list: async (lane, query) => [...(await original.list(lane, query))].reverse(),
+  })),
+  outbox('all lanes are one', (original) => ({
+    add: (_lane, entries) => original.add(0, entries),
+    list: (_lane, query) => original.list(0, query),
+    remove: (_lane, entryIDs) => original.remove(0, entryIDs),
+  })),
+  outbox('a removal goes through all lanes', (original) => ({
+    remove: async (lane, entryIDs) => {
+      await original.remove(lane, entryIDs)
+      for (const other of [0, 4, 5, 6]) await original.remove(other, entryIDs)
+    },
+  })),
+  outbox('ids of calls that overlap are out of order', (original) => {
+    let number = 0
+    return {
+      add: async (lane, entries) => {
+        if (number++ % 3 === 0) await new Promise((resolve) => setImmediate(resolve))
+        return original.add(lane, entries.map((bytes) => new Uint8Array(bytes)))
+      },
+    }
+  }),
+  outbox('ids begin again when nothing is left', () => {
+    let inner = memoryOutbox()
+    return {
+      add: (lane, entries) => inner.add(lane, entries),
+      list: (lane, query) => inner.list(lane, query),
+      remove: async (lane, entryIDs) => {
+        await inner.remove(lane, entryIDs)
+        if ((await inner.count()) === 0) inner = memoryOutbox()
+      },
+      count: () => inner.count(),
+    }
+  }),
+  outbox('afterID is one of the page', (original) => ({
+    list: (lane, { afterID, limit }) => original.list(lane, afterID === undefined ? { limit } : { limit, afterID: afterID - 1 }),
+  })),
+  outbox('a page is one short', (original) => ({ list: async (lane, query) => (await original.list(lane, query)).slice(0, 124) })),
+  outbox('a limit is not looked at', (original) => ({
+    list: (lane, query) => original.list(lane, { ...query, limit: Math.min(Math.max(1, Math.trunc(query.limit) || 1), 10_000) }),
+  })),
+  outbox('a lane is taken as it comes', (original) => ({ add: (lane, entries) => original.add(lane & 255, entries) })),
+  outbox('an entry is kept that is not copied', () => {
+    const held: { entryID: number; bytes: Uint8Array }[] = []
+    const checked = memoryOutbox()
+    return {
+      add: (lane, entries) => {
+        const [first] = checked.add(lane, entries) as number[]
+        const entryIDs = entries.map((_, i) => first! + i)
+        held.push(...entries.map((bytes, i) => ({ entryID: entryIDs[i]!, bytes })))
+        return entryIDs
+      },
+      list: async (lane, query) =>
+        (await checked.list(lane, query)).map(({ entryID }) => held.find((entry) => entry.entryID === entryID)!),
+      remove: (lane, entryIDs) => checked.remove(lane, entryIDs),
+      count: () => checked.count(),
+    }
+  }),
+  outbox('an empty entry is left out', (original) => ({
+    add: (lane, entries) => original.add(lane, entries.filter((bytes) => bytes.length > 0)),
+  })),
+  outbox('a removal of what is not there is an error', (original) => ({
+    remove: async (lane, entryIDs) => {
+      const there = (await original.list(lane, { limit: 10_000 })).map(({ entryID }) => entryID)
+      if (!entryIDs.every((entryID) => there.includes(entryID))) throw new Error('no such entry')
+      await original.remove(lane, entryIDs)
+    },
+  })),
+  outbox('a removal takes the oldest ones', (original) => ({
+    remove: async (lane, entryIDs) => {
+      const oldest = entryIDs.length === 0 ? [] : await original.list(lane, { limit: entryIDs.length })
+      await original.remove(lane, oldest.map(({ entryID }) => entryID))
+    },
+  })),
+  outbox('what is removed twice counts twice', (original) => {
+    let count = 0
+    return {
+      add: async (lane, entries) => {
+        const entryIDs = await original.add(lane, entries)
+        count += entryIDs.length
+        return entryIDs
+      },
+      remove: async (lane, entryIDs) => {
+        await original.remove(lane, entryIDs)
+        count -= entryIDs.length
+      },
+      count: () => count,
+    }
+  }),
+  outbox('one lane is counted', (original) => ({ count: async () => (await original.list(0, { limit: 10_000 })).length })),
+  ...(['add', 'remove'] as const).map((forgotten): Row => [`Outbox: a restart forgets what ${forgotten} did`, durableOutbox(forgotten)]),
+  ['Outbox: a restart gives the ids behind the last entry again', outboxWithoutFloor()],
   presence('one offline ends all connections of the user on the node', (original) => ({
     offline: async (entry) => {
       for (const one of await original.devices(entry.uid)) if (one.nodeID === entry.nodeID) await original.offline(one)
@@ -475,8 +738,28 @@ async function soonFailing(): Promise<never> {
   throw new Error('still waiting')
 }
 
-it('a cursor store that forgets nothing passes', async () => {
-  expect(await failedCases(durableCursors())).toEqual([])
+it.each([
+  ['a cursor store', durableCursors()],
+  ['a channel directory', durableDirectory()],
+  ['a token store', durableTokens()],
+  ['an outbox', durableOutbox()],
+])('%s that forgets nothing passes', async (_what, cases) => {
+  expect(await failedCases(cases)).toEqual([])
+})
+
+it('a channel directory that does not list system users passes, and so does one that leaves out what is false', async () => {
+  const open = () => ({
+    subject: broken<ChannelDirectory>(memoryChannelDirectory(), (original) => ({
+      channel: async (key) => {
+        const { channelID, channelType, ...flags } = (await original.channel(key)) ?? {}
+        if (channelID === undefined) return undefined
+        const isSaid = ([, flag]: readonly [string, unknown]): boolean => flag !== false && flag !== 'normal'
+        return { channelID, channelType, ...Object.fromEntries(Object.entries(flags).filter(isSaid)) } as ChannelInfo
+      },
+      systemUIDs: undefined as never,
+    })),
+  })
+  expect(await failedCases(channelDirectoryContract({ open }))).toEqual([])
 })
 
 describe('a suite sees that', () => {

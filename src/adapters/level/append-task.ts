@@ -64,9 +64,14 @@ export class AppendTask implements WriteTask {
     }
   }
 
+  /** @throws IM_STORE_UNAVAILABLE */
+  check(): void {
+    for (const { state } of this.parts) this.#host.states.check(state)
+  }
+
   plan(operations: Operations): void {
+    this.check()
     for (const { state, entries } of this.parts) {
-      this.#host.states.check(state)
       if (state.planned.lastSeq + entries.length > MAX_SEQ) {
         throw new IMError('IM_STORE_FULL', { detail: 'the channel has given out its last number', context: state.key })
       }

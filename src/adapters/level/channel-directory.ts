@@ -4,11 +4,12 @@
  * lately. Nothing has to be closed.
  */
 import type { ChannelDirectory, ChannelList, PageQuery } from '../../contracts/channel-directory.ts'
-import { badOption, IMError } from '../../errors.ts'
-import type { ChannelInfo, ChannelKey, Member, MemberRole, Page, UserFlags } from '../../model/channel.ts'
+import { badOption } from '../../errors.ts'
+import type { ChannelInfo, ChannelKey, Member, Page, UserFlags } from '../../model/channel.ts'
 import type { MaybePromise } from '../../model/maybe-promise.ts'
 import { isPromise } from '../../model/maybe-promise.ts'
 import type { Database, Operations } from './database.ts'
+import { decodeFlags, decodeInfo, decodeMember, encodeFlags, encodeInfo, encodeMember } from './directory-row.ts'
 import { channelName, channelOfName, EMPTY, Tag, textKey, textPrefix, within } from './keys.ts'
 import { KnownValues } from './known-values.ts'
 import { pageOfKeys } from './paging.ts'
@@ -22,15 +23,6 @@ export interface LevelChannelDirectoryOptions {
   readonly maxCachedValues: number
 }
 
-const INFO_VERSION = 1
-const BAN = 1
-const DISBAND = 2
-const BANNED = 1
-const SEND_BANNED = 2
-
-/** Values are shared: they are kept in memory in numbers. */
-const bytes = Array.from({ length: 4 }, (_, value) => Buffer.alloc(1, value))
-const infoBytes = Array.from({ length: 4 }, (_, flags) => Buffer.concat([Buffer.alloc(1, INFO_VERSION), Buffer.alloc(1, flags)]))
 const lists: Readonly<Record<ChannelList, Buffer>> = { deny: Buffer.from('d'), allow: Buffer.from('a') }
 
 const SOMEBODY = Buffer.alloc(1, 1)
@@ -39,7 +31,7 @@ const SOMEBODY = Buffer.alloc(1, 1)
 const PIECE_LENGTH = 10_000
 
 /** A listing is in the order of the bytes of what it lists. */
-export class LevelChannelDirectory implements ChannelDirectory {
+export class LevelChannelDirectory implements Required<ChannelDirectory> {
   readonly #database: Database
   readonly #writer: Writer
   readonly #values: KnownValues
@@ -64,15 +56,14 @@ export class LevelChannelDirectory implements ChannelDirectory {
     this.#somebody.forget()
   }
 
-  channel({ channelID, channelType }: ChannelKey): MaybePromise<ChannelInfo | undefined> {
+  channel({ channelID, channelType }: ChannelKey): MaybePromise<Required<ChannelInfo> | undefined> {
     const key = infoKey(channelName({ channelID, channelType }))
     return map(this.#values.get(key), (info) => info && decodeInfo({ channelID, channelType }, info))
   }
 
   putChannel(info: ChannelInfo): Promise<void> {
     const name = channelName(info)
-    const flags = (info.ban ? BAN : 0) | (info.disband ? DISBAND : 0)
-    return this.#write(name, [infoKey(name), infoBytes[flags]])
+    return this.#write(name, [infoKey(name), encodeInfo(info)])
   }
 
   /**
@@ -86,15 +77,15 @@ export class LevelChannelDirectory implements ChannelDirectory {
   }
 
   member(key: ChannelKey, uid: string): MaybePromise<Member | undefined> {
-    return map(this.#values.get(memberKey(channelName(key), Buffer.from(uid))), (role) => role && { uid, role: role[0] as MemberRole })
+    return map(this.#values.get(memberKey(channelName(key), Buffer.from(uid))), (row) => row && decodeMember(uid, row))
   }
 
   putMembers(key: ChannelKey, members: readonly Member[]): Promise<void> {
     const name = channelName(key)
     const operations: Operations = []
-    for (const { uid, role } of members) {
-      const uidBytes = Buffer.from(uid)
-      operations.push(memberKey(name, uidBytes), bytes[role] ?? badOption('role', 'a member role', role))
+    for (const member of members) {
+      const uidBytes = Buffer.from(member.uid)
+      operations.push(memberKey(name, uidBytes), encodeMember(member))
       operations.push(membershipKey(uidBytes, name), EMPTY)
     }
     return this.#write(name, operations)
@@ -112,7 +103,7 @@ export class LevelChannelDirectory implements ChannelDirectory {
 
   members(key: ChannelKey, query: PageQuery = {}): Promise<Page<Member>> {
     const prefix = textPrefix(Tag.Member, channelName(key))
-    return pageOfKeys(this.#database, prefix, query, (uid, role) => ({ uid: uid.toString(), role: role[0] as MemberRole }))
+    return pageOfKeys(this.#database, prefix, query, (uid, row) => decodeMember(uid.toString(), row))
   }
 
   channelsOf(uid: string, query: PageQuery = {}): Promise<Page<ChannelKey>> {
@@ -143,14 +134,20 @@ export class LevelChannelDirectory implements ChannelDirectory {
     return map(this.#values.get(userKey(uid)), decodeFlags)
   }
 
-  setUserFlags(uid: string, { banned, sendBanned }: Partial<UserFlags>): Promise<void> {
+  setUserFlags(uid: string, { banned, sendBanned, system }: Partial<UserFlags>): Promise<void> {
     const key = userKey(uid)
     // One after the other for each user: what a call does not name must still be there when it writes.
     return this.#flagChanges.take(uid, async () => {
       const current = decodeFlags(await this.#values.get(key))
-      const flags = ((banned ?? current.banned) ? BANNED : 0) | ((sendBanned ?? current.sendBanned) ? SEND_BANNED : 0)
-      await this.#apply([key, flags === 0 ? undefined : bytes[flags]])
+      const isSystem = system ?? current.system ?? false
+      const flags = encodeFlags({ banned: banned ?? current.banned, sendBanned: sendBanned ?? current.sendBanned, system: isSystem })
+      // The listing is written whatever was there before: should that not be known rightly, the two agree nevertheless.
+      await this.#apply([key, flags, systemKey(uid), isSystem ? EMPTY : undefined])
     })
+  }
+
+  systemUIDs(query: PageQuery = {}): Promise<Page<string>> {
+    return pageOfKeys(this.#database, Buffer.from([Tag.System]), query, (uid) => uid.toString())
   }
 
   #writeListed(key: ChannelKey, list: ChannelList, uids: readonly string[], value: Buffer | undefined): Promise<void> {
@@ -169,7 +166,8 @@ export class LevelChannelDirectory implements ChannelDirectory {
     return this.#writer.write(operations, () => {
       for (let index = 0; index < operations.length; index += 2) {
         const key = operations[index]!
-        if (key[0] !== Tag.Membership) this.#values.wrote(key, operations[index + 1]) // those are only listed
+        if (key[0] === Tag.Membership || key[0] === Tag.System) continue // those are only listed
+        this.#values.wrote(key, operations[index + 1])
       }
       for (const prefix of changedLists) this.#somebody.changed(prefix)
     })
@@ -236,19 +234,12 @@ function userKey(uid: string): Buffer {
   return textKey(Tag.User, Buffer.from(uid))
 }
 
+function systemKey(uid: string): Buffer {
+  return textKey(Tag.System, Buffer.from(uid))
+}
+
 function nameOf(name: Buffer): string {
   return name.toString('latin1')
-}
-
-function decodeInfo(key: ChannelKey, info: Buffer): ChannelInfo {
-  if (info[0] !== INFO_VERSION) throw new IMError('IM_STORE_FORMAT', { detail: `a channel's info of version ${info[0]}`, context: key })
-  const flags = info[1]!
-  return { ...key, ban: (flags & BAN) !== 0, disband: (flags & DISBAND) !== 0 }
-}
-
-function decodeFlags(found: Buffer | undefined): UserFlags {
-  const flags = found?.[0] ?? 0
-  return { banned: (flags & BANNED) !== 0, sendBanned: (flags & SEND_BANNED) !== 0 }
 }
 
 function map<T, U>(value: MaybePromise<T>, change: (value: T) => U): MaybePromise<U> {

@@ -30,7 +30,7 @@ export const Tag = {
   Person: 0x70, // p
   /** channel name → info */
   Info: 0x67, // g
-  /** channel name, uid → role */
+  /** channel name, uid → role, and until when they are muted */
   Member: 0x62, // b
   /** uid, channel name → nothing: a channel that user is a member of */
   Membership: 0x42, // B
@@ -38,10 +38,16 @@ export const Tag = {
   Listed: 0x6c, // l
   /** uid → flags */
   User: 0x75, // u
+  /** uid → nothing: a user whose flag `system` is set */
+  System: 0x53, // S
+  /** uid, kind of device → digest of the token, and what it is worth */
+  Token: 0x74, // t
   /** uid, channel name → positions */
   Cursor: 0x72, // r
   /** uid, channel name, seq → nothing: hidden from that user */
   Hidden: 0x76, // v
+  /** lane, entry id → what is to be told */
+  Outbox: 0x6f, // o
 } as const
 
 /** Text in keys is cut off nowhere: what is longer than this cannot be stored. */
@@ -195,6 +201,22 @@ export function expiryKey(expiresAtMs: number, channelNo: number, seq: number): 
   key.writeUInt32BE(seq, 11)
   return key
 }
+
+/** `Tag.Outbox`, lane, entry id. */
+export function outboxKey(lane: number, entryID: number): Buffer {
+  const key = Buffer.allocUnsafe(8)
+  key[0] = Tag.Outbox
+  key[1] = lane
+  key.writeUIntBE(entryID, 2, 6)
+  return key
+}
+
+export function placeOfOutboxKey(key: Buffer): { lane: number; entryID: number } {
+  return { lane: key[1]!, entryID: key.readUIntBE(2, 6) }
+}
+
+/** What fits 6 bytes. */
+export const MAX_ENTRY_ID = 0xffff_ffff_ffff
 
 /** What fits 6 bytes: the year 10889. */
 export const MAX_TIME_MS = 0xffff_ffff_ffff

@@ -14,6 +14,8 @@ export interface LookupsOptions {
   /** batches that are durable */
   readonly batchCount: () => number
   readonly ready: (task: AppendTask) => void
+  /** the database cannot be asked, and what is `ready` will come again when it can */
+  readonly isMending: () => boolean
   /** waiting for an answer, over all tasks */
   readonly maxPendingBytes: number
 }
@@ -34,6 +36,8 @@ export class Lookups {
   }
 
   submit(task: AppendTask): void {
+    // Somebody else has had the database opened anew: who comes then need not fail for it. With tasks before it, it stays behind them.
+    if (this.#running === undefined && this.#options.isMending()) return this.#options.ready(task)
     if (this.#running === undefined && this.#isClear(task)) {
       task.askedAt = this.#options.batchCount()
       this.#options.ready(task)

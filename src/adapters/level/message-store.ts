@@ -78,7 +78,8 @@ export class LevelMessageStore implements MessageStore {
     this.#numbers = new RecentNumbers(() => writer.gatheringNumber)
     this.#filter = new NumberFilter({ maxBytes: options.dedupeFilterBytes, seed: options.filterSeed })
     const ready = (task: AppendTask): void => writer.submit(task)
-    this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready, maxPendingBytes: options.maxPendingBytes })
+    const isMending = (): boolean => writer.isMending
+    this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready, isMending, maxPendingBytes: options.maxPendingBytes })
     this.#appends = { states: this.#states, numbers: this.#numbers, filter: this.#filter, askAgain: (task) => this.#lookups.submit(task) }
     this.#removals = new Removals({ database, writer, states: this.#states })
     this.#sweeper = new Sweeper({ ...options, states: this.#states, turns: this.#turns, removals: this.#removals })

@@ -6,7 +6,9 @@ import { join, resolve } from 'node:path'
 import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
 import type { CursorStore } from '../../contracts/cursor-store.ts'
 import type { MessageStore } from '../../contracts/message-store.ts'
+import type { Outbox } from '../../contracts/outbox.ts'
 import type { Storage } from '../../contracts/storage.ts'
+import type { TokenStore } from '../../contracts/token-store.ts'
 import { badOption, IMError, integerBetween } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { LevelChannelDirectory } from './channel-directory.ts'
@@ -15,7 +17,9 @@ import { Database, type AnyLevel } from './database.ts'
 import { storageFailure } from './failures.ts'
 import { Tag, textKey } from './keys.ts'
 import { LevelMessageStore } from './message-store.ts'
+import { LevelOutbox } from './outbox.ts'
 import type { Retention } from './sweeper.ts'
+import { LevelTokenStore } from './token-store.ts'
 import { Writer } from './writer.ts'
 
 /** The layout of keys and values. A database of another one is not touched. */
@@ -42,7 +46,7 @@ export interface LevelStorageOptions {
   readonly writeBufferBytes?: number
   /** channels whose standing is kept in memory, default 100 000 */
   readonly maxCachedChannels?: number
-  /** members, list entries, positions and the like that are kept in memory, default 100 000 */
+  /** members, list entries, tokens, positions and the like that are kept in memory, default 100 000 */
   readonly maxCachedValues?: number
   /** what may wait for the disk, default 256 MiB; beyond it: IM_QUEUE_FULL */
   readonly maxPendingBytes?: number
@@ -53,8 +57,10 @@ export interface LevelStorageOptions {
 /** `Storage`, with what only this one can do. */
 export interface LevelStorage extends Storage {
   readonly messages: MessageStore
-  readonly channels: ChannelDirectory
+  readonly channels: Required<ChannelDirectory>
   readonly cursors: CursorStore
+  readonly tokens: TokenStore
+  readonly outbox: Outbox
   open(): Promise<void>
   close(): Promise<void>
   /**
@@ -65,7 +71,7 @@ export interface LevelStorage extends Storage {
 }
 
 /**
- * Messages, channels and positions in a folder, by classic-level, or in any database of the abstract-level family.
+ * Messages, channels, positions, tokens and what is still to be told in a folder, by classic-level, or in any database of the abstract-level family.
  *
  * One process at a time. What a call has resolved for survives a crash of the process, and with `durability: 'sync'` one of
  * the machine. After a failed write the database is opened anew before the next one, so that a full disk needs nothing but
@@ -91,6 +97,8 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
     messages.forget()
     channels.forget()
     cursors.forget()
+    tokens.forget()
+    outbox.forget()
   }
   const writer = new Writer({ database, maxPendingBytes, forget, nowMs })
   const { retention } = options
@@ -107,10 +115,14 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
   })
   const channels = new LevelChannelDirectory({ database, writer, maxCachedValues })
   const cursors = new LevelCursorStore({ database, writer, maxCachedValues })
+  const tokens = new LevelTokenStore({ database, writer, maxCachedValues })
+  const outbox = new LevelOutbox({ database, writer, precedes: messages })
   return {
     messages,
     channels,
     cursors,
+    tokens,
+    outbox,
     description: `level (${place}${durability === 'sync' ? '' : ', not synced'})`,
     open: async () => {
       await database.open()
@@ -119,6 +131,7 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
       try {
         await checkFormat(database)
         await messages.open()
+        await outbox.open()
       } catch (error) {
         await database.close().catch(() => undefined)
         throw error

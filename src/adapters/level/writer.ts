@@ -19,6 +19,11 @@ export interface WriteTask {
    * database may be wrong now. It is to ask again and be submitted again.
    */
   askAgain?(): void
+  /**
+   * Has a write failed since it was called for? Then it throws, and fails with that: what was submitted before it is lost, so
+   * it must not be what has the database opened anew, and begin again there. What is called for afterwards may.
+   */
+  check?(): void
 }
 
 export interface WriterOptions {
@@ -79,6 +84,11 @@ export class Writer {
     return this.#batchCount + this.#batches.length
   }
 
+  /** The database is being opened anew, and cannot be asked. What is submitted meanwhile waits for it. */
+  get isMending(): boolean {
+    return this.#mending !== undefined
+  }
+
   /** The database has been opened by its owner: what an earlier life has failed at says nothing any more. */
   begin(): void {
     this.#broken = undefined
@@ -95,6 +105,11 @@ export class Writer {
     }
     if (this.#broken === undefined) return this.#plan(task)
     if (this.#mending === undefined && this.#isTooSoon(this.#broken.sinceMs)) return task.failed(this.#broken.error)
+    try {
+      task.check?.()
+    } catch (error) {
+      return task.failed(error as IMError)
+    }
     this.#pendingBytes += task.bytes
     if (this.#mending !== undefined) return void this.#mending.push(task)
     this.#mending = [task]

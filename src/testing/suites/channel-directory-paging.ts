@@ -5,9 +5,11 @@ import type { MaybePromise } from '../../model/maybe-promise.ts'
 import { started, type Scenario } from './contract-case.ts'
 import { channel, ROOM } from './samples.ts'
 
-/** One of the three listings, reduced to names: how to fill it, empty it and read a page. */
+/** One of the four listings, reduced to names: how to fill it, empty it and read a page. */
 interface Listing {
   readonly name: string
+  /** a directory need not have it */
+  isAbsent?(directory: ChannelDirectory): boolean
   add(directory: ChannelDirectory, names: readonly string[]): MaybePromise<void>
   remove(directory: ChannelDirectory, names: readonly string[]): MaybePromise<void>
   page(directory: ChannelDirectory, query?: PageQuery): Promise<Page<string>>
@@ -42,7 +44,18 @@ const LISTINGS: readonly Listing[] = [
       return { ...page, items: page.items.map((key) => key.channelID) }
     },
   },
+  {
+    name: 'systemUIDs',
+    isAbsent: (directory) => directory.systemUIDs === undefined,
+    add: (directory, uids) => setSystem(directory, uids, true),
+    remove: (directory, uids) => setSystem(directory, uids, false),
+    page: async (directory, query) => (await directory.systemUIDs?.(query)) ?? { items: [] },
+  },
 ]
+
+async function setSystem(directory: ChannelDirectory, uids: readonly string[], system: boolean): Promise<void> {
+  await Promise.all(uids.map((uid) => started(() => directory.setUserFlags(uid, { system }))))
+}
 
 /** Names first .. last in an order that is neither the alphabet's nor the reverse. */
 function names(first: number, last: number): string[] {
@@ -68,7 +81,11 @@ async function readAll(
   }
 }
 
-function scenariosOf({ name, add, remove, page }: Listing): Scenario<ChannelDirectory>[] {
+function scenariosOf(listing: Listing): Scenario<ChannelDirectory>[] {
+  return pagesOf(listing).map(([name, check]) => [name, async (directory) => (listing.isAbsent?.(directory) === true ? undefined : check(directory))])
+}
+
+function pagesOf({ name, add, remove, page }: Listing): Scenario<ChannelDirectory>[] {
   return [
     [
       `${name}: whatever the page size, everything is on exactly one page`,
@@ -164,7 +181,7 @@ function scenariosOf({ name, add, remove, page }: Listing): Scenario<ChannelDire
   ]
 }
 
-/** The promises of `members`, `listed` and `channelsOf`, which are the same. */
+/** The promises of `members`, `listed`, `channelsOf` and `systemUIDs`, which are the same. */
 export const pagingScenarios: readonly Scenario<ChannelDirectory>[] = [
   ...LISTINGS.flatMap(scenariosOf),
   [

@@ -3,6 +3,7 @@ import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
 import { channelInfo, ChannelType, MemberRole, type ChannelFlags, type ChannelInfo, type ChannelKey } from '../../model/channel.ts'
 import { listScenarios, LISTS, NO_FLAGS, userScenarios } from './channel-directory-lists.ts'
 import { pagingScenarios } from './channel-directory-paging.ts'
+import { infoIn, standingScenarios, standingSurvivalScenarios } from './channel-directory-standing.ts'
 import {
   casesOf,
   durableCasesOf,
@@ -20,8 +21,8 @@ export function channelDirectoryContract<O extends Opened<ChannelDirectory>>(
   options: DurableContractOptions<ChannelDirectory, O>,
 ): ContractCase[] {
   return [
-    ...casesOf(options, [...channelScenarios, ...memberScenarios, ...listScenarios, ...userScenarios, ...pagingScenarios]),
-    ...durableCasesOf(options, survivalScenarios),
+    ...casesOf(options, [...channelScenarios, ...memberScenarios, ...listScenarios, ...userScenarios, ...standingScenarios, ...pagingScenarios]),
+    ...durableCasesOf(options, [...survivalScenarios, ...standingSurvivalScenarios]),
   ]
 }
 
@@ -56,7 +57,7 @@ const channelScenarios: readonly Scenario<ChannelDirectory>[] = [
       for (const info of [infoOf(ROOM), infoOf(ROOM, { ban: true }), infoOf(ROOM, { disband: true }), infoOf(ROOM)]) {
         await directory.putChannel(info)
         await directory.putChannel(info)
-        assert.deepEqual({ ...(await directory.channel({ ...ROOM })) }, info)
+        assert.deepEqual(await infoIn(directory, ROOM), info)
       }
     },
   ],
@@ -90,7 +91,7 @@ const channelScenarios: readonly Scenario<ChannelDirectory>[] = [
         assert.equal(await directory.isListed(other, list, 'bob'), true)
       }
       assert.deepEqual((await directory.channelsOf('ann')).items.map((key) => ({ ...key })), [other])
-      assert.deepEqual({ ...(await directory.channel(other)) }, infoOf(other))
+      assert.deepEqual(await infoIn(directory, other), infoOf(other))
     },
   ],
   [
@@ -98,7 +99,7 @@ const channelScenarios: readonly Scenario<ChannelDirectory>[] = [
     async (directory) => {
       for (const id of HOSTILE_IDS) await directory.putChannel(infoOf(channel(id), { ban: true }))
       for (const id of HOSTILE_IDS) {
-        assert.deepEqual({ ...(await directory.channel(channel(id))) }, infoOf(channel(id), { ban: true }))
+        assert.deepEqual(await infoIn(directory, channel(id)), infoOf(channel(id), { ban: true }))
         assert.equal(await directory.channel(channel(id, ChannelType.Community)), undefined)
         await directory.removeChannel(channel(id))
         assert.equal(await directory.channel(channel(id)), undefined)
@@ -117,7 +118,7 @@ const channelScenarios: readonly Scenario<ChannelDirectory>[] = [
       Object.assign(info, { ban: true, channelID: 'elsewhere' })
       Object.assign(members[0] ?? {}, { uid: 'mallory', role: MemberRole.Owner })
       uids[0] = 'cleo'
-      assert.deepEqual({ ...(await directory.channel(ROOM)) }, infoOf(ROOM))
+      assert.deepEqual(await infoIn(directory, ROOM), infoOf(ROOM))
       assert.deepEqual({ ...(await directory.member(ROOM, 'ann')) }, { uid: 'ann', role: MemberRole.Member })
       assert.deepEqual((await directory.listed(ROOM, 'deny')).items, ['bob'])
     },
@@ -219,7 +220,7 @@ const survivalScenarios: readonly DurableScenario<ChannelDirectory>[] = [
       await directory.removeChannel(channel('gone'))
     },
     after: async (directory) => {
-      assert.deepEqual({ ...(await directory.channel(ROOM)) }, infoOf(ROOM, { ban: true }))
+      assert.deepEqual(await infoIn(directory, ROOM), infoOf(ROOM, { ban: true }))
       assert.deepEqual(await membersOf(directory, ROOM), [{ uid: 'ann', role: MemberRole.Admin }])
       assert.deepEqual((await directory.listed(ROOM, 'deny')).items, ['cleo'])
       assert.deepEqual({ ...(await directory.userFlags('eve')) }, { banned: true, sendBanned: false })

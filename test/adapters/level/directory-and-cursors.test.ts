@@ -11,7 +11,7 @@ import type { AnyLevel } from '../../../src/adapters/level/database.ts'
 import { Tag } from '../../../src/adapters/level/keys.ts'
 import { KnownValues } from '../../../src/adapters/level/known-values.ts'
 import type { ChannelDirectory } from '../../../src/contracts/channel-directory.ts'
-import type { ChannelKey } from '../../../src/model/channel.ts'
+import { channelInfo, type ChannelKey } from '../../../src/model/channel.ts'
 import { isPromise, type MaybePromise } from '../../../src/model/maybe-promise.ts'
 import { channelDirectoryContract, cursorStoreContract, type ContractCase } from '../../../src/testing/index.ts'
 import { checkCursorsAgainstModel, cursorSteps, ModelCursorStore, UIDS, type CursorStep } from '../cursor-model.ts'
@@ -213,7 +213,7 @@ describe('LevelChannelDirectory', () => {
     await directory.putMembers(ROOM, [{ uid: 'ann', role: 2 }])
     await directory.addToList(ROOM, 'deny', ['ann'])
     await directory.setUserFlags('ann', { sendBanned: true })
-    expect(directory.channel(ROOM)).toEqual({ ...ROOM, ban: true, disband: true })
+    expect(directory.channel(ROOM)).toEqual(channelInfo(ROOM, { ban: true, disband: true }))
     expect(directory.member(ROOM, 'ann')).toEqual({ uid: 'ann', role: 2 })
     expect(directory.isListed(ROOM, 'deny', 'ann')).toBe(true)
     expect(directory.userFlags('ann')).toEqual({ banned: false, sendBanned: true })
@@ -231,7 +231,7 @@ describe('LevelChannelDirectory', () => {
     gate.release()
     await Promise.all(before)
     expect(await Promise.all(questions(directory))).toEqual([
-      { ...ROOM, ban: true, disband: false },
+      channelInfo(ROOM, { ban: true }),
       { uid: 'ann', role: 1 },
       true,
       false,
@@ -284,6 +284,80 @@ describe('LevelChannelDirectory', () => {
     const long = 'x'.repeat(65_536)
     expect(() => directory.putMembers(ROOM, [{ uid: long, role: 0 }])).toThrow(TypeError)
     expect(() => directory.channel({ channelID: long, channelType: 2 })).toThrow(TypeError)
+  })
+
+  it('reads what was written before channels had modes, members mutes and users the flag system', async () => {
+    const level = memory()
+    const name = Buffer.from('\x02room')
+    const length = Buffer.from([0, name.length])
+    const rows: [tag: number, rest: Buffer, row: string][] = [
+      [Tag.Info, name, '0103'],
+      [Tag.Info, Buffer.from('\x02open'), '0100'],
+      [Tag.Member, Buffer.concat([length, name, Buffer.from('ann')]), '02'],
+      [Tag.Member, Buffer.concat([length, name, Buffer.from('bob')]), '00'],
+      [Tag.User, Buffer.from('eve'), '03'],
+    ]
+    await level.open()
+    const batch = level.batch()
+    const encodings = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
+    for (const [tag, rest, row] of rows) batch.put(Buffer.concat([Buffer.from([tag]), rest]), Buffer.from(row, 'hex'), encodings)
+    await batch.write()
+    const { subject: directory } = await partOn(directoryOn, level)
+    expect(await directory.channel(ROOM)).toEqual(channelInfo(ROOM, { ban: true, disband: true }))
+    expect(await directory.channel({ channelID: 'open', channelType: 2 })).toEqual(channelInfo({ channelID: 'open', channelType: 2 }))
+    expect(await directory.member(ROOM, 'ann')).toStrictEqual({ uid: 'ann', role: 2 })
+    expect((await directory.members(ROOM)).items).toStrictEqual([{ uid: 'ann', role: 2 }, { uid: 'bob', role: 0 }])
+    expect(await directory.userFlags('eve')).toStrictEqual({ banned: true, sendBanned: true })
+    await directory.putChannel({ ...ROOM, mode: 'muted' })
+    await directory.putMembers(ROOM, [{ uid: 'ann', role: 2, mutedUntilMs: 5 }])
+    await directory.setUserFlags('eve', { banned: false, system: true })
+    directory.forget()
+    expect(await directory.channel(ROOM)).toEqual(channelInfo(ROOM, { mode: 'muted' }))
+    expect(await directory.member(ROOM, 'ann')).toEqual({ uid: 'ann', role: 2, mutedUntilMs: 5 })
+    expect(await directory.userFlags('eve')).toEqual({ banned: false, sendBanned: true, system: true })
+    expect(await directory.systemUIDs()).toEqual({ items: ['eve'] })
+  })
+
+  it.each([
+    ['of a version', '0300'],
+    ['with a mode', '020003'],
+  ])('leaves an info %s that it does not know alone', async (_what, row) => {
+    const part = await onMemory(directoryOn)
+    await part.writer.write([Buffer.from('g\x02room'), Buffer.from(row, 'hex')])
+    await expect(part.subject.channel(ROOM)).rejects.toMatchObject({ code: 'IM_STORE_FORMAT', context: ROOM })
+  })
+
+  it('writes the flag system and the listing at once, and neither when that fails', async () => {
+    const part = await onMemory(directoryOn)
+    const { subject: directory, level, clock } = part
+    await Promise.all([directory.setUserFlags('bot', { system: true }), directory.setUserFlags('bot', { banned: true })])
+    expect([await directory.userFlags('bot'), (await directory.systemUIDs()).items]).toEqual([{ banned: true, sendBanned: false, system: true }, ['bot']])
+    level.failure = DISK_FULL
+    for (const [uid, system] of [['bot', false], ['clock', true]] as const) {
+      await expect(directory.setUserFlags(uid, { system })).rejects.toMatchObject({ code: 'IM_STORE_FULL' })
+    }
+    expect([await directory.userFlags('bot'), await directory.userFlags('clock')]).toMatchObject([{ system: true }, { banned: false }])
+    expect((await directory.systemUIDs()).items).toEqual(['bot'])
+    level.failure = undefined
+    clock.nowMs += 1000
+    level.writeCount = 0
+    await directory.setUserFlags('bot', { system: false })
+    expect(level.writeCount).toBe(1)
+    expect(await keysOf(part, Tag.System)).toEqual([])
+  })
+
+  it('ends a mute that is beyond what a time can be with the last time, and names one that is none', async () => {
+    const { subject: directory } = await onMemory(directoryOn)
+    for (const mutedUntilMs of [Number.MAX_SAFE_INTEGER, Number.POSITIVE_INFINITY]) {
+      await directory.putMembers(ROOM, [{ uid: 'ann', role: 0, mutedUntilMs }])
+      directory.forget()
+      expect(await directory.member(ROOM, 'ann')).toEqual({ uid: 'ann', role: 0, mutedUntilMs: 281_474_976_710_655 })
+    }
+    for (const mutedUntilMs of [-1, 1.5, Number.NaN, '5' as unknown as number]) {
+      expect(() => directory.putMembers(ROOM, [{ uid: 'ann', role: 0, mutedUntilMs }])).toThrow(/mutedUntilMs must be an integer from 0 to 281474976710655/)
+    }
+    expect(() => directory.putChannel({ ...ROOM, mode: 'quiet' as 'muted' })).toThrow(/mode must be 'normal' or 'muted' or 'announcement', got "quiet"/)
+    expect(() => directory.putMembers(ROOM, [{ uid: 'ann', role: 3 as 2 }])).toThrow(/role must be a member role, got 3/)
   })
 
   const MEMBERS = Array.from({ length: 25_000 }, (_, i) => ({ uid: `u${i}`, role: 0 as const }))
@@ -343,7 +417,7 @@ describe('LevelChannelDirectory', () => {
       directory.addToList(ROOM, 'deny', ['u2']),
     ])
     expect((await directory.members(ROOM)).items).toEqual([{ uid: 'u1', role: 2 }])
-    expect(await directory.channel(ROOM)).toEqual({ ...ROOM, ban: false, disband: true })
+    expect(await directory.channel(ROOM)).toEqual(channelInfo(ROOM, { disband: true }))
     expect((await directory.listed(ROOM, 'deny')).items).toEqual(['u2'])
     expect(await directory.isListEmpty(ROOM, 'deny')).toBe(false)
     await Promise.all([

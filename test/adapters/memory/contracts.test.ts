@@ -4,10 +4,12 @@ import {
   memoryChannelDirectory,
   memoryCursorStore,
   memoryMessageStore,
+  memoryOutbox,
   memoryPeerHub,
   memoryPresence,
   memoryReplicatorHub,
   memoryStorage,
+  memoryTokenStore,
   staticTokenVerifier,
 } from '../../../src/adapters/memory/index.ts'
 import {
@@ -15,9 +17,11 @@ import {
   cursorStoreContract,
   FakeClock,
   messageStoreContract,
+  outboxContract,
   peerPushContract,
   presenceContract,
   replicatorContract,
+  tokenStoreContract,
   tokenVerifierContract,
   type ContractCase,
 } from '../../../src/testing/index.ts'
@@ -38,6 +42,8 @@ run(
 )
 run('memoryChannelDirectory', channelDirectoryContract({ open: () => ({ subject: memoryChannelDirectory() }), ...sameObject }))
 run('memoryCursorStore', cursorStoreContract({ open: () => ({ subject: memoryCursorStore() }), ...sameObject }))
+run('memoryTokenStore', tokenStoreContract({ open: () => ({ subject: memoryTokenStore() }), ...sameObject }))
+run('memoryOutbox', outboxContract({ open: () => ({ subject: memoryOutbox() }), ...sameObject }))
 run('memoryStorage messages', messageStoreContract({ open: () => ({ subject: memoryStorage().messages }) }))
 
 run(
