@@ -15,6 +15,7 @@ import type { Storage } from './contracts/storage.ts'
 import { asIMError, badOption, IMError } from './errors.ts'
 import { ChainRegistry } from './events/chain-registry.ts'
 import { ChannelPool } from './events/channel-pool.ts'
+import { HandOverPool } from './events/hand-over-pool.ts'
 import { PusherPool } from './events/pusher-pool.ts'
 import { ChainRunner, type ChainResult, type Runnable } from './events/run-chain.ts'
 import { Turn } from './events/turn.ts'
@@ -29,7 +30,7 @@ import { ConnectEvent, type ConnectServices } from './handlers/user/connect.ts'
 import { receiveSend, type OnSendServices, type SendEvent } from './handlers/user/on-send.ts'
 import { PingEvent } from './handlers/user/ping.ts'
 import { RecvAckEvent, type RecvAckServices } from './handlers/user/recv-ack.ts'
-import { channelKeyString, keepsConversations, type ChannelKey } from './model/channel.ts'
+import { channelKeyOf, channelKeyString, keepsConversations, type ChannelKey } from './model/channel.ts'
 import type { ConnectPacket, SendPacket } from './model/frames.ts'
 import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
@@ -68,6 +69,10 @@ interface PipelineEvent extends Runnable {
 }
 
 const SMALL_EVENT_BYTES = 256
+const HAND_OVER_BYTES = 512
+
+/** Pages of one channel that wait to be pushed: from `high` on the next one is read when no more than `low` are left. */
+const WAITING_PAGES = { high: 8, low: 4 }
 
 /** With payloads of the usual bound a page is about half of what may wait for a client to read. */
 const REPLAY_PAGE_COUNT = 50
@@ -95,6 +100,7 @@ export class Pipeline implements ConnectionHost {
   readonly #users: UserPool<UserEvent>
   readonly #channels: ChannelPool<DistributeItem>
   readonly #pushers: PusherPool<PushOnlineEvent | NoticeEvent>
+  readonly #handOvers: HandOverPool<PushSource>
   readonly #peers: PeerPushes | undefined
   readonly #notifier: WebhookNotifier | undefined
   readonly #facts: FactEmitter
@@ -133,6 +139,7 @@ export class Pipeline implements ConnectionHost {
       maxCachedMembers: limits.maxCachedMembers,
       maxCachedChannels: limits.maxCachedChannels,
       cacheMs: limits.subscriberCacheMs,
+      limited: (page) => this.#membersInTime(page),
     })
     this.deliveries = new Deliveries({
       cursors: storage.cursors,
@@ -164,6 +171,7 @@ export class Pipeline implements ConnectionHost {
     this.#turn = new Turn(clock, [
       () => this.#users.drain(),
       () => this.#channels.drain(),
+      () => this.#handOvers.drain(),
       () => this.#pushers.drain(),
       () => this.#flush(),
     ])
@@ -193,6 +201,18 @@ export class Pipeline implements ConnectionHost {
       maxEventsPerKey: limits.maxQueuedPerChannel,
       run: (event) => (event instanceof NoticeEvent ? event.write() : this.#run(event)),
       bytesOf: (event) => event.queueBytes,
+    })
+    this.#handOvers = new HandOverPool({
+      ...pool,
+      maxEventsPerKey: limits.maxQueuedPerChannel,
+      deliver: (channel, { sources, receivers, fromPeer }) => {
+        const key = channelKeyOf(channel)
+        const take = (uids: readonly string[]): MaybePromise<undefined> => {
+          this.#push(channel, key, sources, uids, fromPeer)
+          return this.#pushers.room(channel, WAITING_PAGES)
+        }
+        return receivers === undefined ? this.subscribers.each(key, take) : this.subscribers.eachOf(receivers, take)
+      },
     })
     this.#peers =
       peerPush &&
@@ -252,7 +272,9 @@ export class Pipeline implements ConnectionHost {
       submit: (uid, event) => this.#users.submitSend(uid, event),
       distribute: (channel, item) => this.distribute(channel, item),
       onceChannelRelieved: (channel, relieved) =>
-        this.#channels.onceRelieved(channel, () => this.#pushers.onceRelieved(channel, relieved)),
+        this.#channels.onceRelieved(channel, () =>
+          this.#handOvers.onceRelieved(channel, () => this.#pushers.onceRelieved(channel, relieved)),
+        ),
     }
     this.#distributeServices = {
       store: storage.messages,
@@ -264,8 +286,7 @@ export class Pipeline implements ConnectionHost {
       proposed: this.#proposed,
       delivered,
       notify: (messages) => this.#notifier?.add({ event: 'msg.notify', messages }),
-      eachSubscriberPage: (key, take) => this.subscribers.each(key, take),
-      push: (channel, key, sources, uids) => this.#push(channel, key, sources, uids, false),
+      handOver: (channel, key, sources, receivers) => this.#handOver(channel, key, sources, receivers, false),
     }
     this.#pushServices = {
       connectionsOf: (uid) => this.registry.of(uid),
@@ -293,20 +314,20 @@ export class Pipeline implements ConnectionHost {
   async tell(key: ChannelKey, notice: Notice, uids?: readonly string[]): Promise<void> {
     const { type, message } = notice
     if (type !== 'message.deleted') this.#revisions.add(message)
-    const submit = (page: readonly string[]): void =>
-      this.#pushers.submit(channelKeyString(key), new NoticeEvent(notice, page, this.#noticeServices))
+    const submit = (page: readonly string[]): undefined =>
+      void this.#pushers.submit(channelKeyString(key), new NoticeEvent(notice, page, this.#noticeServices))
     if (uids === undefined) await this.limited(() => this.subscribers.each(key, submit))
     else submit(uids)
   }
 
   /** Events that wait or run. */
   get depth(): number {
-    return this.#users.depth + this.#channels.depth + this.#pushers.depth
+    return this.#users.depth + this.#channels.depth + this.#handOvers.depth + this.#pushers.depth
   }
 
   /** EventChannelDistribute. @returns false when the channel, or what it pushes, is at its bound */
   distribute(channel: string, item: DistributeItem): boolean {
-    return !this.#pushers.isFull(channel) && this.#channels.submit(channel, item)
+    return !this.#pushers.isFull(channel) && !this.#handOvers.isFull(channel) && this.#channels.submit(channel, item)
   }
 
   /** Another node hands over messages for users who are connected here. */
@@ -327,9 +348,9 @@ export class Pipeline implements ConnectionHost {
    */
   applied({ key, messages }: LogEntry): MaybePromise<readonly AppendResult[]> {
     const appended = this.#distributeServices.store.append([{ key, messages }])
-    const deliver = (results: readonly AppendResult[]): MaybePromise<readonly AppendResult[]> => {
-      const delivered = this.#deliverApplied(key, messages, results)
-      return isPromise(delivered) ? delivered.then(() => results) : results
+    const deliver = (results: readonly AppendResult[]): readonly AppendResult[] => {
+      this.#deliverApplied(key, messages, results)
+      return results
     }
     return isPromise(appended) ? appended.then(([results]) => deliver(results!)) : deliver(appended[0]!)
   }
@@ -349,6 +370,7 @@ export class Pipeline implements ConnectionHost {
     do {
       await this.#users.idle()
       await this.#channels.idle()
+      await this.#handOvers.idle()
       await this.#pushers.idle()
       await this.#peers?.idle()
       await this.#notifier?.idle()
@@ -493,7 +515,28 @@ export class Pipeline implements ConnectionHost {
     this.#pushers.submit(channel, new PushOnlineEvent(key, sources, uids, this.#pushServices, fromPeer))
   }
 
-  #deliverApplied(key: ChannelKey, messages: readonly Message[], results: readonly AppendResult[]): MaybePromise<void> {
+  /** Messages to the members of their channel, or to `receivers`. */
+  #handOver(channel: string, key: ChannelKey, sources: readonly PushSource[], receivers: readonly string[] | undefined, fromPeer: boolean): void {
+    const queueBytes = sources.reduce((bytes, { message }) => bytes + message.payload.length, HAND_OVER_BYTES)
+    const failed = (reason: unknown): void => {
+      const { channelID, channelType } = key
+      const context = { channelID, channelType, event: 'EventChannelDistribute', step: 'postProcess' }
+      if (!this.waits.isAborted) this.#facts.report(asIMError(reason, 'IM_DIRECTORY_UNAVAILABLE', context))
+      this.#facts.emit('undelivered', { key, messages: sources.map(({ message }) => message), nodeID: undefined, uid: undefined })
+    }
+    this.#handOvers.submit(channel, { sources, receivers, fromPeer, queueBytes, failed })
+  }
+
+  async #membersInTime<T>(page: Promise<T>): Promise<T> {
+    try {
+      return await this.limited(() => page)
+    } catch (reason) {
+      if (!isFailureOf(reason, 'IM_ABORTED') || this.waits.isAborted) throw reason
+      throw new IMError('IM_DIRECTORY_UNAVAILABLE', { cause: reason, detail: `${this.limits.stepTimeoutMs} ms` })
+    }
+  }
+
+  #deliverApplied(key: ChannelKey, messages: readonly Message[], results: readonly AppendResult[]): void {
     const stored: Message[] = []
     results.forEach(({ status, messageSeq }, index) => {
       if (status === 'stored') stored.push({ ...messages[index]!, messageSeq })
@@ -501,22 +544,9 @@ export class Pipeline implements ConnectionHost {
     if (stored.length === 0) return
     this.#facts.emit('messageStored', { key, messages: stored })
     this.#notifier?.add({ event: 'msg.notify', messages: stored })
+    // Asked now: whoever has proposed them forgets soon which connections they came in on.
     const sources = stored.map((message): PushSource => ({ message, connectionID: this.#proposed.get(message.messageID) }))
-    let isOver = false
-    const failed = (reason: unknown): void => {
-      isOver = true // a page that comes later comes too late: later messages may have been pushed
-      this.#facts.report(new IMError('IM_DIRECTORY_UNAVAILABLE', { cause: reason, context: key }))
-      this.#facts.emit('undelivered', { key, messages: stored, nodeID: undefined, uid: undefined })
-    }
-    try {
-      const done = this.subscribers.each(key, (uids) => {
-        if (!isOver) this.#push(channelKeyString(key), key, sources, uids, true)
-      })
-      // A directory that hangs must not keep this node from applying the log.
-      if (isPromise(done)) return this.limited(() => done).then(undefined, failed)
-    } catch (reason) {
-      failed(reason)
-    }
+    this.#handOver(channelKeyString(key), key, sources, undefined, true)
   }
 
   #makeRoom(connection: Connection, login: Login): boolean {
@@ -563,6 +593,6 @@ export class Pipeline implements ConnectionHost {
   }
 }
 
-function isFailureOf(result: ChainResult, code: IMError['code']): boolean {
-  return result instanceof Error && result.code === code
+function isFailureOf(result: unknown, code: IMError['code']): boolean {
+  return result instanceof IMError && result.code === code
 }
