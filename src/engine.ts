@@ -100,8 +100,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       directory,
       cursors,
       messages,
+      clock: this.#clock,
+      maxMembersPerCall: this.limits.maxMembersPerCall,
+      pause: () => new Promise((resolve) => this.#clock.defer(resolve)),
       changed: (key) => pipeline.subscribers.forget(key),
       moved: (key, uids) => uids.forEach((uid) => pipeline.deliveries.forget(uid, key)),
+      settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
     })
     this.users = new UsersAPI(directory)
     this.conversations = new ConversationsAPI({

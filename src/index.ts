@@ -57,12 +57,14 @@ export type { TokenVerifier, VerifyTokenRequest, VerifyTokenResult } from './con
 export type { BeforeSendAnswer, BeforeSendRequest, Webhook, WebhookEvent } from './contracts/webhook.ts'
 
 export type { UseOptions } from './events/chain-registry.ts'
-export type { ChannelsAPI, ListAPI, MemberInput, SubscribersAPI } from './management/channels.ts'
+export type { ChannelsAPI, CreateOptions } from './management/channels.ts'
 export type { ConnectionFilter, ConnectionsAPI } from './management/connections.ts'
 export type { Conversation, ConversationsAPI } from './management/conversations.ts'
 export type { HistoryPage, HistoryQuery } from './management/history.ts'
 export type { ClientMsgNoQuery, MessagesAPI, SendReceipt, SendRequest } from './management/messages.ts'
+export type { ListAPI } from './management/lists.ts'
 export type { ReviseOptions } from './management/revisions.ts'
+export type { MemberInput, SubscribersAPI } from './management/subscribers.ts'
 export type { UsersAPI } from './management/users.ts'
 
 export { allowAnyToken, staticTokenVerifier, type StaticToken } from './adapters/memory/index.ts'

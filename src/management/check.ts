@@ -24,9 +24,10 @@ export function checkUID(name: string, uid: unknown): string {
   return uid
 }
 
-/** @throws TypeError unless all are uids */
-export function checkUIDs(name: string, uids: readonly string[]): readonly string[] {
+/** @throws TypeError unless all are uids, and not more than `maxCount` of them */
+export function checkUIDs(name: string, uids: readonly string[], maxCount: number): readonly string[] {
   if (!Array.isArray(uids)) badOption(name, 'an array of uids', uids)
+  if (uids.length > maxCount) badOption(name, `at most ${maxCount} uids`, uids)
   return uids.map((uid, index) => checkUID(`${name}[${index}]`, uid))
 }
 
