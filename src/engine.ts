@@ -15,6 +15,7 @@ import { ConnectionsAPI } from './management/connections.ts'
 import { ConversationsAPI } from './management/conversations.ts'
 import { History } from './management/history.ts'
 import { MessagesAPI } from './management/messages.ts'
+import { PresenceAPI } from './management/presence.ts'
 import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { MaybePromise } from './model/maybe-promise.ts'
@@ -55,6 +56,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly messages: MessagesAPI
   readonly conversations: ConversationsAPI
   readonly connections: ConnectionsAPI
+  readonly presence: PresenceAPI
   readonly users: UsersAPI
 
   readonly #options: IMEngineOptions
@@ -94,20 +96,42 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       random,
       logger: this.#logger,
       facts: this.#facts,
+      presenceChanged: (change) => this.presence.tell(change),
     }))
     const { channels: directory, messages, cursors } = this.#storage
+    const { maxMembersPerCall } = this.limits
+    const pause = (): Promise<void> => new Promise((resolve) => this.#clock.defer(resolve))
     this.channels = new ChannelsAPI({
       directory,
       cursors,
       messages,
       clock: this.#clock,
-      maxMembersPerCall: this.limits.maxMembersPerCall,
-      pause: () => new Promise((resolve) => this.#clock.defer(resolve)),
+      maxMembersPerCall,
+      pause,
       changed: (key) => pipeline.subscribers.forget(key),
       moved: (key, uids) => uids.forEach((uid) => pipeline.deliveries.forget(uid, key)),
       settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
     })
-    this.users = new UsersAPI(directory)
+    this.users = new UsersAPI({
+      directory,
+      tokens: this.#storage.tokens,
+      maxMembersPerCall,
+      pause,
+      kick: (uid, deviceFlag, reason) => {
+        // Who is being let in at this moment was judged by what holds no more, and is judged anew when they come back.
+        for (const connection of pipeline.connecting(uid)) if (deviceFlag === undefined || connection.deviceFlag === deviceFlag) connection.end('handler')
+        return this.connections.kick(deviceFlag === undefined ? { uid } : { uid, deviceFlag }, reason)
+      },
+    })
+    this.presence = new PresenceAPI({
+      nodeID: this.nodeID,
+      of: (uid) => pipeline.registry.of(uid),
+      presence: options.presence,
+      limited: (ask) => pipeline.limited(ask, this.limits.presenceTimeoutMs),
+      maxMembersPerCall,
+      pause,
+      report: this.#facts.report,
+    })
     this.conversations = new ConversationsAPI({
       messages,
       cursors,
@@ -138,6 +162,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         pipeline.distribute(channel, new DistributeItem(message, key, { connectionID: undefined, ...waiter })),
     })
     this.connections = new ConnectionsAPI({
+      count: () => pipeline.registry.count,
       all: () => pipeline.registry.all(),
       of: (uid) => pipeline.registry.of(uid),
       byID: (connectionID) => pipeline.registry.byID(connectionID),

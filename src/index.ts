@@ -18,7 +18,7 @@ export type { ChannelDirectory, ChannelList, PageQuery } from './contracts/chann
 export type { Clock } from './contracts/clock.ts'
 export type { ConnectionView, PayloadCipher } from './contracts/connection-view.ts'
 export type { Cursor, CursorStore, CursorUpdate } from './contracts/cursor-store.ts'
-export type { ConnectionInfo, Facts, IsOffline, OnlineDevice } from './contracts/facts.ts'
+export type { ConnectionInfo, Facts, IsOffline, OnlineDevice, PresenceChange } from './contracts/facts.ts'
 export type {
   CloseCause,
   ConnCloseContext,
@@ -63,11 +63,12 @@ export type { Conversation, ConversationsAPI } from './management/conversations.
 export type { HistoryPage, HistoryQuery } from './management/history.ts'
 export type { ClientMsgNoQuery, MessagesAPI, SendReceipt, SendRequest } from './management/messages.ts'
 export type { ListAPI } from './management/lists.ts'
+export type { PresenceAPI, PresenceListener, PresentDevice, UserPresence } from './management/presence.ts'
 export type { ReviseOptions } from './management/revisions.ts'
 export type { MemberInput, SubscribersAPI } from './management/subscribers.ts'
-export type { UsersAPI } from './management/users.ts'
+export type { SystemUsersAPI, TokenInput, UsersAPI } from './management/users.ts'
 
-export { allowAnyToken, staticTokenVerifier, type StaticToken } from './adapters/memory/index.ts'
+export { allowAnyToken, staticTokenVerifier, type StaticToken, type StaticTokens } from './adapters/memory/index.ts'
 export {
   memoryChannelDirectory,
   memoryCursorStore,

@@ -3,6 +3,7 @@ import { ConnectionRegistry } from './connection/connection-registry.ts'
 import type { Connection, ConnectionHost } from './connection/connection.ts'
 import { defaultKickPolicy } from './connection/kick-policy.ts'
 import type { Clock } from './contracts/clock.ts'
+import type { PresenceChange } from './contracts/facts.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
 import type { Logger } from './contracts/logger.ts'
@@ -41,6 +42,7 @@ import { Deliveries } from './services/deliveries.ts'
 import type { FactEmitter } from './services/fact-emitter.ts'
 import { snowflake } from './services/message-id.ts'
 import { OfflineReplay } from './services/offline-replay.ts'
+import { OnlineUsers } from './services/online-users.ts'
 import { PeerPushes } from './services/peer-pushes.ts'
 import { RecentRevisions } from './services/recent-revisions.ts'
 import { Subscribers } from './services/subscribers.ts'
@@ -57,6 +59,8 @@ export interface PipelineOptions {
   readonly random: Random
   readonly logger: Logger
   readonly facts: FactEmitter
+  /** must not throw */
+  readonly presenceChanged: (change: PresenceChange) => void
 }
 
 type UserEvent = ConnectEvent | SendEvent | RecvAckEvent | PingEvent | ConnCloseEvent
@@ -107,6 +111,9 @@ export class Pipeline implements ConnectionHost {
   readonly #logger: Logger
   readonly #kickPolicy: KickPolicy
   readonly #replays: boolean
+  readonly #online: OnlineUsers
+  /** whose older connections are being ended for a newer one */
+  #replacing: string | undefined
   readonly #revisions = new RecentRevisions()
   readonly #noticeServices: NoticeServices
   readonly #connectServices: ConnectServices
@@ -123,7 +130,7 @@ export class Pipeline implements ConnectionHost {
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
-  constructor({ options, limits, nodeID, storage, clock, random, logger, facts }: PipelineOptions) {
+  constructor({ options, limits, nodeID, storage, clock, random, logger, facts, presenceChanged }: PipelineOptions) {
     const { report } = facts
     const { presence, replicator, peerPush, webhook } = options
     this.clock = clock
@@ -165,6 +172,13 @@ export class Pipeline implements ConnectionHost {
       if (message.messageSeq > 0 && keepsConversations(message.channelType)) this.deliveries.acknowledge(uid, message, message.messageSeq)
     }
     this.#facts = facts
+    this.#online = new OnlineUsers({
+      of: (uid) => this.registry.of(uid),
+      tell: (change) => {
+        facts.emit('presenceChanged', change)
+        presenceChanged(change)
+      },
+    })
     this.#logger = logger
     this.#kickPolicy = options.kickPolicy ?? defaultKickPolicy
     this.#runner = new ChainRunner({ timers: this.timers, report })
@@ -427,6 +441,7 @@ export class Pipeline implements ConnectionHost {
     this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, this.#connectServices))
     this.#facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
+    if (connection.uid !== this.#replacing) this.#online.went(connection.uid)
   }
 
   refused(connection: Connection, cause: CloseCause, reasonCode: ReasonCode | undefined, detail: string | undefined): void {
@@ -466,6 +481,11 @@ export class Pipeline implements ConnectionHost {
       await presence.offline(entry)
       this.#owedToPresence.delete(connectionID)
     }
+  }
+
+  /** CONNECTs of the user that have not been answered yet. */
+  connecting(uid: string): Connection[] {
+    return [...this.#connecting.keys()].filter((connection) => connection.uid === uid)
   }
 
   /** Ask an adapter outside of any chain, for as long as a step would wait. */
@@ -553,9 +573,16 @@ export class Pipeline implements ConnectionHost {
     const verdicts = this.registry.of(login.uid).map((other) => this.#verdict(login, other))
     const stayingCount = verdicts.filter((verdict) => verdict === 'keep').length
     if (stayingCount >= this.limits.maxConnectionsPerUID) return false
-    this.#endOthers(login)
-    // Ending them has called listeners of the host, which may have ended this one.
-    if (connection.isAuthenticating) this.registry.register(connection)
+    // Between the end of the old ones and the new one the user is not gone.
+    this.#replacing = login.uid
+    try {
+      this.#endOthers(login)
+      // Ending them has called listeners of the host, which may have ended this one.
+      if (connection.isAuthenticating) this.registry.register(connection)
+    } finally {
+      this.#replacing = undefined
+      this.#online.went(login.uid)
+    }
     return true
   }
 
@@ -577,6 +604,7 @@ export class Pipeline implements ConnectionHost {
     if (this.#replays) this.offlineReplay.start(connection)
     this.#notifyOnline(connection, true) // first: a listener may end the connection, and that is told then
     this.#facts.emit('connected', connection.info)
+    this.#online.came(connection.uid)
   }
 
   #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {

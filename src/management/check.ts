@@ -1,4 +1,4 @@
-import { badOption } from '../errors.ts'
+import { badOption, integerBetween } from '../errors.ts'
 import { isUint64Decimal } from '../model/int64.ts'
 import { ChannelType, isValidChannelID, isValidUID, personChannelUIDs, type ChannelKey } from '../model/channel.ts'
 
@@ -38,4 +38,9 @@ export function checkMessageIDs(messageIDs: readonly string[]): readonly string[
     if (typeof messageID === 'string' && isUint64Decimal(messageID)) return messageID
     return badOption(`messageIDs[${index}]`, 'a decimal string', messageID)
   })
+}
+
+/** @throws TypeError unless it is a byte, as CONNECT has it */
+export function checkDeviceFlag(deviceFlag: unknown): number {
+  return integerBetween('deviceFlag', deviceFlag, 0, 255)
 }
