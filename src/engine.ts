@@ -157,9 +157,10 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       clock: this.#clock,
       random,
       maxPayloadBytes: this.limits.maxPayloadBytes,
+      maxMembersPerCall,
       isRunning: () => this.#state === 'running',
-      distribute: (channel, key, message, waiter) =>
-        pipeline.distribute(channel, new DistributeItem(message, key, { connectionID: undefined, ...waiter })),
+      distribute: (channel, key, message, waiter, receivers) =>
+        pipeline.distribute(channel, new DistributeItem(message, key, { connectionID: undefined, ...waiter }, receivers)),
     })
     this.connections = new ConnectionsAPI({
       count: () => pipeline.registry.count,

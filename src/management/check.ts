@@ -4,16 +4,16 @@ import { ChannelType, isValidChannelID, isValidUID, personChannelUIDs, type Chan
 
 /** What a host hands to the management calls is checked here, once; inside the engine it is trusted. */
 
-/** @throws TypeError unless `key` names a channel; a person's own lists hang on (uid, person) */
-export function checkKey(key: ChannelKey): ChannelKey {
+/** @throws TypeError unless `key` names a channel; a person's own lists hang on (uid, person). `at` goes before the names */
+export function checkKey(key: ChannelKey, at = ''): ChannelKey {
   const { channelID, channelType } = (key ?? {}) as Partial<ChannelKey>
   if (typeof channelType !== 'number' || !Number.isInteger(channelType) || channelType < 1 || channelType > 255) {
-    badOption('channelType', 'an integer from 1 to 255', channelType)
+    badOption(`${at}channelType`, 'an integer from 1 to 255', channelType)
   }
   const isName = typeof channelID === 'string' && isValidChannelID(channelID)
   const isPerson = channelType === ChannelType.Person
   if (!isName || (isPerson && !isValidUID(channelID) && personChannelUIDs(channelID) === undefined)) {
-    badOption('channelID', 'a channel id: text without # & and control characters, for a person a uid', channelID)
+    badOption(`${at}channelID`, 'a channel id: text without # & and control characters, for a person a uid', channelID)
   }
   return { channelID, channelType }
 }
@@ -43,4 +43,14 @@ export function checkMessageIDs(messageIDs: readonly string[]): readonly string[
 /** @throws TypeError unless it is a byte, as CONNECT has it */
 export function checkDeviceFlag(deviceFlag: unknown): number {
   return integerBetween('deviceFlag', deviceFlag, 0, 255)
+}
+
+const MAX_TEXT_BYTES = 32_767
+
+/** @throws TypeError unless the wire has room for it */
+export function checkText(name: string, text: unknown): string {
+  if (typeof text !== 'string' || !text.isWellFormed() || Buffer.byteLength(text) > MAX_TEXT_BYTES) {
+    badOption(name, `well-formed text of at most ${MAX_TEXT_BYTES} bytes`, text)
+  }
+  return text
 }
