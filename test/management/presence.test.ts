@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { memoryPeerHub, memoryPresence, type PresenceChange } from 'imengine'
 import type { TestClient } from 'imengine/testing'
 import { stage } from '../support.ts'
@@ -52,7 +52,7 @@ describe('a subscription', () => {
     engine.presence.subscribe(['ann'], () => {
       throw new Error('bug')
     })
-    engine.presence.subscribe(['ann'], (() => Promise.reject(new Error('late bug'))))
+    engine.presence.subscribe(['ann'], vi.fn().mockRejectedValue(new Error('late bug')))
     await connect('ann')
     await clock.settle()
     expect(told).toEqual(['ann online 0'])
