@@ -109,6 +109,7 @@ export const LIMITS = {
   maxCachedChannels: { default: 10_000, min: 1, max: 10_000_000 },
   maxCachedMembers: { default: 10_000, min: 0, max: 10_000_000 },
   subscriberPageCount: { default: 1_000, min: 1, max: 10_000 },
+  maxMembersPerCall: { default: 10_000, min: 1, max: 1_000_000 },
   maxTrackedDeliveries: { default: 100_000, min: 1, max: 10_000_000 },
   maxPeerPushes: { default: 10_000, min: 1, max: 10_000_000 },
   maxPluginSendDepth: { default: 8, min: 1, max: 1_000 },

@@ -16,6 +16,7 @@ import { ConnectionsAPI } from './management/connections.ts'
 import { ConversationsAPI } from './management/conversations.ts'
 import { History } from './management/history.ts'
 import { MessagesAPI, type MessagesAPIOptions } from './management/messages.ts'
+import { PresenceAPI } from './management/presence.ts'
 import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { ChannelKey } from './model/channel.ts'
@@ -55,6 +56,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly messages: MessagesAPI
   readonly conversations: ConversationsAPI
   readonly connections: ConnectionsAPI
+  readonly presence: PresenceAPI
   readonly users: UsersAPI
   readonly plugins: PluginsAPI
 
@@ -96,19 +98,45 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       random,
       logger: this.#logger,
       facts: this.#facts,
+      presenceChanged: (change) => this.presence.tell(change),
     }))
     const { messages, cursors } = this.#storage
     const directory = pipeline.directory.fresh
     const keysOf = (uid: string): AsyncGenerator<readonly ChannelKey[]> =>
       conversationKeys({ uid, channels: directory, messages, pageCount: 500, limited: async (ask) => ask() })
+    const { maxMembersPerCall } = this.limits
+    const pause = (): Promise<void> => new Promise((resolve) => this.#clock.defer(resolve))
     this.channels = new ChannelsAPI({
       directory,
       cursors,
       messages,
+      clock: this.#clock,
+      maxMembersPerCall,
+      pause,
       changed: (key) => pipeline.channelChanged(key),
       moved: (key, uids) => uids.forEach((uid) => pipeline.deliveries.forget(uid, key)),
+      settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
     })
-    this.users = new UsersAPI(directory)
+    this.users = new UsersAPI({
+      directory,
+      tokens: this.#storage.tokens,
+      maxMembersPerCall,
+      pause,
+      kick: (uid, deviceFlag, reason) => {
+        // Who is being let in at this moment was judged by what holds no more, and is judged anew when they come back.
+        for (const connection of pipeline.connecting(uid)) if (deviceFlag === undefined || connection.deviceFlag === deviceFlag) connection.end('handler')
+        return this.connections.kick(deviceFlag === undefined ? { uid } : { uid, deviceFlag }, reason)
+      },
+    })
+    this.presence = new PresenceAPI({
+      nodeID: this.nodeID,
+      of: (uid) => pipeline.registry.of(uid),
+      presence: options.presence,
+      limited: (ask) => pipeline.limited(ask, this.limits.presenceTimeoutMs),
+      maxMembersPerCall,
+      pause,
+      report: this.#facts.report,
+    })
     this.conversations = new ConversationsAPI({
       messages,
       cursors,
@@ -142,12 +170,14 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       clock: this.#clock,
       random,
       maxPayloadBytes: this.limits.maxPayloadBytes,
+      maxMembersPerCall,
       isRunning: () => this.#state === 'running',
-      distribute: (channel, key, message, waiter) =>
-        pipeline.distribute(channel, new DistributeItem(message, key, { connectionID: undefined, ...waiter })),
+      distribute: (channel, key, message, waiter, receivers) =>
+        pipeline.distribute(channel, new DistributeItem(message, key, { connectionID: undefined, ...waiter }, receivers)),
     }
     this.messages = new MessagesAPI(messagesOptions)
     this.connections = new ConnectionsAPI({
+      count: () => pipeline.registry.count,
       all: () => pipeline.registry.all(),
       of: (uid) => pipeline.registry.of(uid),
       byID: (connectionID) => pipeline.registry.byID(connectionID),
@@ -163,6 +193,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       messages: messagesOptions,
       channels: this.channels,
       connections: this.connections,
+      presence: this.presence,
       conversations: this.conversations,
       users: this.users,
       limited: (ending, pluginName) => this.#limited(ending, { step: pluginName }),

@@ -21,6 +21,8 @@ export const ERRORS = {
   IM_STORE_FORMAT: { message: 'the storage was written in a format this version does not know', retryable: false },
   IM_DRIVER_MISSING: { message: 'a package that an adapter needs is not installed', retryable: false },
   IM_MESSAGE_NOT_FOUND: { message: 'there is no such message', retryable: false },
+  IM_CHANNEL_NOT_FOUND: { message: 'there is no such channel', retryable: false },
+  IM_MEMBER_NOT_FOUND: { message: 'the channel has no such member', retryable: false },
   IM_NOT_SUPPORTED: { message: 'this cannot be done with the adapters in use', retryable: false },
   IM_DIRECTORY_UNAVAILABLE: { message: 'the channel directory did not answer', retryable: true },
   IM_PRESENCE_UNAVAILABLE: { message: 'presence did not answer', retryable: true },

@@ -18,7 +18,7 @@ export type { ChannelDirectory, ChannelList, PageQuery } from './contracts/chann
 export type { Clock } from './contracts/clock.ts'
 export type { ConnectionView, PayloadCipher } from './contracts/connection-view.ts'
 export type { Cursor, CursorStore, CursorUpdate } from './contracts/cursor-store.ts'
-export type { ConnectionInfo, Facts, IsOffline, OnlineDevice } from './contracts/facts.ts'
+export type { ConnectionInfo, Facts, IsOffline, OnlineDevice, PresenceChange } from './contracts/facts.ts'
 export type {
   CloseCause,
   ConnCloseContext,
@@ -57,14 +57,18 @@ export type { TokenVerifier, VerifyTokenRequest, VerifyTokenResult } from './con
 export type { BeforeSendAnswer, BeforeSendRequest, Webhook, WebhookEvent } from './contracts/webhook.ts'
 
 export type { UseOptions, WatchOptions } from './events/chain-registry.ts'
-export type { ChannelsAPI, ListAPI, MemberInput, SubscribersAPI } from './management/channels.ts'
+export type { ChannelsAPI, CreateOptions } from './management/channels.ts'
 export type { CommandsAPI } from './management/commands.ts'
 export type { ConnectionFilter, ConnectionsAPI } from './management/connections.ts'
 export type { Conversation, ConversationsAPI } from './management/conversations.ts'
 export type { HistoryPage, HistoryQuery } from './management/history.ts'
-export type { ClientMsgNoQuery, MessagesAPI, SendReceipt, SendRequest } from './management/messages.ts'
+export type { ClientMsgNoQuery, MessagesAPI, SendReceipt, SendResult, SeqQuery } from './management/messages.ts'
+export type { ListAPI } from './management/lists.ts'
+export type { PresenceAPI, PresenceListener, PresentDevice, UserPresence } from './management/presence.ts'
 export type { ReviseOptions } from './management/revisions.ts'
-export type { UsersAPI } from './management/users.ts'
+export type { SendRequest, UserSendRequest } from './management/send-request.ts'
+export type { MemberInput, SubscribersAPI } from './management/subscribers.ts'
+export type { SystemUsersAPI, TokenInput, UsersAPI } from './management/users.ts'
 export type {
   Plugin,
   PluginHost,
@@ -76,7 +80,7 @@ export type {
   PluginTimers,
 } from './plugins/plugin.ts'
 
-export { allowAnyToken, staticTokenVerifier, type StaticToken } from './adapters/memory/index.ts'
+export { allowAnyToken, staticTokenVerifier, type StaticToken, type StaticTokens } from './adapters/memory/index.ts'
 export {
   memoryChannelDirectory,
   memoryCursorStore,

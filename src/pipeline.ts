@@ -3,6 +3,7 @@ import { ConnectionRegistry } from './connection/connection-registry.ts'
 import type { Connection, ConnectionHost } from './connection/connection.ts'
 import { defaultKickPolicy } from './connection/kick-policy.ts'
 import type { Clock } from './contracts/clock.ts'
+import type { PresenceChange } from './contracts/facts.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
 import type { Logger } from './contracts/logger.ts'
@@ -15,6 +16,7 @@ import type { Storage } from './contracts/storage.ts'
 import { asIMError, badOption, IMError } from './errors.ts'
 import { ChainRegistry } from './events/chain-registry.ts'
 import { ChannelPool } from './events/channel-pool.ts'
+import { HandOverPool } from './events/hand-over-pool.ts'
 import { PusherPool } from './events/pusher-pool.ts'
 import { ChainRunner, type ChainResult, type Runnable } from './events/run-chain.ts'
 import { Turn } from './events/turn.ts'
@@ -30,7 +32,7 @@ import { receiveSend, type OnSendServices, type SendEvent } from './handlers/use
 import { PingEvent } from './handlers/user/ping.ts'
 import { RecvAckEvent, type RecvAckServices } from './handlers/user/recv-ack.ts'
 import { sendPolicy } from './handlers/send-policy.ts'
-import { channelKeyString, keepsConversations, type ChannelKey } from './model/channel.ts'
+import { channelKeyOf, channelKeyString, keepsConversations, type ChannelKey } from './model/channel.ts'
 import type { ConnectPacket, SendPacket } from './model/frames.ts'
 import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
@@ -42,6 +44,7 @@ import { Deliveries } from './services/deliveries.ts'
 import type { FactEmitter } from './services/fact-emitter.ts'
 import { snowflake } from './services/message-id.ts'
 import { OfflineReplay } from './services/offline-replay.ts'
+import { OnlineUsers } from './services/online-users.ts'
 import { PeerPushes } from './services/peer-pushes.ts'
 import { Receivers } from './services/receivers.ts'
 import { RecentRevisions } from './services/recent-revisions.ts'
@@ -59,6 +62,8 @@ export interface PipelineOptions {
   readonly random: Random
   readonly logger: Logger
   readonly facts: FactEmitter
+  /** must not throw */
+  readonly presenceChanged: (change: PresenceChange) => void
 }
 
 type UserEvent = ConnectEvent | SendEvent | RecvAckEvent | PingEvent | ConnCloseEvent
@@ -71,6 +76,10 @@ interface PipelineEvent extends Runnable {
 }
 
 const SMALL_EVENT_BYTES = 256
+const HAND_OVER_BYTES = 512
+
+/** Pages of one channel that wait to be pushed: from `high` on the next one is read when no more than `low` are left. */
+const WAITING_PAGES = { high: 8, low: 4 }
 
 /** With payloads of the usual bound a page is about half of what may wait for a client to read. */
 const REPLAY_PAGE_COUNT = 50
@@ -100,12 +109,16 @@ export class Pipeline implements ConnectionHost {
   readonly #users: UserPool<UserEvent>
   readonly #channels: ChannelPool<DistributeItem>
   readonly #pushers: PusherPool<PushOnlineEvent | NoticeEvent>
+  readonly #handOvers: HandOverPool<PushSource>
   readonly #peers: PeerPushes | undefined
   readonly #notifier: WebhookNotifier | undefined
   readonly #facts: FactEmitter
   readonly #logger: Logger
   readonly #kickPolicy: KickPolicy
   readonly #replays: boolean
+  readonly #online: OnlineUsers
+  /** whose older connections are being ended for a newer one */
+  #replacing: string | undefined
   readonly #revisions = new RecentRevisions()
   readonly #noticeServices: NoticeServices
   readonly #connectServices: ConnectServices
@@ -122,7 +135,7 @@ export class Pipeline implements ConnectionHost {
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
-  constructor({ options, limits, nodeID, storage, clock, random, logger, facts }: PipelineOptions) {
+  constructor({ options, limits, nodeID, storage, clock, random, logger, facts, presenceChanged }: PipelineOptions) {
     const { report } = facts
     const { presence, replicator, peerPush, webhook } = options
     this.clock = clock
@@ -145,8 +158,9 @@ export class Pipeline implements ConnectionHost {
       maxCachedMembers: limits.maxCachedMembers,
       maxCachedChannels: limits.maxCachedChannels,
       cacheMs: limits.subscriberCacheMs,
+      limited: (page) => this.#membersInTime(page),
     })
-    this.receivers = new Receivers({ members: (key, take) => this.subscribers.each(key, (uids) => void take(uids)) })
+    this.receivers = new Receivers({ members: (key, take) => this.subscribers.each(key, take) })
     this.deliveries = new Deliveries({
       cursors: storage.cursors,
       timers: this.timers,
@@ -171,12 +185,20 @@ export class Pipeline implements ConnectionHost {
       if (message.messageSeq > 0 && keepsConversations(message.channelType)) this.deliveries.acknowledge(uid, message, message.messageSeq)
     }
     this.#facts = facts
+    this.#online = new OnlineUsers({
+      of: (uid) => this.registry.of(uid),
+      tell: (change) => {
+        facts.emit('presenceChanged', change)
+        presenceChanged(change)
+      },
+    })
     this.#logger = logger
     this.#kickPolicy = options.kickPolicy ?? defaultKickPolicy
     this.#runner = new ChainRunner({ timers: this.timers, report })
     this.#turn = new Turn(clock, [
       () => this.#users.drain(),
       () => this.#channels.drain(),
+      () => this.#handOvers.drain(),
       () => this.#pushers.drain(),
       () => this.#flush(),
     ])
@@ -206,6 +228,18 @@ export class Pipeline implements ConnectionHost {
       maxEventsPerKey: limits.maxQueuedPerChannel,
       run: (event) => (event instanceof NoticeEvent ? event.write() : this.#run(event)),
       bytesOf: (event) => event.queueBytes,
+    })
+    this.#handOvers = new HandOverPool({
+      ...pool,
+      maxEventsPerKey: limits.maxQueuedPerChannel,
+      deliver: (channel, { sources, receivers, fromPeer }) => {
+        const key = channelKeyOf(channel)
+        const take = (uids: readonly string[]): MaybePromise<undefined> => {
+          this.#push(channel, key, sources, uids, fromPeer)
+          return this.#pushers.room(channel, WAITING_PAGES)
+        }
+        return receivers === undefined ? this.receivers.each(key, take) : this.subscribers.eachOf(receivers, take)
+      },
     })
     this.#peers =
       peerPush &&
@@ -265,7 +299,9 @@ export class Pipeline implements ConnectionHost {
       submit: (uid, event) => this.#users.submitSend(uid, event),
       distribute: (channel, item) => this.distribute(channel, item),
       onceChannelRelieved: (channel, relieved) =>
-        this.#channels.onceRelieved(channel, () => this.#pushers.onceRelieved(channel, relieved)),
+        this.#channels.onceRelieved(channel, () =>
+          this.#handOvers.onceRelieved(channel, () => this.#pushers.onceRelieved(channel, relieved)),
+        ),
     }
     this.#distributeServices = {
       store: storage.messages,
@@ -277,8 +313,7 @@ export class Pipeline implements ConnectionHost {
       proposed: this.#proposed,
       delivered,
       notify: (messages) => this.#notifier?.add({ event: 'msg.notify', messages }),
-      eachSubscriberPage: (key, take) => this.receivers.each(key, take),
-      push: (channel, key, sources, uids) => this.#push(channel, key, sources, uids, false),
+      handOver: (channel, key, sources, receivers) => this.#handOver(channel, key, sources, receivers, false),
     }
     this.#pushServices = {
       connectionsOf: (uid) => this.registry.of(uid),
@@ -306,8 +341,8 @@ export class Pipeline implements ConnectionHost {
   async tell(key: ChannelKey, notice: Notice, uids?: readonly string[]): Promise<void> {
     const { type, message } = notice
     if (type !== 'message.deleted') this.#revisions.add(message)
-    const submit = (page: readonly string[]): void =>
-      this.#pushers.submit(channelKeyString(key), new NoticeEvent(notice, page, this.#noticeServices))
+    const submit = (page: readonly string[]): undefined =>
+      void this.#pushers.submit(channelKeyString(key), new NoticeEvent(notice, page, this.#noticeServices))
     if (uids === undefined) await this.limited(() => this.receivers.each(key, submit))
     else submit(uids)
   }
@@ -320,12 +355,12 @@ export class Pipeline implements ConnectionHost {
 
   /** Events that wait or run. */
   get depth(): number {
-    return this.#users.depth + this.#channels.depth + this.#pushers.depth
+    return this.#users.depth + this.#channels.depth + this.#handOvers.depth + this.#pushers.depth
   }
 
   /** EventChannelDistribute. @returns false when the channel, or what it pushes, is at its bound */
   distribute(channel: string, item: DistributeItem): boolean {
-    return !this.#pushers.isFull(channel) && this.#channels.submit(channel, item)
+    return !this.#pushers.isFull(channel) && !this.#handOvers.isFull(channel) && this.#channels.submit(channel, item)
   }
 
   /** Another node hands over messages for users who are connected here. */
@@ -346,9 +381,9 @@ export class Pipeline implements ConnectionHost {
    */
   applied({ key, messages }: LogEntry): MaybePromise<readonly AppendResult[]> {
     const appended = this.#distributeServices.store.append([{ key, messages }])
-    const deliver = (results: readonly AppendResult[]): MaybePromise<readonly AppendResult[]> => {
-      const delivered = this.#deliverApplied(key, messages, results)
-      return isPromise(delivered) ? delivered.then(() => results) : results
+    const deliver = (results: readonly AppendResult[]): readonly AppendResult[] => {
+      this.#deliverApplied(key, messages, results)
+      return results
     }
     return isPromise(appended) ? appended.then(([results]) => deliver(results!)) : deliver(appended[0]!)
   }
@@ -368,6 +403,7 @@ export class Pipeline implements ConnectionHost {
     do {
       await this.#users.idle()
       await this.#channels.idle()
+      await this.#handOvers.idle()
       await this.#pushers.idle()
       await this.#peers?.idle()
       await this.#notifier?.idle()
@@ -424,6 +460,7 @@ export class Pipeline implements ConnectionHost {
     this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, this.#connectServices))
     this.#facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
+    if (connection.uid !== this.#replacing) this.#online.went(connection.uid)
   }
 
   refused(connection: Connection, cause: CloseCause, reasonCode: ReasonCode | undefined, detail: string | undefined): void {
@@ -463,6 +500,11 @@ export class Pipeline implements ConnectionHost {
       await presence.offline(entry)
       this.#owedToPresence.delete(connectionID)
     }
+  }
+
+  /** CONNECTs of the user that have not been answered yet. */
+  connecting(uid: string): Connection[] {
+    return [...this.#connecting.keys()].filter((connection) => connection.uid === uid)
   }
 
   /** Ask an adapter outside of any chain, for as long as a step would wait. */
@@ -512,7 +554,28 @@ export class Pipeline implements ConnectionHost {
     this.#pushers.submit(channel, new PushOnlineEvent(key, sources, uids, this.#pushServices, fromPeer))
   }
 
-  #deliverApplied(key: ChannelKey, messages: readonly Message[], results: readonly AppendResult[]): MaybePromise<void> {
+  /** Messages to the members of their channel, or to `receivers`. */
+  #handOver(channel: string, key: ChannelKey, sources: readonly PushSource[], receivers: readonly string[] | undefined, fromPeer: boolean): void {
+    const queueBytes = sources.reduce((bytes, { message }) => bytes + message.payload.length, HAND_OVER_BYTES)
+    const failed = (reason: unknown): void => {
+      const { channelID, channelType } = key
+      const context = { channelID, channelType, event: 'EventChannelDistribute', step: 'postProcess' }
+      if (!this.waits.isAborted) this.#facts.report(asIMError(reason, 'IM_DIRECTORY_UNAVAILABLE', context))
+      this.#facts.emit('undelivered', { key, messages: sources.map(({ message }) => message), nodeID: undefined, uid: undefined })
+    }
+    this.#handOvers.submit(channel, { sources, receivers, fromPeer, queueBytes, failed })
+  }
+
+  async #membersInTime<T>(page: Promise<T>): Promise<T> {
+    try {
+      return await this.limited(() => page)
+    } catch (reason) {
+      if (!isFailureOf(reason, 'IM_ABORTED') || this.waits.isAborted) throw reason
+      throw new IMError('IM_DIRECTORY_UNAVAILABLE', { cause: reason, detail: `${this.limits.stepTimeoutMs} ms` })
+    }
+  }
+
+  #deliverApplied(key: ChannelKey, messages: readonly Message[], results: readonly AppendResult[]): void {
     const stored: Message[] = []
     results.forEach(({ status, messageSeq }, index) => {
       if (status === 'stored') stored.push({ ...messages[index]!, messageSeq })
@@ -520,31 +583,25 @@ export class Pipeline implements ConnectionHost {
     if (stored.length === 0) return
     this.#facts.emit('messageStored', { key, messages: stored })
     this.#notifier?.add({ event: 'msg.notify', messages: stored })
+    // Asked now: whoever has proposed them forgets soon which connections they came in on.
     const sources = stored.map((message): PushSource => ({ message, connectionID: this.#proposed.get(message.messageID) }))
-    let isOver = false
-    const failed = (reason: unknown): void => {
-      isOver = true // a page that comes later comes too late: later messages may have been pushed
-      this.#facts.report(new IMError('IM_DIRECTORY_UNAVAILABLE', { cause: reason, context: key }))
-      this.#facts.emit('undelivered', { key, messages: stored, nodeID: undefined, uid: undefined })
-    }
-    try {
-      const done = this.receivers.each(key, (uids) => {
-        if (!isOver) this.#push(channelKeyString(key), key, sources, uids, true)
-      })
-      // A directory that hangs must not keep this node from applying the log.
-      if (isPromise(done)) return this.limited(() => done).then(undefined, failed)
-    } catch (reason) {
-      failed(reason)
-    }
+    this.#handOver(channelKeyString(key), key, sources, undefined, true)
   }
 
   #makeRoom(connection: Connection, login: Login): boolean {
     const verdicts = this.registry.of(login.uid).map((other) => this.#verdict(login, other))
     const stayingCount = verdicts.filter((verdict) => verdict === 'keep').length
     if (stayingCount >= this.limits.maxConnectionsPerUID) return false
-    this.#endOthers(login)
-    // Ending them has called listeners of the host, which may have ended this one.
-    if (connection.isAuthenticating) this.registry.register(connection)
+    // Between the end of the old ones and the new one the user is not gone.
+    this.#replacing = login.uid
+    try {
+      this.#endOthers(login)
+      // Ending them has called listeners of the host, which may have ended this one.
+      if (connection.isAuthenticating) this.registry.register(connection)
+    } finally {
+      this.#replacing = undefined
+      this.#online.went(login.uid)
+    }
     return true
   }
 
@@ -566,6 +623,7 @@ export class Pipeline implements ConnectionHost {
     if (this.#replays) this.offlineReplay.start(connection)
     this.#notifyOnline(connection, true) // first: a listener may end the connection, and that is told then
     this.#facts.emit('connected', connection.info)
+    this.#online.came(connection.uid)
   }
 
   #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {
@@ -582,6 +640,6 @@ export class Pipeline implements ConnectionHost {
   }
 }
 
-function isFailureOf(result: ChainResult, code: IMError['code']): boolean {
-  return result instanceof Error && result.code === code
+function isFailureOf(result: unknown, code: IMError['code']): boolean {
+  return result instanceof IMError && result.code === code
 }

@@ -9,6 +9,7 @@ import * as fileStore from '../examples/file-store.ts'
 import * as handlers from '../examples/handlers.ts'
 import * as history from '../examples/history.ts'
 import * as host from '../examples/host.ts'
+import * as management from '../examples/management.ts'
 import * as ownSocket from '../examples/own-socket.ts'
 import * as permissions from '../examples/permissions.ts'
 import * as quickstart from '../examples/quickstart.ts'
@@ -275,4 +276,15 @@ describe('file-store', () => {
   })
   for (const { name, run } of suite) it(name, run)
   // #endregion
+})
+
+it('management.ts gives a token, writes to users and knows who is there', async () => {
+  const example = await management.start()
+  try {
+    expect(example).toMatchObject({ sent: 2, failed: [], isOnline: false })
+    const client = await tcpClient(example.port)
+    expect((await client.connect({ uid: 'ann', token: 'ann-secret' })).reasonCode).toBe(1)
+  } finally {
+    await example.close()
+  }
 })

@@ -26,6 +26,14 @@ export interface OnlineDevice {
 /** Does a user whose connected devices these are count as offline, so that a push service may want to wake another one? */
 export type IsOffline = (receiver: { readonly uid: string; readonly devices: readonly OnlineDevice[] }) => boolean
 
+/** A user's first connection has come, or the last one has gone, on this node. */
+export interface PresenceChange {
+  readonly uid: string
+  readonly online: boolean
+  /** kinds of device that are connected to this node, ascending; empty when `online` is false */
+  readonly deviceFlags: readonly number[]
+}
+
 /** What the engine tells its host after it has happened. A listener cannot veto; one that throws is reported and ignored. */
 export interface Facts {
   connected: [ConnectionInfo]
@@ -63,7 +71,7 @@ export interface Facts {
    */
   undelivered: [{ readonly key: ChannelKey; readonly messages: readonly Message[]; readonly nodeID: number | undefined; readonly uid: string | undefined }]
   /** a user's first connection has come, or the last one has gone, on this node */
-  presenceChanged: [{ readonly uid: string; readonly online: boolean }]
+  presenceChanged: [PresenceChange]
   /** the webhook has not taken these in all the time it had: it is not told again */
   webhookGivenUp: [{ readonly events: readonly WebhookEvent[]; readonly tryCount: number; readonly error: IMError }]
   error: [IMError]

@@ -142,7 +142,7 @@ export type CloseCause =
   /** a newer login of the same user, or the host's `connections.kick` */
   | 'kicked'
   | 'slow-consumer'
-  /** a handler answered `close(...)` */
+  /** a handler answered `close(...)`; or the host's `connections.close` */
   | 'handler'
   | 'limit'
   | 'shutdown'

@@ -28,6 +28,8 @@ interface Lane<E> {
   bytes: number
   /** told once when the lane has fallen to half of its bound */
   reliefs: (() => void)[] | undefined
+  /** told once when the lane has no more events than they name */
+  lows: { readonly count: number; readonly reached: () => void }[] | undefined
 }
 
 /**
@@ -102,6 +104,18 @@ export class KeyedQueue<E> {
     else relieved()
   }
 
+  /** The key's events waiting or being handled. */
+  countOf(key: string): number {
+    return this.#lanes.get(key)?.count ?? 0
+  }
+
+  /** Call `reached` once, when the key has at most `count` events; at once if it has. */
+  onceAtMost(key: string, count: number, reached: () => void): void {
+    const lane = this.#lanes.get(key)
+    if (lane === undefined || lane.count <= count) reached()
+    else (lane.lows ??= []).push({ count, reached })
+  }
+
   /** Run every key that is ready now; keys that become ready meanwhile wait for the next call. */
   drain(): void {
     const ready = this.#ready
@@ -117,7 +131,7 @@ export class KeyedQueue<E> {
   }
 
   #open(key: string): Lane<E> {
-    const lane: Lane<E> = { key, waiting: [], count: 0, bytes: 0, reliefs: undefined }
+    const lane: Lane<E> = { key, waiting: [], count: 0, bytes: 0, reliefs: undefined, lows: undefined }
     this.#lanes.set(key, lane)
     this.#makeReady(lane)
     return lane
@@ -173,6 +187,7 @@ export class KeyedQueue<E> {
     this.#bytes -= bytes
     if (lane.waiting.length > 0) this.#makeReady(lane)
     else this.#lanes.delete(lane.key)
+    if (lane.lows !== undefined) this.#tellLows(lane, lane.lows)
     if (lane.reliefs !== undefined && this.#isLaneRelieved(lane)) {
       const reliefs = lane.reliefs
       lane.reliefs = undefined
@@ -188,6 +203,13 @@ export class KeyedQueue<E> {
       this.#idleWaiters = []
       for (const resolve of waiters) resolve()
     }
+  }
+
+  #tellLows(lane: Lane<E>, lows: NonNullable<Lane<E>['lows']>): void {
+    const { count } = lane
+    const left = lows.filter((low) => low.count < count)
+    lane.lows = left.length > 0 ? left : undefined
+    for (const low of lows) if (low.count >= count) low.reached()
   }
 
   #isLaneRelieved(lane: Lane<E>): boolean {

@@ -29,6 +29,12 @@ export class PusherPool<E> {
     this.#queue.onceRelieved(channel, relieved)
   }
 
+  /** A promise while the channel has `high` pushes or more; resolves when no more than `low` are left. */
+  room(channel: string, { high, low }: { readonly high: number; readonly low: number }): Promise<undefined> | undefined {
+    if (this.#queue.countOf(channel) < high) return undefined
+    return new Promise((resolve) => this.#queue.onceAtMost(channel, low, () => resolve(undefined)))
+  }
+
   drain(): void {
     this.#queue.drain()
   }

@@ -36,7 +36,6 @@ const failureCodes: Readonly<Record<string, IMErrorCode>> = {
   callWebhook: 'IM_WEBHOOK_FAILED',
   store: 'IM_STORE_UNAVAILABLE',
   replicate: 'IM_REPLICATION_TIMEOUT',
-  postProcess: 'IM_DIRECTORY_UNAVAILABLE',
   filterOnline: 'IM_PRESENCE_UNAVAILABLE',
 }
 

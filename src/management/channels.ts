@@ -1,183 +1,195 @@
-import type { ChannelDirectory, ChannelList, PageQuery } from '../contracts/channel-directory.ts'
+import type { ChannelDirectory, PageQuery } from '../contracts/channel-directory.ts'
+import type { Clock } from '../contracts/clock.ts'
 import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
-import { badOption } from '../errors.ts'
-import { channelInfo, channelKeyString, CHANNEL_MODES, commandKey, MemberRole, type ChannelFlags, type ChannelInfo, type ChannelKey, type Member, type Page } from '../model/channel.ts'
+import { badOption, IMError, integerBetween } from '../errors.ts'
+import {
+  channelInfo, channelKeyString, CHANNEL_MODES, ChannelType, keepsConversations,
+  type ChannelFlags, type ChannelInfo, type ChannelKey, type ChannelMode, type Page,
+} from '../model/channel.ts'
+import type { Message } from '../model/message.ts'
 import { Turns } from '../model/turns.ts'
 import { checkKey, checkUID, checkUIDs } from './check.ts'
+import { listAPI, type ListAPI } from './lists.ts'
+import type { Pause } from './pieces.ts'
+import { ChannelMembers, type MemberInput, type SubscribersAPI } from './subscribers.ts'
 
-/** A member as a host names one: a uid alone joins as an ordinary member, or keeps the role it has. */
-export type MemberInput = string | { readonly uid: string; readonly role?: MemberRole }
-
-/** One of a channel's two lists. Changes hold for the next SEND. */
-export interface ListAPI {
-  add(key: ChannelKey, uids: readonly string[]): Promise<void>
-  remove(key: ChannelKey, uids: readonly string[]): Promise<void>
-  list(key: ChannelKey, query?: PageQuery): Promise<Page<string>>
-}
-
-/** A channel's members. Changes hold for the next message. */
-export interface SubscribersAPI {
-  add(key: ChannelKey, members: readonly MemberInput[]): Promise<void>
-  remove(key: ChannelKey, uids: readonly string[]): Promise<void>
-  list(key: ChannelKey, query?: PageQuery): Promise<Page<Member>>
+export interface CreateOptions {
+  /** at most `maxMembersPerCall` */
+  readonly subscribers?: readonly MemberInput[]
+  /** these are all the members from now on; default false: they come to those who are in already */
+  readonly reset?: boolean
 }
 
 export interface ChannelsAPIOptions {
   readonly directory: ChannelDirectory
   readonly cursors: CursorStore
   readonly messages: MessageStore
+  readonly clock: Clock
+  readonly maxMembersPerCall: number
+  readonly pause: Pause
   /** the members of a channel have changed */
   readonly changed: (key: ChannelKey) => void
   /** what is in memory about where these users stand in the channel is worth nothing any more */
   readonly moved: (key: ChannelKey, uids: readonly string[]) => void
+  /** the user does not want what is there up to `seq` */
+  readonly settled: (uid: string, key: ChannelKey, seq: number) => void
 }
 
-/** Members whose positions are forgotten at once. */
-const PAGE_COUNT = 1_000
-
-/** `engine.channels`: the host's hand on channels. Every call checks its arguments (TypeError) and may be repeated. */
+/**
+ * `engine.channels`: the host's hand on channels. Every call checks its arguments (TypeError) and may be repeated. Calls about
+ * one channel take effect one after the other, in the order they were made: two at once cannot undo each other.
+ */
 export class ChannelsAPI {
   readonly subscribers: SubscribersAPI
-  /** who may not send; a person's own list hangs on (uid, person) */
+  /**
+   * Who may not send; a person's own list hangs on (uid, person). Who comes on the list of a channel that they are a member of
+   * loses the conversation, as `conversations.delete` takes it away: a new message brings it back.
+   */
   readonly denylist: ListAPI
   /** when not empty: who may send */
   readonly allowlist: ListAPI
   readonly #options: ChannelsAPIOptions
+  readonly #members: ChannelMembers
   readonly #turns = new Turns()
-  readonly #directory: ChannelDirectory
-  readonly #changed: (key: ChannelKey) => void
 
   constructor(options: ChannelsAPIOptions) {
-    const { directory, changed } = options
+    const { directory, cursors, messages, maxMembersPerCall: maxCount, pause, changed, moved } = options
     this.#options = options
-    this.#directory = directory
-    this.#changed = changed
-    this.subscribers = {
-      add: async (key, members) => {
-        const [checked, roles] = [checkKey(key), checkMembers(members)]
-        return this.#inTurn(checked, () => this.#addMembers(checked, roles))
-      },
-      remove: async (key, uids) => {
-        const checked = checkKey(key)
-        checkUIDs('uids', uids)
-        return this.#inTurn(checked, () => this.#removeMembers(checked, uids))
-      },
-      list: async (key, query) => directory.members(checkKey(key), query),
-    }
-    this.denylist = this.#listAPI('deny')
-    this.allowlist = this.#listAPI('allow')
+    const inTurn = (key: ChannelKey, action: () => Promise<void>): Promise<void> => this.#inTurn(key, action)
+    this.subscribers = this.#members = new ChannelMembers({ directory, cursors, messages, maxCount, pause, inTurn, changed, moved })
+    const lists = { directory, maxCount, pause, inTurn }
+    this.denylist = listAPI({ ...lists, list: 'deny', added: (key, uids) => this.#denied(key, uids) })
+    this.allowlist = listAPI({ ...lists, list: 'allow', added: () => Promise.resolve() })
   }
 
   /** Create a channel, or change its flags and add members: calling it at every start does no harm. */
-  async create(
-    channel: ChannelKey & ChannelFlags,
-    options: { readonly subscribers?: readonly MemberInput[] } = {},
-  ): Promise<Required<ChannelInfo>> {
+  async create(channel: ChannelKey & ChannelFlags, options: CreateOptions = {}): Promise<Required<ChannelInfo>> {
     const key = checkKey(channel)
-    const members = checkMembers(options.subscribers ?? [])
+    const { reset = false, subscribers = [] } = options
+    if (typeof reset !== 'boolean') badOption('reset', 'true or false', reset)
+    if (reset && options.subscribers === undefined) badOption('subscribers', 'given with reset', undefined)
+    const members = this.#members.check(subscribers)
     const flags = checkFlags(channel)
-    const old = await this.#directory.channel(key)
-    const info = channelInfo(key, { ...old, ...flags })
-    await this.#directory.putChannel(info)
-    if (members.size > 0) await this.#inTurn(key, () => this.#addMembers(key, members))
-    return info
+    return this.#inTurn(key, async () => {
+      const info = channelInfo(key, { ...(await this.#options.directory.channel(key)), ...flags })
+      await this.#options.directory.putChannel(info)
+      if (reset) await this.#members.setNow(key, members)
+      else await this.#members.addNow(key, members)
+      return info
+    })
+  }
+
+  /** Change the flags that are given, of a channel that exists. @throws IM_CHANNEL_NOT_FOUND */
+  async update(key: ChannelKey, flags: ChannelFlags): Promise<Required<ChannelInfo>> {
+    const checked = checkKey(key)
+    if (typeof flags !== 'object' || flags === null) badOption('flags', 'an object', flags)
+    const wanted = checkFlags(flags)
+    return this.#inTurn(checked, async () => {
+      const old = await this.#options.directory.channel(checked)
+      if (old === undefined) throw new IMError('IM_CHANNEL_NOT_FOUND', { context: checked })
+      const info = channelInfo(checked, { ...old, ...wanted })
+      await this.#options.directory.putChannel(info)
+      return info
+    })
+  }
+
+  /** Nobody may send any more, the host included; members and messages stay. @throws IM_CHANNEL_NOT_FOUND */
+  async disband(key: ChannelKey): Promise<void> {
+    await this.update(key, { disband: true })
+  }
+
+  /** Who may speak. @throws IM_CHANNEL_NOT_FOUND */
+  async setMode(key: ChannelKey, mode: ChannelMode): Promise<void> {
+    await this.update(key, { mode: checkMode(mode) })
   }
 
   /** What is known of a channel; undefined when it does not exist. */
   async get(key: ChannelKey): Promise<Required<ChannelInfo> | undefined> {
-    const info = await this.#directory.channel(checkKey(key))
+    const info = await this.#options.directory.channel(checkKey(key))
     return info && channelInfo(info, info)
   }
 
-  /** Remove a channel with its members and lists. Its messages stay, and its numbers go on should it come back. */
-  async remove(key: ChannelKey): Promise<void> {
+  /**
+   * Remove a channel with its members and lists. Its messages stay, unless `messages` says that they go, too; either way its
+   * numbers go on should it come back. A message that was accepted before may still be stored behind those that went.
+   */
+  async delete(key: ChannelKey, options: { readonly messages?: boolean } = {}): Promise<void> {
     const checked = checkKey(key)
+    const { messages: withMessages = false } = options
+    if (typeof withMessages !== 'boolean') badOption('messages', 'true or false', withMessages)
+    const { directory, messages, changed } = this.#options
     await this.#inTurn(checked, async () => {
-      let page: Page<Member> | undefined
-      do {
-        page = await this.#directory.members(checked, { limit: PAGE_COUNT, ...(page?.cursor === undefined ? {} : { cursor: page.cursor }) })
-        if (page.items.length > 0) await this.#removeMembers(checked, page.items.map(({ uid }) => uid))
-      } while (page.cursor !== undefined)
-      await this.#directory.removeChannel(checked)
-      this.#changed(checked)
+      await this.#members.removeBut(checked, new Set())
+      await directory.removeChannel(checked)
+      changed(checked)
+      if (withMessages) await messages.truncate(checked, (await messages.lastSeq(checked)) + 1)
     })
   }
 
   /** The channels a user is a member of. */
   async of(uid: string, query?: PageQuery): Promise<Page<ChannelKey>> {
-    return this.#directory.channelsOf(checkUID('uid', uid), query)
+    return this.#options.directory.channelsOf(checkUID('uid', uid), query)
+  }
+
+  /**
+   * A member may receive and not send until then: `untilMs` since 1970, or `forMs` from now on. Their role stays.
+   * @throws IM_MEMBER_NOT_FOUND
+   */
+  async mute(key: ChannelKey, uid: string, time: { readonly untilMs: number } | { readonly forMs: number }): Promise<void> {
+    if (typeof time !== 'object' || time === null || 'untilMs' in time === 'forMs' in time) badOption('time', '{ untilMs } or { forMs }', time)
+    const mutedUntilMs =
+      'untilMs' in time
+        ? integerBetween('untilMs', time.untilMs, 0, Number.MAX_SAFE_INTEGER)
+        : this.#options.clock.nowMs() + integerBetween('forMs', time.forMs, 1, MAX_MUTE_MS)
+    return this.#members.change(key, uid, (member) => ({ ...member, mutedUntilMs }))
+  }
+
+  /** @throws IM_MEMBER_NOT_FOUND */
+  async unmute(key: ChannelKey, uid: string): Promise<void> {
+    return this.#members.change(key, uid, ({ role }) => ({ uid, role }))
+  }
+
+  /** A temporary channel for exactly these users. Nothing in it is listed, counted or replayed. */
+  async setTemporary(channelID: string, uids: readonly string[]): Promise<void> {
+    const key = checkKey({ channelID, channelType: ChannelType.Temp })
+    await this.create(key, { subscribers: checkUIDs('uids', uids, this.#options.maxMembersPerCall), reset: true })
+  }
+
+  /** The highest number given in a channel, 0 for none. */
+  async lastSeq(key: ChannelKey): Promise<number> {
+    return this.#options.messages.lastSeq(checkKey(key))
+  }
+
+  /** The newest message that is there. */
+  async lastMessage(key: ChannelKey): Promise<Message | undefined> {
+    const [message] = await this.#options.messages.range(checkKey(key), { direction: 'backward', limit: 1 })
+    return message
   }
 
   /** The directory has been changed behind the engine's back: read this channel's members again. */
   invalidate(key: ChannelKey): void {
-    this.#changed(checkKey(key))
+    this.#options.changed(checkKey(key))
   }
 
-  async #addMembers(key: ChannelKey, roles: ReadonlyMap<string, MemberRole | undefined>): Promise<void> {
-    const members: Member[] = []
-    const joining: string[] = []
-    for (const [uid, role] of roles) {
-      const isMember = (await this.#directory.member(key, uid)) !== undefined
-      if (role !== undefined || !isMember) members.push({ uid, role: role ?? MemberRole.Member })
-      if (!isMember) joining.push(uid)
-    }
-    // Before they are members: a message that comes in between is then one of theirs.
-    if (joining.length > 0) await this.#joined(key, joining)
-    if (members.length > 0) await this.#directory.putMembers(key, members)
-    this.#changed(key)
+  async #denied(key: ChannelKey, uids: readonly string[]): Promise<void> {
+    if (key.channelType === ChannelType.Person || !keepsConversations(key.channelType)) return
+    const { directory, cursors, messages, settled } = this.#options
+    const members = await Promise.all(uids.map(async (uid) => directory.member(key, uid)))
+    const leaving = uids.filter((_uid, index) => members[index] !== undefined)
+    if (leaving.length === 0) return
+    const lastSeq = await messages.lastSeq(key)
+    await cursors.put(leaving.map((uid) => ({ uid, key, readSeq: lastSeq, deletedToSeq: lastSeq })))
+    for (const uid of leaving) settled(uid, key, lastSeq)
   }
 
-  /** What was said before they came is there to be read, but neither new to them nor missed. */
-  async #joined(key: ChannelKey, uids: readonly string[]): Promise<void> {
-    for (const log of [key, commandKey(key)]) {
-      const lastSeq = await this.#options.messages.lastSeq(log)
-      if (lastSeq === 0 && log !== key) continue // no commands yet: whatever comes concerns them
-      const position = { deliveredSeq: lastSeq, readSeq: lastSeq, joinSeq: lastSeq + 1, deletedToSeq: 0, unreadMarkSeq: 0 }
-      await this.#options.cursors.put(uids.map((uid) => ({ uid, key: log, ...position })))
-      this.#options.moved(log, uids)
-    }
-  }
-
-  /** First the membership, then where they stood: who is still a member stands where they did. */
-  async #removeMembers(key: ChannelKey, uids: readonly string[]): Promise<void> {
-    await this.#directory.removeMembers(key, uids)
-    this.#changed(key)
-    if (uids.length === 0) return
-    for (const log of [key, commandKey(key)]) {
-      if (log !== key && (await this.#options.messages.lastSeq(log)) === 0) continue
-      await this.#options.cursors.remove(log, uids)
-      this.#options.moved(log, uids)
-    }
-  }
-
-  /** Changes of one channel's membership one after the other: who is new is found out before anything is written. */
-  #inTurn(key: ChannelKey, action: () => Promise<void>): Promise<void> {
+  #inTurn<T>(key: ChannelKey, action: () => Promise<T>): Promise<T> {
     return this.#turns.take(channelKeyString(key), action)
   }
-
-  #listAPI(list: ChannelList): ListAPI {
-    const directory = this.#directory
-    return {
-      add: async (key, uids) => directory.addToList(checkKey(key), list, checkUIDs('uids', uids)),
-      remove: async (key, uids) => directory.removeFromList(checkKey(key), list, checkUIDs('uids', uids)),
-      list: async (key, query) => directory.listed(checkKey(key), list, query),
-    }
-  }
 }
 
-/** Uids with the role they are given; undefined for those named by their uid alone. */
-function checkMembers(inputs: readonly MemberInput[]): ReadonlyMap<string, MemberRole | undefined> {
-  if (!Array.isArray(inputs)) badOption('subscribers', 'an array of uids or { uid, role }', inputs)
-  const roles = new Map<string, MemberRole | undefined>()
-  for (const [index, input] of (inputs as readonly MemberInput[]).entries()) {
-    const uid = checkUID(`subscribers[${index}]`, typeof input === 'string' ? input : input?.uid)
-    const role = typeof input === 'string' ? undefined : input.role
-    if (role !== undefined && !Object.values(MemberRole).includes(role)) badOption(`subscribers[${index}].role`, 'a MemberRole', role)
-    roles.set(uid, role ?? roles.get(uid))
-  }
-  return roles
-}
+/** A hundred years. */
+const MAX_MUTE_MS = 3_155_760_000_000
 
 /** The flags that are given. */
 function checkFlags(given: ChannelFlags): ChannelFlags {
@@ -188,9 +200,11 @@ function checkFlags(given: ChannelFlags): ChannelFlags {
     if (typeof flag !== 'boolean') badOption(name, 'true or false', flag)
     flags[name] = flag
   }
-  if (given.mode !== undefined) {
-    if (!CHANNEL_MODES.includes(given.mode)) badOption('mode', CHANNEL_MODES.map((mode) => `'${mode}'`).join(' or '), given.mode)
-    flags['mode'] = given.mode
-  }
+  if (given.mode !== undefined) flags['mode'] = checkMode(given.mode)
   return flags
+}
+
+function checkMode(mode: ChannelMode): ChannelMode {
+  if (!CHANNEL_MODES.includes(mode)) badOption('mode', CHANNEL_MODES.map((name) => `'${name}'`).join(' or '), mode)
+  return mode
 }

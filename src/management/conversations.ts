@@ -2,7 +2,7 @@ import type { ChannelDirectory, PageQuery } from '../contracts/channel-directory
 import type { Cursor, CursorStore } from '../contracts/cursor-store.ts'
 import type { ChannelSummary, MessageStore } from '../contracts/message-store.ts'
 import { badOption, integerBetween } from '../errors.ts'
-import { canonicalKey, channelIDSeenBy, channelKeyString, ChannelType, personChannelUIDs, type ChannelKey, type Page } from '../model/channel.ts'
+import { canonicalKey, channelIDSeenBy, channelKeyString, ChannelType, keepsConversations, personChannelUIDs, type ChannelKey, type Page } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
 import { checkKey, checkUID } from './check.ts'
 
@@ -75,6 +75,18 @@ export class ConversationsAPI {
     const shown = rows.slice(0, limit)
     const items = await Promise.all(shown.map((row) => this.#conversation(uid, row)))
     return rows.length > limit ? { items, cursor: cursorOf(shown.at(-1)!) } : { items }
+  }
+
+  /**
+   * One line of the list; undefined when it has none: nothing was said since they deleted it, or they are no member.
+   */
+  async get(uid: string, channel: ChannelKey): Promise<Conversation | undefined> {
+    checkUID('uid', uid)
+    const key = keyFor(uid, channel)
+    if (!keepsConversations(key.channelType)) return undefined
+    if (key.channelType !== ChannelType.Person && (await this.#options.channels.member(key, uid)) === undefined) return undefined
+    const row = await this.#row(uid, key)
+    return row.summary.lastSeq > row.cursor.deletedToSeq ? this.#conversation(uid, row) : undefined
   }
 
   /** Unread messages: in one channel, or in all of the user's conversations together. */

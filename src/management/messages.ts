@@ -1,36 +1,13 @@
-import type { Clock } from '../contracts/clock.ts'
-import type { IDSource } from '../contracts/id-source.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
-import type { Random } from '../contracts/random.ts'
-import { badOption, IMError, integerBetween } from '../errors.ts'
-import { canonicalKey, channelKeyString, ChannelType, commandKey, sourceKey, type ChannelInfo, type ChannelKey } from '../model/channel.ts'
-import { Setting, type Message } from '../model/message.ts'
+import { asIMError, badOption, IMError, integerBetween } from '../errors.ts'
+import { channelKeyString, ChannelType, sourceKey, type ChannelInfo, type ChannelKey } from '../model/channel.ts'
+import type { Message } from '../model/message.ts'
 import { ReasonCode, reasonName } from '../model/reason-code.ts'
-import { checkKey, checkMessageIDs, checkUID } from './check.ts'
+import { checkKey, checkMessageIDs, checkText, checkUID, checkUIDs } from './check.ts'
 import type { CommandsAPI } from './commands.ts'
 import type { History, HistoryPage, HistoryQuery } from './history.ts'
 import type { ReviseOptions, Revisions } from './revisions.ts'
-
-/** A message from the host. Times in seconds and milliseconds as named. */
-export interface SendRequest {
-  /** in a person channel the receiver's uid */
-  readonly channelID: string
-  readonly channelType: number
-  readonly fromUID: string
-  /** at most `maxPayloadBytes`; client SDKs expect UTF-8 JSON with a numeric `type` */
-  readonly payload: Uint8Array
-  /** the de-duplication key; default: a new one for every call */
-  readonly clientMsgNo?: string
-  readonly expireSec?: number
-  readonly topic?: string
-  /** counts as unread; default true, but for a command */
-  readonly redDot?: boolean
-  readonly noPersist?: boolean
-  /** a command, kept beside the channel: see `messages.commands` */
-  readonly syncOnce?: boolean
-  /** stop waiting; the message may be stored all the same */
-  readonly signal?: AbortSignal
-}
+import { sendingOf, type Sending, type SendingOptions, type SendRequest, type UserSendRequest } from './send-request.ts'
 
 /** What became of it: stored under these, or what an earlier call with the same clientMsgNo got. */
 export interface SendReceipt {
@@ -40,26 +17,33 @@ export interface SendReceipt {
   readonly clientMsgNo: string
 }
 
+/** What became of one request of several. */
+export type SendResult =
+  | { readonly status: 'sent'; readonly receipt: SendReceipt }
+  | { readonly status: 'failed'; readonly error: IMError }
+
+/** Messages by their numbers in the channel. A person channel goes by its canonical id. */
+export interface SeqQuery extends ChannelKey {
+  /** at most 1000 */
+  readonly seqs: readonly number[]
+}
+
 /** Messages by the numbers their sender gave them. A person channel goes by its canonical id. */
 export interface ClientMsgNoQuery extends ChannelKey {
   readonly fromUID: string
   readonly clientMsgNos: readonly string[]
 }
 
-export interface MessagesAPIOptions {
+export interface MessagesAPIOptions extends SendingOptions {
   readonly store: MessageStore
   readonly history: History
   readonly revisions: Revisions
   readonly commands: CommandsAPI
   /** what is known of a channel; ends in time */
   readonly channel: (key: ChannelKey) => Promise<ChannelInfo | undefined>
-  readonly ids: IDSource
-  readonly clock: Clock
-  readonly random: Random
-  readonly maxPayloadBytes: number
   readonly isRunning: () => boolean
   /** EventChannelDistribute; false at the bound of the channel's queue */
-  readonly distribute: (channel: string, key: ChannelKey, message: Message, waiter: Waiter) => boolean
+  readonly distribute: (channel: string, key: ChannelKey, message: Message, waiter: Waiter, receivers: readonly string[] | undefined) => boolean
 }
 
 interface Waiter {
@@ -68,7 +52,10 @@ interface Waiter {
   abandon(): void
 }
 
-const MAX_TEXT_BYTES = 32_767
+/** Requests of one `sendMany`, and numbers of one `get`. */
+const MAX_REQUESTS = 1_000
+/** Of several messages so many are under way at the same time. */
+const CONCURRENT_COUNT = 100
 
 /** `engine.messages`: messages from the host, and what the channels hold. */
 export class MessagesAPI {
@@ -83,21 +70,41 @@ export class MessagesAPI {
 
   /**
    * Send as any user, and wait until it is stored (and committed). The host is trusted: of all permission checks only
-   * "a group exists" and "not disbanded" hold, and no webhook is asked.
+   * "a group exists" and "not disbanded" hold, and no webhook is asked. Channels of other types need not exist.
    * @throws TypeError for wrong arguments; IM_NOT_RUNNING; IM_REFUSED and IM_SEND_FAILED with `context.reasonCode`;
    *   IM_QUEUE_FULL; IM_ABORTED
    */
   async send(request: SendRequest): Promise<SendReceipt> {
-    const message = this.#messageOf(request)
-    const key = { channelID: message.channelID, channelType: message.channelType }
-    return untilAborted(request.signal, key, async () => {
-      if (!this.#options.isRunning()) throw new IMError('IM_NOT_RUNNING')
-      const info = await this.#channel(sourceKey(key))
-      if (info === undefined && key.channelType !== ChannelType.Person) throw refused(ReasonCode.ChannelNotExist, key)
-      if (info?.disband === true) throw refused(ReasonCode.Disband, key)
-      if (request.signal?.aborted !== true) return this.#distribute(key, message)
-      throw new IMError('IM_ABORTED', { context: key }) // the directory took its time
-    })
+    const sending = sendingOf(this.#options, request)
+    return this.#send(sending, () => this.#channel(sending.key))
+  }
+
+  /**
+   * Send up to 1000 messages. Those of one channel are stored in the order given; one that fails keeps none from going on.
+   * @returns what became of each, in the order given
+   * @throws TypeError for wrong arguments, before anything has been sent; all else is in the results
+   */
+  async sendMany(requests: readonly SendRequest[]): Promise<readonly SendResult[]> {
+    if (!Array.isArray(requests) || requests.length > MAX_REQUESTS) badOption('requests', `an array of at most ${MAX_REQUESTS}`, requests)
+    return this.#sendAll((requests as readonly SendRequest[]).map((request, index) => sendingOf(this.#options, request, `requests[${index}].`)))
+  }
+
+  /**
+   * Send each of these users a message of their own, in the person channel with `fromUID`; at most `maxMembersPerCall` of
+   * them, each once.
+   * @throws TypeError for wrong arguments, before anything has been sent; all else is in `failed`
+   */
+  async sendToUsers(uids: readonly string[], request: UserSendRequest): Promise<{ readonly sent: number; readonly failed: readonly { readonly uid: string; readonly error: IMError }[] }> {
+    const receivers = [...new Set(checkUIDs('uids', uids, this.#options.maxMembersPerCall))]
+    const failed: { uid: string; error: IMError }[] = []
+    const toUser = (uid: string): Sending => sendingOf(this.#options, { ...request, channelID: uid, channelType: ChannelType.Person })
+    if (receivers.length === 0) sendingOf(this.#options, { ...request, channelID: 'nobody', channelType: ChannelType.Person }) // a mistake is one also then
+    for (let first = 0; first < receivers.length; first += CONCURRENT_COUNT) {
+      const page = receivers.slice(first, first + CONCURRENT_COUNT)
+      const results = await this.#sendAll(page.map(toUser))
+      for (const [index, result] of results.entries()) if (result.status === 'failed') failed.push({ uid: page[index]!, error: result.error })
+    }
+    return { sent: receivers.length - failed.length, failed }
   }
 
   /**
@@ -118,9 +125,10 @@ export class MessagesAPI {
     return this.#options.store.lastSeq(checkKey(key))
   }
 
-  /** Messages by id, or by a sender's own numbers, in the order asked; undefined where there is none. */
-  async get(query: readonly string[] | ClientMsgNoQuery): Promise<readonly (Message | undefined)[]> {
+  /** Messages by id, by a sender's own numbers, or by their numbers in the channel, in the order asked; undefined where there is none. */
+  async get(query: readonly string[] | ClientMsgNoQuery | SeqQuery): Promise<readonly (Message | undefined)[]> {
     if (typeof query !== 'object' || query === null || Array.isArray(query)) return this.#options.store.get(checkMessageIDs(query as readonly string[]))
+    if ('seqs' in query) return this.#bySeqs(query)
     const { fromUID, clientMsgNos, ...channel } = query as ClientMsgNoQuery
     const key = checkKey(channel)
     checkUID('fromUID', fromUID)
@@ -163,15 +171,69 @@ export class MessagesAPI {
     return this.#options.revisions.deleteFor(uid, messageIDs)
   }
 
+  async #bySeqs({ seqs, ...channel }: SeqQuery): Promise<readonly (Message | undefined)[]> {
+    const key = checkKey(channel)
+    if (!Array.isArray(seqs) || seqs.length > MAX_REQUESTS) badOption('seqs', `an array of at most ${MAX_REQUESTS} numbers`, seqs)
+    const wanted = seqs as readonly number[]
+    wanted.forEach((seq, index) => integerBetween(`seqs[${index}]`, seq, 1, Number.MAX_SAFE_INTEGER))
+    const found = new Map<number, Message>()
+    const sorted = [...new Set(wanted)].sort((a, b) => a - b)
+    // Numbers that follow each other are read at once.
+    for (let first = 0, end = 1; first < sorted.length; first = end++) {
+      while (end < sorted.length && sorted[end] === sorted[end - 1]! + 1) end++
+      const bounds = { startSeq: sorted[first]!, endSeq: sorted[end - 1]!, limit: end - first }
+      for (const message of await this.#options.store.range(key, bounds)) found.set(message.messageSeq, message)
+    }
+    return wanted.map((seq) => found.get(seq))
+  }
+
+  /** Never rejects. A piece after the other; within one, what is known of a channel is asked once, so that order is kept. */
+  async #sendAll(sendings: readonly Sending[]): Promise<SendResult[]> {
+    const results: SendResult[] = []
+    for (let first = 0; first < sendings.length; first += CONCURRENT_COUNT) {
+      const channels = new Map<string, Promise<ChannelInfo | undefined>>()
+      const channelOf = (key: ChannelKey): Promise<ChannelInfo | undefined> => {
+        const name = channelKeyString(key)
+        const asked = channels.get(name) ?? this.#channel(key)
+        channels.set(name, asked)
+        return asked
+      }
+      const settle = async (sending: Sending): Promise<SendResult> => {
+        const send = (): Promise<SendReceipt> => this.#send(sending, () => channelOf(sending.key))
+        try {
+          // Those that ask nobody wait for the same answer as those before them.
+          return { status: 'sent', receipt: await (sending.receivers === undefined ? send() : channelOf(sending.key).then(send, send)) }
+        } catch (thrown) {
+          return { status: 'failed', error: asIMError(thrown, 'IM_SEND_FAILED', { ...sending.key }) }
+        }
+      }
+      results.push(...(await Promise.all(sendings.slice(first, first + CONCURRENT_COUNT).map(settle))))
+    }
+    return results
+  }
+
+  #send(sending: Sending, channel: () => Promise<ChannelInfo | undefined>): Promise<SendReceipt> {
+    const { key, receivers, signal } = sending
+    return untilAborted(signal, key, async () => {
+      if (!this.#options.isRunning()) throw new IMError('IM_NOT_RUNNING')
+      if (receivers !== undefined) return this.#distribute(sending)
+      const info = await channel()
+      if (info === undefined && key.channelType === ChannelType.Group) throw refused(ReasonCode.ChannelNotExist, key)
+      if (info?.disband === true) throw refused(ReasonCode.Disband, key)
+      if (signal?.aborted !== true) return this.#distribute(sending)
+      throw new IMError('IM_ABORTED', { context: key }) // the directory took its time
+    })
+  }
+
   async #channel(key: ChannelKey): Promise<ChannelInfo | undefined> {
     try {
-      return await this.#options.channel(key)
+      return await this.#options.channel(sourceKey(key))
     } catch (cause) {
       throw new IMError('IM_DIRECTORY_UNAVAILABLE', { cause, context: key })
     }
   }
 
-  #distribute(key: ChannelKey, message: Message): Promise<SendReceipt> {
+  #distribute({ key, message, receivers }: Sending): Promise<SendReceipt> {
     return new Promise((resolve, reject) => {
       const waiter: Waiter = {
         settle: (reasonCode, messageID, messageSeq) => {
@@ -181,40 +243,8 @@ export class MessagesAPI {
         abandon: () => reject(new IMError('IM_ABORTED', { detail: 'the engine has closed', context: key })),
       }
       if (!this.#options.isRunning()) reject(new IMError('IM_NOT_RUNNING'))
-      else if (!this.#options.distribute(channelKeyString(key), key, message, waiter)) reject(new IMError('IM_QUEUE_FULL', { context: key }))
+      else if (!this.#options.distribute(channelKeyString(key), key, message, waiter, receivers)) reject(new IMError('IM_QUEUE_FULL', { context: key }))
     })
-  }
-
-  #messageOf(request: SendRequest): Message {
-    const { clock, ids, random, maxPayloadBytes } = this.#options
-    if (typeof request !== 'object' || request === null) badOption('the message', 'an object', request)
-    const { channelID, channelType } = checkKey(request)
-    const fromUID = checkUID('fromUID', request.fromUID)
-    if (channelType === ChannelType.Person) checkUID('channelID', channelID)
-    const { payload } = request
-    if (!(payload instanceof Uint8Array) || payload.length > maxPayloadBytes) {
-      badOption('payload', `a Uint8Array of at most ${maxPayloadBytes} bytes`, payload)
-    }
-    const expireSec = integerBetween('expireSec', request.expireSec ?? 0, 0, 0xffff_ffff)
-    const topic = checkText('topic', request.topic ?? '')
-    const clientMsgNo = checkText('clientMsgNo', request.clientMsgNo ?? Buffer.from(random.bytes(16)).toString('hex'))
-    const key = canonicalKey(fromUID, channelID, channelType)
-    const isKeptCommand = request.syncOnce === true && request.noPersist !== true
-    return {
-      ...(isKeptCommand ? commandKey(key) : key),
-      messageID: ids.next(),
-      messageSeq: 0,
-      clientMsgNo,
-      fromUID,
-      payload: new Uint8Array(payload), // a copy: the caller may reuse its buffer
-      timestampMs: clock.nowMs(),
-      expireSec,
-      topic,
-      setting: topic === '' ? 0 : Setting.Topic,
-      noPersist: request.noPersist ?? false,
-      redDot: request.redDot ?? request.syncOnce !== true,
-      syncOnce: request.syncOnce ?? false,
-    }
   }
 }
 
@@ -240,11 +270,4 @@ function refused(reasonCode: ReasonCode, key: ChannelKey): IMError {
     reasonCode === ReasonCode.SystemError || reasonCode === ReasonCode.NodeNotMatch || reasonCode === ReasonCode.RateLimit
   const context = { channelID: key.channelID, channelType: key.channelType, reasonCode }
   return new IMError(mayPass ? 'IM_SEND_FAILED' : 'IM_REFUSED', { detail: reasonName(reasonCode), context })
-}
-
-function checkText(name: string, text: unknown): string {
-  if (typeof text !== 'string' || !text.isWellFormed() || Buffer.byteLength(text) > MAX_TEXT_BYTES) {
-    badOption(name, `well-formed text of at most ${MAX_TEXT_BYTES} bytes`, text)
-  }
-  return text
 }

@@ -7,6 +7,7 @@ import { asIMError, badOption, IMError, integerBetween } from '../errors.ts'
 import type { ChainRegistry, UseOptions, WatchOptions } from '../events/chain-registry.ts'
 import type { ChannelsAPI } from '../management/channels.ts'
 import type { ConnectionsAPI } from '../management/connections.ts'
+import type { PresenceAPI } from '../management/presence.ts'
 import type { ConversationsAPI } from '../management/conversations.ts'
 import type { MessagesAPIOptions } from '../management/messages.ts'
 import type { UsersAPI } from '../management/users.ts'
@@ -28,6 +29,7 @@ export interface PluginPorts {
   readonly messages: MessagesAPIOptions
   readonly channels: ChannelsAPI
   readonly connections: ConnectionsAPI
+  readonly presence: PresenceAPI
   readonly conversations: ConversationsAPI
   readonly users: UsersAPI
   /** wait, at most `closeTimeoutMs`; beyond it IM_CLOSE_TIMEOUT is reported under the name */
@@ -55,6 +57,7 @@ export class HostOfPlugin implements PluginHost {
   readonly limits: Limits
   readonly channels: ChannelsAPI
   readonly connections: ConnectionsAPI
+  readonly presence: PresenceAPI
   readonly conversations: ConversationsAPI
   readonly messages: PluginMessagesAPI
   readonly users: UsersAPI
@@ -71,12 +74,13 @@ export class HostOfPlugin implements PluginHost {
   #ending: Promise<void> | undefined
 
   constructor(name: string, ports: PluginPorts, hasStarted: boolean) {
-    const { nodeID, limits, channels, connections, conversations, users, causes, logger } = ports
+    const { nodeID, limits, channels, connections, conversations, presence, users, causes, logger } = ports
     this.name = name
     this.nodeID = nodeID
     this.limits = limits
     this.channels = channels
     this.connections = connections
+    this.presence = presence
     this.conversations = conversations
     this.users = users
     const hasEnded = (): boolean => this.signal.aborted

@@ -6,7 +6,9 @@ import type { UseOptions, WatchOptions } from '../events/chain-registry.ts'
 import type { ChannelsAPI } from '../management/channels.ts'
 import type { ConnectionsAPI } from '../management/connections.ts'
 import type { ConversationsAPI } from '../management/conversations.ts'
-import type { MessagesAPI, SendReceipt, SendRequest } from '../management/messages.ts'
+import type { MessagesAPI, SendReceipt } from '../management/messages.ts'
+import type { PresenceAPI } from '../management/presence.ts'
+import type { SendRequest } from '../management/send-request.ts'
 import type { UsersAPI } from '../management/users.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
@@ -34,6 +36,7 @@ export interface PluginHost {
   readonly limits: Limits
   readonly channels: ChannelsAPI
   readonly connections: ConnectionsAPI
+  readonly presence: PresenceAPI
   readonly conversations: ConversationsAPI
   readonly messages: PluginMessagesAPI
   readonly users: UsersAPI

@@ -1,11 +1,10 @@
 import { ChannelType, personChannelUIDs, sourceKey, type ChannelKey } from '../model/channel.ts'
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
-
-type Take = (uids: readonly string[]) => MaybePromise<void>
+import type { TakePage } from './subscribers.ts'
 
 export interface ReceiversOptions {
   /** members of one channel, in pages */
-  readonly members: (key: ChannelKey, take: Take) => MaybePromise<void>
+  readonly members: (key: ChannelKey, take: TakePage) => MaybePromise<void>
 }
 
 /**
@@ -22,14 +21,14 @@ export class Receivers {
   }
 
   /** Hand all uids of the channel to `take`, in pages, each once. A promise only when somebody answers with one. */
-  each(key: ChannelKey, take: Take): MaybePromise<void> {
+  each(key: ChannelKey, take: TakePage): MaybePromise<void> {
     const source = sourceKey(key)
     const { channelID, channelType } = source
     switch (channelType) {
       case ChannelType.Person:
       case ChannelType.Agent: {
         const pair = personChannelUIDs(channelID)
-        if (pair !== undefined) return take(pair[0] === pair[1] ? [pair[0]] : pair)
+        if (pair !== undefined) return whenTaken(take(pair[0] === pair[1] ? [pair[0]] : pair), () => undefined)
         return channelType === ChannelType.Agent ? this.#members(source, take) : undefined
       }
       case ChannelType.Visitors:
@@ -41,17 +40,17 @@ export class Receivers {
     }
   }
 
-  #visitorAndStaff(visitor: string, take: Take): MaybePromise<void> {
-    const staff = (): MaybePromise<void> =>
-      this.#members({ channelID: visitor, channelType: ChannelType.CustomerService }, (uids) => {
+  #visitorAndStaff(visitor: string, take: TakePage): MaybePromise<void> {
+    return whenTaken(take([visitor]), (answer) => {
+      if (answer === false) return
+      return this.#members({ channelID: visitor, channelType: ChannelType.CustomerService }, (uids) => {
         const others = uids.includes(visitor) ? uids.filter((uid) => uid !== visitor) : uids
-        if (others.length > 0) return take(others)
+        return others.length > 0 ? take(others) : undefined
       })
-    const taken = take([visitor])
-    return isPromise(taken) ? taken.then(staff) : staff()
+    })
   }
 
-  #topic(topic: ChannelKey, take: Take): MaybePromise<void> {
+  #topic(topic: ChannelKey, take: TakePage): MaybePromise<void> {
     const at = topic.channelID.indexOf('@')
     if (at <= 0) return this.#members(topic, take)
     let hasOwn = false
@@ -64,4 +63,8 @@ export class Receivers {
     })
     return isPromise(own) ? own.then(parents) : parents()
   }
+}
+
+function whenTaken(taken: ReturnType<TakePage>, next: (answer: false | undefined) => MaybePromise<void>): MaybePromise<void> {
+  return isPromise(taken) ? taken.then(next) : next(taken)
 }

@@ -14,7 +14,12 @@ export interface SubscribersOptions {
   readonly maxCachedChannels: number
   /** how long a list may be used without asking again; 0 never */
   readonly cacheMs: number
+  /** wait for one page; ends in time */
+  readonly limited: <T>(page: Promise<T>) => Promise<T>
 }
+
+/** Is given one page of uids; false, now or later, when no more are wanted. The next page is read when its promise has resolved. */
+export type TakePage = (uids: readonly string[]) => MaybePromise<false | undefined>
 
 /** All lists together hold as many members as this many lists of the largest size kept. */
 const LARGE_LIST_COUNT = 100
@@ -43,21 +48,28 @@ export class Subscribers {
     })
   }
 
-  /** Hand all uids of the channel to `take`, in pages. A promise only when the directory answers with one. */
-  each(key: ChannelKey, take: (uids: readonly string[]) => void): MaybePromise<void> {
+  /**
+   * Hand all uids of the channel to `take`, in pages. A promise only when the directory or `take` answers with one. Each page
+   * of the directory has a time limit of its own, so however many there are, those that come are handed over.
+   */
+  each(key: ChannelKey, take: TakePage): MaybePromise<void> {
     if (key.channelType === ChannelType.Person) {
       const pair = personChannelUIDs(key.channelID)
-      if (pair !== undefined) take(pair[0] === pair[1] ? [pair[0]] : pair)
-      return
+      const taken = pair === undefined ? undefined : take(pair[0] === pair[1] ? [pair[0]] : pair)
+      return isPromise(taken) ? taken.then(() => undefined) : undefined
     }
     const name = channelKeyString(key)
     const cached = this.#lists.get(name)
     if (cached !== undefined && cached.expiresAtMs > this.#options.clock.monotonicMs()) {
-      this.#inPages(cached.uids, take)
-      return
+      return this.#inPages(cached.uids, take)
     }
-    const reading: Reading = { key, name, take, changes: this.#changes, uids: [], cursor: undefined }
-    return this.#read(reading)
+    const expiresAtMs = this.#options.clock.monotonicMs() + this.#options.cacheMs
+    return this.#read({ key, name, take, changes: this.#changes, expiresAtMs, uids: [], cursor: undefined })
+  }
+
+  /** The same for a list that is at hand. */
+  eachOf(uids: readonly string[], take: TakePage): MaybePromise<void> {
+    return this.#inPages(uids, take)
   }
 
   forget(key: ChannelKey): void {
@@ -65,44 +77,59 @@ export class Subscribers {
     this.#lists.delete(channelKeyString(key))
   }
 
+  /** At once, as long as directory and receiver answer at once. */
   #read(reading: Reading): MaybePromise<void> {
     for (;;) {
-      const query = { limit: this.#options.pageCount, ...(reading.cursor === undefined ? {} : { cursor: reading.cursor }) }
-      const page = this.#options.directory.members(reading.key, query)
-      if (isPromise(page)) return page.then((arrived) => (this.#takePage(reading, arrived) ? undefined : this.#read(reading)))
-      if (this.#takePage(reading, page)) return
+      const page = this.#ask(reading)
+      if (isPromise(page)) return this.#readOn(reading, this.#options.limited(page).then((arrived) => this.#takePage(reading, arrived)))
+      const taken = this.#takePage(reading, page)
+      if (isPromise(taken)) return this.#readOn(reading, taken)
+      if (taken === false || reading.cursor === undefined) return
     }
   }
 
-  /** @returns true after the last page */
-  #takePage(reading: Reading, page: Page<Member>): boolean {
+  async #readOn(reading: Reading, first: Promise<false | undefined>): Promise<void> {
+    let taken = await first
+    while (taken !== false && reading.cursor !== undefined) {
+      const page = this.#ask(reading)
+      taken = await this.#takePage(reading, isPromise(page) ? await this.#options.limited(page) : page)
+    }
+  }
+
+  #ask({ key, cursor }: Reading): MaybePromise<Page<Member>> {
+    return this.#options.directory.members(key, { limit: this.#options.pageCount, ...(cursor === undefined ? {} : { cursor }) })
+  }
+
+  /** Hand it over, and keep the list when this was its last page. */
+  #takePage(reading: Reading, page: Page<Member>): MaybePromise<false | undefined> {
     const uids = page.items.map((member) => member.uid)
-    if (uids.length > 0) reading.take(uids)
     if (reading.uids !== undefined) {
       reading.uids = reading.uids.length + uids.length > this.#options.maxCachedMembers ? undefined : reading.uids.concat(uids)
     }
     reading.cursor = page.cursor
-    if (page.cursor !== undefined) return false
-    if (reading.uids !== undefined && this.#options.cacheMs > 0 && reading.changes === this.#changes) {
-      const expiresAtMs = this.#options.clock.monotonicMs() + this.#options.cacheMs
-      this.#lists.set(reading.name, { uids: reading.uids, expiresAtMs })
+    if (page.cursor === undefined && reading.uids !== undefined && this.#options.cacheMs > 0 && reading.changes === this.#changes) {
+      this.#lists.set(reading.name, { uids: reading.uids, expiresAtMs: reading.expiresAtMs })
     }
-    return true
+    return uids.length === 0 ? undefined : reading.take(uids)
   }
 
-  #inPages(uids: readonly string[], take: (uids: readonly string[]) => void): void {
+  #inPages(uids: readonly string[], take: TakePage, first = 0): MaybePromise<void> {
     const { pageCount } = this.#options
-    if (uids.length === 0) return
-    if (uids.length <= pageCount) return take(uids)
-    for (let first = 0; first < uids.length; first += pageCount) take(uids.slice(first, first + pageCount))
+    for (let start = first; start < uids.length; start += pageCount) {
+      const taken = take(uids.length <= pageCount ? uids : uids.slice(start, start + pageCount))
+      if (isPromise(taken)) return taken.then((answer) => (answer === false ? undefined : this.#inPages(uids, take, start + pageCount)))
+      if (taken === false) return
+    }
   }
 }
 
 interface Reading {
   readonly key: ChannelKey
   readonly name: string
-  readonly take: (uids: readonly string[]) => void
+  readonly take: TakePage
   readonly changes: number
+  /** from when it was begun: its first page may be old by the time the last one has come */
+  readonly expiresAtMs: number
   /** what has been read so far; undefined once it is too much to keep */
   uids: readonly string[] | undefined
   cursor: string | undefined

@@ -246,6 +246,6 @@ test('removing a channel that fails leaves its members where they stood', async 
   storage.channels.removeMembers = () => {
     throw new Error('disk')
   }
-  await expect(made.engine.channels.remove(TEAM)).rejects.toThrow('disk')
+  await expect(made.engine.channels.delete(TEAM)).rejects.toThrow('disk')
   expect(await made.engine.conversations.unread('dan', TEAM)).toBe(0)
 })

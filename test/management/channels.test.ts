@@ -137,13 +137,13 @@ describe('the end of a channel', () => {
     expect(await client.send({ ...TEAM, payload: 'hi' })).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 2 })
   })
 
-  test('remove takes members and lists with it, not the numbers of its messages', async () => {
+  test('delete takes members and lists with it, not the numbers of its messages', async () => {
     const { engine, connect } = await stage()
     const { client } = await connect('ann')
     await engine.messages.send(hi)
     await engine.channels.denylist.add(TEAM, ['bob'])
-    await engine.channels.remove(TEAM)
-    await engine.channels.remove(TEAM)
+    await engine.channels.delete(TEAM)
+    await engine.channels.delete(TEAM)
     expect(await engine.channels.get(TEAM)).toBeUndefined()
     expect(await client.send({ ...TEAM, payload: 'hi' })).toMatchObject({ reasonCode: ReasonCode.ChannelNotExist })
     await engine.channels.create(TEAM)
@@ -163,8 +163,8 @@ describe("a host's mistake is a TypeError that names the argument", () => {
     ['a type of 256', (channels) => channels.get({ channelID: 'a', channelType: 256 }), /channelType .*got 256/],
     ['a type as text', (channels) => channels.get({ channelID: 'a', channelType: bad('2') }), /channelType .*got "2"/],
     ['a blank id', (channels) => channels.create({ channelID: ' ', channelType: 2 }), /channelID must be .*got " "/],
-    ['an id with #', (channels) => channels.remove({ channelID: 'a#b', channelType: 2 }), /channelID .*got "a#b"/],
-    ['an id with a control character', (channels) => channels.remove({ channelID: 'a\u0000', channelType: 2 }), /channelID/],
+    ['an id with #', (channels) => channels.delete({ channelID: 'a#b', channelType: 2 }), /channelID .*got "a#b"/],
+    ['an id with a control character', (channels) => channels.delete({ channelID: 'a\u0000', channelType: 2 }), /channelID/],
     ['half of a surrogate pair', (channels) => channels.get({ channelID: 'a\ud800', channelType: 2 }), /channelID/],
     ['an id that is too long', (channels) => channels.get({ channelID: 'a'.repeat(32_768), channelType: 2 }), /channelID/],
     ['a person channel that is no uid and no pair', (channels) => channels.get({ channelID: 'a@b@c', channelType: 1 }), /channelID/],

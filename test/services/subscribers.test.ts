@@ -32,6 +32,7 @@ function setUp(members: Members, options: Partial<SubscribersOptions> = {}) {
     maxCachedMembers: 10,
     maxCachedChannels: 10,
     cacheMs: 5_000,
+    limited: (page) => page,
     ...options,
   })
   const all = async (key: ChannelKey = TEAM): Promise<(readonly string[])[]> => {

@@ -1,5 +1,5 @@
 /** Every contract that storage or other nodes stand behind, answered from this process's memory. */
-export { allowAnyToken, staticTokenVerifier, type StaticToken } from './token-verifier.ts'
+export { allowAnyToken, staticTokenVerifier, type StaticToken, type StaticTokens } from './token-verifier.ts'
 export { memoryChannelDirectory } from './channel-directory.ts'
 export { memoryCursorStore } from './cursor-store.ts'
 export { memoryMessageStore, type MemoryMessageStoreOptions } from './message-store.ts'

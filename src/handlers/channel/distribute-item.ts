@@ -20,15 +20,18 @@ export class DistributeItem {
   readonly message: { -readonly [K in keyof Message]: Message[K] }
   readonly key: ChannelKey
   readonly origin: Origin
+  /** whom it is for instead of the channel's members; such a message is not stored */
+  readonly receivers: readonly string[] | undefined
   readonly queueBytes: number
   stage: Stage = 'waiting'
   /** of the message this one repeats */
   original: { readonly messageID: string; readonly messageSeq: number } | undefined
 
-  constructor(message: Message, key: ChannelKey, origin: Origin) {
+  constructor(message: Message, key: ChannelKey, origin: Origin, receivers?: readonly string[]) {
     this.message = message
     this.key = key
     this.origin = origin
+    this.receivers = receivers
     const charCount = message.channelID.length + message.clientMsgNo.length + message.topic.length
     this.queueBytes = ITEM_BYTES + message.payload.length + 2 * charCount
   }

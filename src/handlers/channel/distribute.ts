@@ -6,7 +6,7 @@ import type { Replicator } from '../../contracts/replicator.ts'
 import { badOption, IMError, type IMErrorContext } from '../../errors.ts'
 import { channelIDSeenBy, type ChannelKey } from '../../model/channel.ts'
 import { isUint64Decimal } from '../../model/int64.ts'
-import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
+import { isPromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
 import type { Closing, Outcome, Refusal } from '../../model/outcome.ts'
 import { isRefusalReason, ReasonCode } from '../../model/reason-code.ts'
@@ -43,10 +43,8 @@ export interface DistributeServices {
   readonly delivered: (uid: string, message: Message) => void
   /** tell the webhook, some time */
   readonly notify: (messages: readonly Message[]) => void
-  /** whom the channel is for, in pages */
-  readonly eachSubscriberPage: (key: ChannelKey, take: (uids: readonly string[]) => void) => MaybePromise<void>
-  /** EventPushOnline */
-  readonly push: (channel: string, key: ChannelKey, sources: readonly PushSource[], uids: readonly string[]) => void
+  /** on to the members, or to `receivers`: behind what the channel has still to hand over */
+  readonly handOver: (channel: string, key: ChannelKey, sources: readonly PushSource[], receivers: readonly string[] | undefined) => void
 }
 
 /** EventChannelDistribute: what waits for one channel, as one batch. One batch at a time per channel. */
@@ -61,8 +59,6 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
   readonly services: DistributeServices
   /** from here on a failure must not run the batch again */
   storing = false
-  /** on their way to the members; what has not been handed over when the event fails is told as undelivered */
-  delivering: readonly Message[] = []
   /** the store (or the log) had to be waited for: what it answered is worth remembering */
   waited = false
 
@@ -118,9 +114,6 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
     }
     const isAbandoned = result instanceof IMError && this.services.waits.isAborted
     if (result instanceof IMError && !isAbandoned) this.services.report(result)
-    if (result instanceof IMError && this.delivering.length > 0) {
-      this.services.facts.emit('undelivered', { key: this.key, messages: this.delivering, nodeID: undefined, uid: undefined })
-    }
     const reasonCode = result === undefined ? ReasonCode.SystemError : result instanceof IMError ? reasonOf(result) : result.reasonCode
     const why = result === undefined || result instanceof IMError ? undefined : result.message
     for (const item of this.items) {
@@ -246,7 +239,7 @@ function acknowledge(ctx: DistributeEvent): Outcome {
 }
 
 /** Tell the host, then the members. Repeats concern nobody. */
-function postProcess(ctx: DistributeEvent): Outcome | Promise<Outcome> {
+function postProcess(ctx: DistributeEvent): Outcome {
   const { services, channel, key } = ctx
   const kept = ctx.inStage('kept')
   // What went through the log has been told and delivered when it was applied, in log order.
@@ -257,10 +250,11 @@ function postProcess(ctx: DistributeEvent): Outcome | Promise<Outcome> {
     services.facts.emit('messageStored', { key, messages: stored })
     services.notify(stored)
   }
-  const sources = items.map((item): PushSource => ({ message: item.message, connectionID: item.origin.connectionID }))
-  ctx.delivering = items.map((item) => item.message)
-  return services.eachSubscriberPage(key, (uids) => {
-    // A page that comes after the step's time-out comes too late: later messages may have been pushed.
-    if (!ctx.isOver) services.push(channel, key, sources, uids)
-  })
+  // Runs of messages for the same receivers, so that whoever gets several of them gets them in order.
+  for (let first = 0, end = 1; first < items.length; first = end++) {
+    const { receivers } = items[first]!
+    while (end < items.length && items[end]!.receivers === receivers) end++
+    const run = first === 0 && end === items.length ? items : items.slice(first, end)
+    services.handOver(channel, key, run.map(({ message, origin }): PushSource => ({ message, connectionID: origin.connectionID })), receivers)
+  }
 }

@@ -1,4 +1,5 @@
 import { describe, it } from 'vitest'
+import { IMEngine } from '../../../src/index.ts'
 import {
   allowAnyToken,
   memoryChannelDirectory,
@@ -71,6 +72,24 @@ run(
       { uid: 'ann', token: 'ann-secret', deviceLevel: 0 },
       { uid: 'bob', token: 'bob-phone', deviceLevel: 1 },
       { uid: 'bob', token: 'bob-web', deviceLevel: 0 },
+      { uid: 'ünal', token: 'şifre-👩‍👩‍👧', deviceLevel: 0 },
+    ],
+  }),
+)
+run(
+  'staticTokenVerifier of a memoryTokenStore',
+  tokenVerifierContract({
+    open: async () => {
+      const tokens = memoryTokenStore()
+      const engine = new IMEngine({ tokenVerifier: allowAnyToken(), storage: { ...memoryStorage(), tokens } })
+      await engine.users.setToken('ann', { deviceFlag: 0, token: 'ann-secret' })
+      await engine.users.setToken('bob', { deviceFlag: 0, deviceLevel: 1, token: 'bob-phone' })
+      await engine.users.setToken('ünal', { deviceFlag: 0, token: 'şifre-👩‍👩‍👧' })
+      return { subject: staticTokenVerifier(tokens) }
+    },
+    accepted: [
+      { uid: 'ann', token: 'ann-secret', deviceLevel: 0 },
+      { uid: 'bob', token: 'bob-phone', deviceLevel: 1 },
       { uid: 'ünal', token: 'şifre-👩‍👩‍👧', deviceLevel: 0 },
     ],
   }),
