@@ -360,8 +360,8 @@ describe('answers that are kept', () => {
     isHeld = true
     const early = client.send({ ...TEAM, payload: 'early' })
     await asked.promise
-    await engine.channels.denylist.add(TEAM, ['ann'])
     isHeld = false
+    await engine.channels.denylist.add(TEAM, ['ann'])
     gate.resolve(false) // the answer of before the change
     expect((await early).reasonCode).toBe(Success)
     expect((await client.send({ ...TEAM, payload: 'late' })).reasonCode).toBe(ReasonCode.InBlacklist)
