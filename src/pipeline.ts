@@ -2,6 +2,7 @@ import type { IMEngineOptions, Limits } from './config.ts'
 import { ConnectionRegistry } from './connection/connection-registry.ts'
 import type { Connection, ConnectionHost } from './connection/connection.ts'
 import { defaultKickPolicy } from './connection/kick-policy.ts'
+import { UserSendRates } from './connection/user-send-rates.ts'
 import type { Clock } from './contracts/clock.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
@@ -101,6 +102,8 @@ export class Pipeline implements ConnectionHost {
   readonly #logger: Logger
   readonly #kickPolicy: KickPolicy
   readonly #replays: boolean
+  /** undefined: users may send as much as their connections may */
+  readonly #userSendRates: UserSendRates | undefined
   readonly #revisions = new RecentRevisions()
   readonly #noticeServices: NoticeServices
   readonly #connectServices: ConnectServices
@@ -160,6 +163,8 @@ export class Pipeline implements ConnectionHost {
     this.#facts = facts
     this.#logger = logger
     this.#kickPolicy = options.kickPolicy ?? defaultKickPolicy
+    const { maxSendsPerSecondPerUID } = limits
+    this.#userSendRates = maxSendsPerSecondPerUID > 0 ? new UserSendRates(maxSendsPerSecondPerUID, clock.monotonicMs()) : undefined
     this.#runner = new ChainRunner({ timers: this.timers, report })
     this.#turn = new Turn(clock, [
       () => this.#users.drain(),
@@ -381,6 +386,10 @@ export class Pipeline implements ConnectionHost {
 
   sendArrived(connection: Connection, frame: SendPacket): void {
     receiveSend(connection, frame, this.#sendServices)
+  }
+
+  takeUserSendToken(uid: string): boolean {
+    return this.#userSendRates === undefined || this.#userSendRates.take(uid, this.clock.monotonicMs())
   }
 
   recvAckArrived(connection: Connection, message: Message): void {

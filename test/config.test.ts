@@ -193,7 +193,7 @@ describe('limits', () => {
 
   test('0 is taken where it switches something off, and nowhere else', () => {
     expect(limitNames.filter((name) => LIMITS[name].min === 0)).toEqual([
-      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'sweepIntervalMs', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'subscriberCacheMs', 'maxCachedMembers',
+      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'sweepIntervalMs', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'maxSendsPerSecondPerUID', 'subscriberCacheMs', 'maxCachedMembers',
     ])
   })
 
