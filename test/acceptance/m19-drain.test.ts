@@ -2,7 +2,7 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { ReasonCode } from 'imengine'
 import { TestClient, type TestTransport } from 'imengine/testing'
 import { FrameType } from '../../src/model/frames.ts'
@@ -50,6 +50,7 @@ describe('M19 Graceful drain and shutdown', () => {
 
   test('a process with an engine that has closed ends by itself', async () => {
     const child = fork(fileURLToPath(new URL('drain-process.ts', import.meta.url)), { execArgv: ['--import', 'tsx'], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+    onTestFinished(() => void child.kill()) // also when the test has run out of time
     const reports: Report[] = []
     let look = (): void => undefined
     child.on('message', (report: Report) => {
@@ -67,22 +68,18 @@ describe('M19 Graceful drain and shutdown', () => {
       }
     }
     const command = (what: Command): void => void child.send(what)
-    try {
-      const { port } = await told('listening')
-      const socket = connect(port, '127.0.0.1')
-      const client = new TestClient(transportOf(socket))
-      expect((await client.connect({ uid: 'ann' })).reasonCode).toBe(ReasonCode.Success)
-      const ack = client.send({ ...TEAM, payload: 'in flight' })
-      expect((await told('asked')).text).toBe('in flight')
-      command('close')
-      command('release')
-      expect(await ack).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 1 })
-      await client.closed
-      expect(await told('closed')).toMatchObject({ storedCount: 1, state: 'closed' })
-      expect(await exited).toEqual([0, null])
-      expect(reports.map(({ is }) => is)).toEqual(['listening', 'asked', 'closed'])
-    } finally {
-      child.kill()
-    }
+    const { port } = await told('listening')
+    const socket = connect(port, '127.0.0.1')
+    const client = new TestClient(transportOf(socket))
+    expect((await client.connect({ uid: 'ann' })).reasonCode).toBe(ReasonCode.Success)
+    const ack = client.send({ ...TEAM, payload: 'in flight' })
+    expect((await told('asked')).text).toBe('in flight')
+    command('close')
+    command('release')
+    expect(await ack).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 1 })
+    await client.closed
+    expect(await told('closed')).toMatchObject({ storedCount: 1, state: 'closed' })
+    expect(await exited).toEqual([0, null])
+    expect(reports.map(({ is }) => is)).toEqual(['listening', 'asked', 'closed'])
   })
 })
