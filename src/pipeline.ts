@@ -411,7 +411,7 @@ export class Pipeline implements ConnectionHost {
 
   left(connection: Connection, cause: CloseCause): void {
     this.registry.unregister(connection)
-    this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, this.#connectServices))
+    this.#users.submitClose(connection.connectionID, new ConnCloseEvent(connection, cause, this.#connectServices))
     this.#facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
   }
