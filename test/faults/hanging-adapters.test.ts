@@ -110,6 +110,10 @@ describe('PONG, RECVACK and other users wait for nobody', () => {
     }
     const { engine, clock, connect } = await stage(options)
     engine.on('offlineMessage', () => undefined) // or nobody would ask for devices
+    const acked: string[] = []
+    engine.use('EventRecvAck', function look(ctx) {
+      if (ctx.conn.deviceID === 'laptop') acked.push(Buffer.from(ctx.message.payload).toString())
+    }, { after: 'advanceCursor' })
     await engine.channels.create(ANNS, { subscribers: ['ann', 'cat', 'eve'] })
     await engine.channels.create(BOBS, { subscribers: ['ann', 'bob', 'dan'] })
     await presence.online({ uid: 'eve', nodeID: 2, connectionID: '1', deviceFlag: 0, deviceLevel: 0 })
@@ -153,6 +157,7 @@ describe('PONG, RECVACK and other users wait for nobody', () => {
     // the RECVACK of another connection of ann's
     for (const message of laptop.client.messages) laptop.client.ack(message)
     await clock.settle()
+    expect(acked).toEqual(laptop.client.messages.map(({ text }) => text))
     // bob's message, to dan and to ann
     expect(await now(bob.client.send({ ...BOBS, payload: 'after' }))).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 2 })
     expect(textsOf(dan)).toEqual(['before', 'after'])
