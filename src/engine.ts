@@ -218,15 +218,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   /** Take over one socket; see `SocketAcceptor`. A socket that comes while the engine is not running is closed. */
   accept(socket: Socket, info: AcceptInfo = {}): SocketEvents {
     const { registry } = this.#pipeline
-    const { maxConnections, maxConnectionsPerAddress } = this.limits
     const { remoteAddress } = info
-    const isAddressFull =
-      remoteAddress !== undefined &&
-      maxConnectionsPerAddress > 0 &&
-      registry.socketCountOf(remoteAddress) >= maxConnectionsPerAddress
-    if (this.#state !== 'running' || registry.sockets.size >= maxConnections || isAddressFull) {
-      return this.#turnAway(socket, remoteAddress)
-    }
+    const obstacle = this.#obstacle(remoteAddress)
+    if (obstacle !== undefined) return this.#turnAway(socket, remoteAddress, obstacle)
     const connection = new Connection(socket, this.#pipeline, String(++this.#connectionCount), remoteAddress)
     registry.addSocket(connection)
     return {
@@ -405,7 +399,18 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
   }
 
-  #turnAway(socket: Socket, remoteAddress: string | undefined): SocketEvents {
+  /** Why no further socket can be served. */
+  #obstacle(remoteAddress: string | undefined): string | undefined {
+    const { registry } = this.#pipeline
+    const { maxConnections, maxUnauthenticated, maxConnectionsPerAddress } = this.limits
+    if (this.#state !== 'running') return 'the engine is not running'
+    if (registry.sockets.size >= maxConnections) return 'too many connections'
+    if (registry.unauthenticatedCount >= maxUnauthenticated) return 'too many connections that have not logged in'
+    if (remoteAddress === undefined || maxConnectionsPerAddress === 0) return undefined
+    return registry.socketCountOf(remoteAddress) >= maxConnectionsPerAddress ? 'too many connections of this address' : undefined
+  }
+
+  #turnAway(socket: Socket, remoteAddress: string | undefined, detail: string): SocketEvents {
     try {
       // A message transport can say that it may be tried again; a byte stream can only end, at once, because a peer that
       // does not end its half would otherwise hold the socket without being counted.
@@ -414,8 +419,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     } catch {
       // It is gone already.
     }
-    const why = this.#state === 'running' ? 'too many connections' : 'the engine is not running'
-    const refused = { connectionID: '', remoteAddress, uid: '', cause: 'limit', reasonCode: undefined, detail: why } as const
+    const refused = { connectionID: '', remoteAddress, uid: '', cause: 'limit', reasonCode: undefined, detail } as const
     this.#logger.info(refused, 'connection refused')
     this.#facts.emit('connectionRefused', refused)
     return IGNORES_EVERYTHING

@@ -48,6 +48,8 @@ export interface IMErrorContext {
   readonly reasonCode?: number
 }
 
+const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
+
 /** The one error class of the engine. Tell failures apart by `code`, not by message. */
 export class IMError extends Error {
   override readonly name = 'IMError'
@@ -68,6 +70,38 @@ export class IMError extends Error {
     this.detail = options.detail
     this.context = options.context ?? {}
   }
+
+  /**
+   * As Node prints it, but of `cause` only what it is and where it came from: its message is somebody else's, who was given
+   * tokens and payloads and may quote them. It is there for whoever asks for `cause`. Source: docs/decisions/0015.
+   */
+  [inspectCustom](_depth: number, options: object, inspect: (value: unknown, options: object) => string): string {
+    const { code, retryable, context } = this
+    const cause = this.cause === undefined ? {} : { cause: `${describeCause(this.cause)}${framesOf(this.cause)}` }
+    return `${this.stack ?? this.message} ${inspect({ code, retryable, context, ...cause }, options)}`
+  }
+}
+
+/** What was thrown, in words that cannot hold a secret: the name and code of an error, the type of anything else. */
+export function describeCause(cause: unknown): string {
+  try {
+    if (!(cause instanceof Error)) return kindOf(cause)
+    const { name, code } = cause as { readonly name: unknown; readonly code?: unknown }
+    return [name, code].filter((word) => typeof word === 'string' && /^\w{1,64}$/.test(word)).join(' ') || 'an error'
+  } catch {
+    return 'an error' // one that throws when it is looked at
+  }
+}
+
+/** The calls behind an error, without the message that stands before them. */
+function framesOf(cause: unknown): string {
+  try {
+    if (!(cause instanceof Error) || typeof cause.stack !== 'string') return ''
+    const head = cause.message === '' ? cause.name : `${cause.name}: ${cause.message}`
+    return cause.stack.startsWith(`${head}\n    at `) ? cause.stack.slice(head.length) : ''
+  } catch {
+    return ''
+  }
 }
 
 /**
@@ -83,9 +117,12 @@ export function asIMError(value: unknown, code: IMErrorCode, context: IMErrorCon
   return new IMError(code, { cause: value, context })
 }
 
+/** Options whose value is nobody's business, also when it is of the wrong type: what came is told by its type alone. */
+const SECRET_OPTION = /(?:payload|message|token|tokenVerifier|(?:private|client|server|aes|secret)Key|salt|secret|password)$/i
+
 /** Throws the TypeError of a host's mistake: which option, what was expected, what came. */
 export function badOption(option: string, expected: string, got: unknown): never {
-  throw new TypeError(`imengine: ${option} must be ${expected}, got ${describe(got)}`)
+  throw new TypeError(`imengine: ${option} must be ${expected}, got ${SECRET_OPTION.test(option) ? kindOf(got) : describe(got)}`)
 }
 
 /** `value` when it is an integer in the range. @throws TypeError otherwise */
@@ -99,7 +136,11 @@ export function integerBetween(option: string, value: unknown, min: number, max:
 function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value)
   if (typeof value === 'number' || typeof value === 'boolean' || value === null || value === undefined) return String(value)
-  if (typeof value === 'bigint') return `${value}n`
+  return typeof value === 'bigint' ? `${value}n` : kindOf(value)
+}
+
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
   if (Array.isArray(value)) return `an array of ${value.length}`
-  return typeof value === 'function' ? 'a function' : `a ${value.constructor?.name ?? 'value'}`
+  return typeof value === 'object' ? `a ${value.constructor?.name ?? 'value'}` : `a ${typeof value}`
 }

@@ -2,6 +2,7 @@ import type { IMEngineOptions, Limits } from './config.ts'
 import { ConnectionRegistry } from './connection/connection-registry.ts'
 import type { Connection, ConnectionHost } from './connection/connection.ts'
 import { defaultKickPolicy } from './connection/kick-policy.ts'
+import { UserSendRates } from './connection/user-send-rates.ts'
 import type { Clock } from './contracts/clock.ts'
 import type { PresenceChange } from './contracts/facts.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
@@ -119,6 +120,8 @@ export class Pipeline implements ConnectionHost {
   readonly #online: OnlineUsers
   /** whose older connections are being ended for a newer one */
   #replacing: string | undefined
+  /** undefined: users may send as much as their connections may */
+  readonly #userSendRates: UserSendRates | undefined
   readonly #revisions = new RecentRevisions()
   readonly #noticeServices: NoticeServices
   readonly #connectServices: ConnectServices
@@ -194,6 +197,8 @@ export class Pipeline implements ConnectionHost {
     })
     this.#logger = logger
     this.#kickPolicy = options.kickPolicy ?? defaultKickPolicy
+    const { maxSendsPerSecondPerUID } = limits
+    this.#userSendRates = maxSendsPerSecondPerUID > 0 ? new UserSendRates(maxSendsPerSecondPerUID, clock.monotonicMs()) : undefined
     this.#runner = new ChainRunner({ timers: this.timers, report })
     this.#turn = new Turn(clock, [
       () => this.#users.drain(),
@@ -438,6 +443,10 @@ export class Pipeline implements ConnectionHost {
     receiveSend(connection, frame, this.#sendServices)
   }
 
+  takeUserSendToken(uid: string): boolean {
+    return this.#userSendRates === undefined || this.#userSendRates.take(uid, this.clock.monotonicMs())
+  }
+
   recvAckArrived(connection: Connection, message: Message): void {
     // At the bound the acknowledgement is lost, and the message is sent once more.
     if (this.#users.isSignFull(connection.connectionID)) return
@@ -457,7 +466,7 @@ export class Pipeline implements ConnectionHost {
 
   left(connection: Connection, cause: CloseCause): void {
     this.registry.unregister(connection)
-    this.#users.submitClose(connection.uid, new ConnCloseEvent(connection, cause, this.#connectServices))
+    this.#users.submitClose(connection.connectionID, new ConnCloseEvent(connection, cause, this.#connectServices))
     this.#facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
     if (connection.uid !== this.#replacing) this.#online.went(connection.uid)

@@ -5,6 +5,7 @@ export class ConnectionRegistry {
   readonly #byUID = new Map<string, Connection[]>()
   readonly #byID = new Map<string, Connection>()
   readonly #sockets = new Set<Connection>()
+  readonly #unauthenticated = new Set<Connection>()
   readonly #socketCountByAddress = new Map<string, number>()
 
   /** Open connections. */
@@ -17,15 +18,22 @@ export class ConnectionRegistry {
     return this.#sockets
   }
 
+  /** Sockets nobody has logged in on, those included that were refused and are not gone yet. */
+  get unauthenticatedCount(): number {
+    return this.#unauthenticated.size
+  }
+
   addSocket(connection: Connection): void {
     this.#sockets.add(connection)
-    const address = connection.remoteAddress
+    this.#unauthenticated.add(connection)
+    const address = countedAddress(connection.remoteAddress)
     if (address !== undefined) this.#socketCountByAddress.set(address, this.socketCountOf(address) + 1)
   }
 
   removeSocket(connection: Connection): void {
     if (!this.#sockets.delete(connection)) return
-    const address = connection.remoteAddress
+    this.#unauthenticated.delete(connection)
+    const address = countedAddress(connection.remoteAddress)
     if (address === undefined) return
     const left = this.socketCountOf(address) - 1
     if (left > 0) this.#socketCountByAddress.set(address, left)
@@ -33,11 +41,12 @@ export class ConnectionRegistry {
   }
 
   socketCountOf(address: string): number {
-    return this.#socketCountByAddress.get(address) ?? 0
+    return this.#socketCountByAddress.get(countedAddress(address)) ?? 0
   }
 
   /** The connection is open: pushes for its user reach it from now on. */
   register(connection: Connection): void {
+    this.#unauthenticated.delete(connection)
     this.#byID.set(connection.connectionID, connection)
     // Never changed in place: a push may be looking at the array.
     this.#byUID.set(connection.uid, [...this.of(connection.uid), connection])
@@ -65,3 +74,11 @@ export class ConnectionRegistry {
 }
 
 const NONE: readonly Connection[] = Object.freeze([])
+
+/**
+ * The address that is counted: a socket that listens on IPv6 shows an IPv4 peer as `::ffff:1.2.3.4`, which is the same peer
+ * as `1.2.3.4`.
+ */
+function countedAddress<A extends string | undefined>(address: A): A {
+  return address?.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '') as A
+}

@@ -28,6 +28,7 @@ export interface ConnectionLimits {
   readonly redeliverAfterMs: number
   readonly maxRedeliveries: number
   readonly maxFrameBytes: number
+  readonly maxUnauthenticatedBytes: number
   readonly maxSendsPerSecond: number
   readonly maxUnackedRecvs: number
   readonly maxOutboundBytes: number
@@ -43,6 +44,8 @@ export interface ConnectionHost {
   /** authentication has taken too long; the host answers with `refuse` */
   connectTimedOut(connection: Connection): void
   sendArrived(connection: Connection, frame: SendPacket): void
+  /** may the user send one more, counted over all connections? */
+  takeUserSendToken(uid: string): boolean
   recvAckArrived(connection: Connection, message: Message): void
   pingArrived(connection: Connection): void
   /** it has frames to write: call `flush` at the end of the turn */
@@ -100,6 +103,8 @@ export class Connection implements ConnectingPort, ReplayPort {
   /** the engine closes: what is owed still goes out, nothing comes in */
   #isQuiet = false
   #framesInChunk = 0
+  /** what has come in before it was admitted, whether it was kept, dropped or never understood */
+  #unauthenticatedBytes = 0
   /** a PING came before CONNACK, which must be the first frame the client sees */
   #pongOwed = false
   #lastInboundMs: number
@@ -156,6 +161,7 @@ export class Connection implements ConnectingPort, ReplayPort {
   receive(chunk: Uint8Array): void {
     if (this.closed || this.#isQuiet) return
     this.#lastInboundMs = this.#host.clock.monotonicMs()
+    if (this.#state !== 'open' && !this.#countUnauthenticated(chunk.length)) return
     try {
       if (!this.#framingKnown && !this.#detectFraming(chunk)) return
       this.#framesInChunk = 0
@@ -279,7 +285,9 @@ export class Connection implements ConnectingPort, ReplayPort {
   }
 
   takeSendToken(): boolean {
-    return this.#sendTokens === undefined || this.#sendTokens.take(this.#host.clock.monotonicMs())
+    // This connection's own bucket first: what it turns away costs the user's other connections nothing.
+    if (this.#sendTokens !== undefined && !this.#sendTokens.take(this.#host.clock.monotonicMs())) return false
+    return this.#host.takeUserSendToken(this.uid)
   }
 
   pauseUntil(register: (resume: () => void) => void): void {
@@ -329,6 +337,14 @@ export class Connection implements ConnectingPort, ReplayPort {
   }
 
   // ---- inside
+
+  /** @returns false when a stranger has sent more than strangers may */
+  #countUnauthenticated(byteCount: number): boolean {
+    this.#unauthenticatedBytes += byteCount
+    if (this.#unauthenticatedBytes <= this.#host.limits.maxUnauthenticatedBytes) return true
+    this.#endSilently('limit')
+    return false
+  }
 
   #detectFraming(chunk: Uint8Array): boolean {
     const framing = detectFraming(chunk)

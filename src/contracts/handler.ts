@@ -83,7 +83,7 @@ export interface PingContext extends EventContext {
   readonly conn: ConnectionView
 }
 
-/** A connection that had been accepted is gone. Keyed by uid. */
+/** A connection that had been accepted is gone. Keyed by connection: SENDs of its that wait are still handled. */
 export interface ConnCloseContext extends EventContext {
   readonly event: 'EventConnClose'
   readonly conn: ConnectionView

@@ -15,9 +15,9 @@ export interface EventPoolOptions<E> extends PoolBounds {
 }
 
 /**
- * UserEventPool: what clients ask, one event at a time per key. SENDs and the end of a connection queue by uid, CONNECT by
- * connection. PING and RECVACK have a lane per connection of their own, so that a SEND which waits for a slow webhook holds
- * up neither them nor the user's other devices.
+ * UserEventPool: what clients ask, one event at a time per key. SENDs queue by uid, CONNECT and the end of a connection by
+ * connection. PING and RECVACK have a lane per connection of their own. So a SEND which waits for a slow webhook holds up none
+ * of them, nor the user's other devices, and other nodes hear at once who has gone.
  */
 export class UserPool<E> {
   readonly #requests: KeyedQueue<E>
@@ -36,9 +36,9 @@ export class UserPool<E> {
     return this.#requests.depth + this.#signs.depth
   }
 
-  /** EventConnect. The key cannot be a uid: uids hold no control character. */
+  /** EventConnect. */
   submitConnect(connectionID: string, event: E): boolean {
-    return this.#requests.submit(`\u0000${connectionID}`, event)
+    return this.#requests.submit(laneOf(connectionID), event)
   }
 
   isFull(uid: string, bytes: number): boolean {
@@ -50,9 +50,9 @@ export class UserPool<E> {
     return this.#requests.submit(uid, event)
   }
 
-  /** EventConnClose: must not be lost, and there is one per connection at most. */
-  submitClose(uid: string, event: E): void {
-    this.#requests.submitAlways(uid, event)
+  /** EventConnClose, behind the connection's EventConnect: must not be lost, and there is one per connection at most. */
+  submitClose(connectionID: string, event: E): void {
+    this.#requests.submitAlways(laneOf(connectionID), event)
   }
 
   /** Has the connection as many signs waiting as it may? */
@@ -78,6 +78,11 @@ export class UserPool<E> {
     await this.#signs.idle()
     await this.#requests.idle()
   }
+}
+
+/** No uid: uids hold no control character. */
+function laneOf(connectionID: string): string {
+  return `\u0000${connectionID}`
 }
 
 /**

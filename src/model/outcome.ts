@@ -36,5 +36,5 @@ export function close(reasonCode: ReasonCode, message?: string): Closing {
 
 function checked(reasonCode: ReasonCode): ReasonCode {
   if (isRefusalReason(reasonCode)) return reasonCode
-  throw new TypeError(`imengine: a refusal needs a reason code from 2 to 255, got ${String(reasonCode)}`)
+  throw new TypeError(`imengine: a refusal needs a reason code from 2 to 255, got ${typeof reasonCode === 'number' ? reasonCode : `a ${typeof reasonCode}`}`)
 }

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'eventemitter3'
 import type { Facts, FactSink } from '../contracts/facts.ts'
 import type { Logger } from '../contracts/logger.ts'
-import { asIMError, badOption, type IMError } from '../errors.ts'
+import { asIMError, badOption, describeCause, type IMError } from '../errors.ts'
 import { isPromise } from '../model/maybe-promise.ts'
 
 /** Every fact there is: a listener for a name that is misspelt would wait for ever. */
@@ -57,10 +57,13 @@ export class FactEmitter implements FactSink {
     this.#emitter.emit(name, ...args)
   }
 
-  /** A failure: one log line, one `'error'` fact. */
+  /**
+   * A failure: one log line, one `'error'` fact. Of a cause the line says what it is and not its message: that is the text of
+   * a host or an adapter, who were given tokens and payloads and may quote them. Whoever listens to `'error'` has the cause.
+   */
   readonly report = (error: IMError): void => {
     this.#logger.error(
-      { code: error.code, ...error.context, cause: error.cause instanceof Error ? error.cause.message : undefined },
+      { code: error.code, ...error.context, cause: error.cause === undefined ? undefined : describeCause(error.cause) },
       error.message,
     )
     this.emit('error', error)

@@ -1,7 +1,7 @@
 import type { IMEngine } from 'imengine'
 import { socketPair, TestClient, type SocketPair, type SocketPairOptions } from 'imengine/testing'
 import type { Facts } from '../../src/contracts/facts.ts'
-import { FrameType, LATEST_VERSION, type ConnectPacket, type Frame } from '../../src/model/frames.ts'
+import { FrameType, LATEST_VERSION, type ConnectPacket, type Frame, type SendPacket } from '../../src/model/frames.ts'
 
 /** A socket that the engine has accepted and that has not said anything yet. */
 export function openSocket(engine: IMEngine, options: SocketPairOptions & { readonly remoteAddress?: string } = {}): { pair: SocketPair; client: TestClient } {
@@ -27,5 +27,13 @@ export function typesOf(client: TestClient): Frame['type'][] {
 export function plainConnect(uid: string): ConnectPacket {
   return {
     type: FrameType.CONNECT, flags: 0, version: LATEST_VERSION, deviceFlag: 0, deviceID: 'phone', uid, token: '', clientTimestampMs: 0n, clientKey: '',
+  }
+}
+
+/** A SEND to the team as a plain connection writes it. */
+export function plainSend(payload: string, clientMsgNo = 'n1'): SendPacket {
+  return {
+    type: FrameType.SEND, flags: 0, setting: 0, clientSeq: 1, clientMsgNo, streamNo: '', channelID: 'team', channelType: 2, expireSec: 0,
+    msgKey: '', topic: '', payload: Buffer.from(payload),
   }
 }

@@ -54,15 +54,18 @@ describe('SENDs of a user', () => {
     expect(started).toEqual(['hangs', '1'])
   })
 
-  test("the end of a connection waits for the SENDs before it, and finds room where there is none", async () => {
+  test('hold up no end of a connection, which waits for its CONNECT only and finds room where there is none', async () => {
     const { pool, started, end } = heldPool({ maxEventsPerKey: 1 })
     pool.submitSend('ann', 'send')
     expect(pool.submitSend('ann', 'one too many')).toBe(false)
-    pool.submitClose('ann', 'close')
+    pool.submitConnect('7', 'connect')
+    pool.submitClose('7', 'close')
+    pool.submitClose('8', 'close of another')
     pool.drain()
-    expect(started).toEqual(['send'])
-    await end('send')
-    expect(started).toEqual(['send', 'close'])
+    expect(started).toEqual(['send', 'connect', 'close of another'])
+    await end('connect')
+    pool.drain()
+    expect(started).toEqual(['send', 'connect', 'close of another', 'close'])
   })
 
   test('are full when isFull says so, and tell when there is room again', async () => {

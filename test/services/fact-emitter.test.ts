@@ -70,7 +70,7 @@ describe("'error'", () => {
     const { facts, logger } = setUp()
     expect(() => facts.report(new IMError('IM_STORE_UNAVAILABLE', { cause: new Error('disk'), context: { uid: 'ann' } }))).not.toThrow()
     expect(logger.lines).toEqual([
-      { level: 'error', fields: { code: 'IM_STORE_UNAVAILABLE', uid: 'ann', cause: 'disk' }, message: 'the message store did not answer' },
+      { level: 'error', fields: { code: 'IM_STORE_UNAVAILABLE', uid: 'ann', cause: 'Error' }, message: 'the message store did not answer' },
     ])
   })
 
