@@ -1,4 +1,4 @@
-import { memoryStorage } from './adapters/memory/index.ts'
+import { memoryOutbox, memoryStorage } from './adapters/memory/index.ts'
 import { checkOptions, type IMEngineOptions, type Limits } from './config.ts'
 import { Connection } from './connection/connection.ts'
 import type { Clock } from './contracts/clock.ts'
@@ -90,6 +90,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       limits: this.limits,
       nodeID: this.nodeID,
       storage: this.#storage,
+      outbox: { outbox: this.#storage.outbox ?? memoryOutbox(), isDurable: options.storage?.outbox !== undefined },
       clock: this.#clock,
       random,
       logger: this.#logger,
@@ -240,6 +241,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const nodeID = this.nodeID
     const openings: (() => MaybePromise<void> | undefined)[] = [
       () => this.#storage.open?.(),
+      () => pipeline.notifier?.start(),
       () => presence?.leave(nodeID), // what an earlier life of this node has left behind
       () => replicator?.start({ nodeID, apply: (entry) => pipeline.applied(entry) }),
       () =>
@@ -275,11 +277,13 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const pipeline = this.#pipeline
     this.#clock.clearTimer(this.#sweepTimer)
     for (const connection of pipeline.registry.sockets) connection.quiesce()
+    pipeline.notifier?.quiesce()
     await this.#drain(drainMs, signal)
     for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
     await pipeline.allReleased() // each is destroyed after closeTimeoutMs
     await this.#limited(pipeline.idle()) // EventConnClose of each
     await this.#limited(pipeline.offlineReplay.idle()) // each ends with its connection
+    if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
     await this.#limited(this.#sweeping)
     if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
