@@ -28,7 +28,7 @@ const QUICK = { events: ['msg.notify'] as const, limits: AT_ONCE }
 
 /** An outbox whose additions become durable when the test says so. */
 function slowOutbox(inner: Outbox = memoryOutbox()) {
-  const adds: ReturnType<typeof deferred>[] = []
+  const adds: ReturnType<typeof deferred<void>>[] = []
   const outbox: Outbox = {
     add: async (lane, entries) => {
       const added = deferred()

@@ -414,7 +414,7 @@ describe('storage that fails', () => {
 
   test('an entry that cannot be read is reported and passed over', async () => {
     const outbox = memoryOutbox()
-    for (let lane = 0; lane < 8; lane++) outbox.add(lane, [Buffer.from('["?"]'), Buffer.from('not JSON'), Buffer.from('["notify",7]')])
+    for (let lane = 0; lane < 8; lane++) void outbox.add(lane, [Buffer.from('["?"]'), Buffer.from('not JSON'), Buffer.from('["notify",7]')])
     const { webhook, far } = listener()
     const { notifier, clock, errors } = setUp({ webhook, batchMs: 0, outbox })
     await notifier.start()
