@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { BeforeSendRequest, IMError, Webhook, WebhookEvent } from 'imengine'
-import { httpWebhook, verifyWebhookSignature, type HTTPWebhookOptions } from 'imengine/http'
+import { httpWebhook, verifyWebhookSignature } from 'imengine/http'
 import { FakeClock, sampleMessage, seededRandom } from 'imengine/testing'
 import { deafPort, farServer, reply, type FarRequest, type FarServer } from './far-server.ts'
 
