@@ -241,7 +241,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const nodeID = this.nodeID
     const openings: (() => MaybePromise<void> | undefined)[] = [
       () => this.#storage.open?.(),
-      () => pipeline.notifier?.start(),
       () => presence?.leave(nodeID), // what an earlier life of this node has left behind
       () => replicator?.start({ nodeID, apply: (entry) => pipeline.applied(entry) }),
       () =>
@@ -250,10 +249,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
           pushed: (request) => pipeline.pushed(request),
           kicked: (request) => pipeline.kicked(request),
         }),
+      () => pipeline.notifier?.start(), // last: once it runs it uses the storage
     ]
     try {
       for (const open of openings) if (this.state === 'starting') await open()
     } catch (error) {
+      if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
       await this.#closeAdapters()
       if (this.state === 'starting') this.#state = 'closed'
       throw error

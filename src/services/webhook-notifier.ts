@@ -65,7 +65,8 @@ export class WebhookNotifier {
   /** Go on with what an earlier life has left. @throws what the outbox throws */
   async start(): Promise<void> {
     if (this.#wanted === undefined || this.#wanted.size === 0) return
-    this.#entryCount += await this.#options.outbox.count()
+    const addedCount = this.#entryCount // other nodes may have handed something over already
+    this.#entryCount += Math.max(0, (await this.#options.outbox.count()) - addedCount)
     if (this.#entryCount > 0) for (const lane of this.#lanes) lane.wake(0)
   }
 

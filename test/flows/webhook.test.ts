@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
 import { FrameFlag, IMEngine, allowAnyToken, memoryOutbox, memoryReplicatorHub, memoryStorage, ReasonCode, type Facts, type Outbox, type Storage, type Webhook, type WebhookEvent } from 'imengine'
-import { seededRandom } from 'imengine/testing'
+import { FakeClock, seededRandom } from 'imengine/testing'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
 
 const text = (payload: Uint8Array): string => Buffer.from(payload).toString()
@@ -320,6 +320,27 @@ describe('across restarts', () => {
     await second.clock.advance(300)
     expect(far.texts()).toEqual(Array.from({ length: 300 }, (_, n) => String(n)))
   })
+})
+
+it('a start that fails, because the outbox cannot be read or something else cannot be opened, calls nobody and leaves no timer', async () => {
+  for (const fails of ['outbox', 'replicator'] as const) {
+    const memory = memoryStorage()
+    const first = await life(memory, { ...QUICK, notify: () => new Promise(() => undefined) }, 1)
+    await first.engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('x') })
+    const count = (): number => { throw new Error('unreadable') }
+    const outbox: Outbox = fails === 'outbox' ? { add: () => [], list: () => [], remove: () => undefined, count } : memory.outbox
+    const replicator = { start: () => Promise.reject(new Error('no quorum')), propose: () => [], close: () => undefined }
+    const notify = vi.fn()
+    const clock = new FakeClock()
+    const engine = new IMEngine({
+      tokenVerifier: allowAnyToken(), clock, storage: { ...memory, outbox }, webhook: { notify }, limits: AT_ONCE,
+      ...(fails === 'replicator' && { replicator }),
+    })
+    await expect(engine.start()).rejects.toThrow()
+    await clock.advance(10_000)
+    expect(notify).not.toHaveBeenCalled()
+    expect(clock.pendingTimerCount).toBe(0)
+  }
 })
 
 describe('close, with an outbox that ends with the engine', () => {
