@@ -4,6 +4,7 @@ export default defineConfig({
   entry: {
     index: 'src/index.ts',
     level: 'src/adapters/level/index.ts',
+    http: 'src/adapters/http/index.ts',
     ws: 'src/adapters/ws/index.ts',
     net: 'src/adapters/net/index.ts',
     protocol: 'src/protocol/index.ts',

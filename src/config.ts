@@ -9,7 +9,7 @@ import type { Random } from './contracts/random.ts'
 import type { Replicator } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
 import type { TokenVerifier } from './contracts/token-verifier.ts'
-import type { Webhook } from './contracts/webhook.ts'
+import type { Webhook, WebhookEvent } from './contracts/webhook.ts'
 import { badOption, integerBetween } from './errors.ts'
 
 /** Everything an engine can be told. Only `tokenVerifier` has no default. */
@@ -80,6 +80,9 @@ export const LIMITS = {
   maxRedeliveries: { default: 5, min: 0, max: 1_000 },
   cursorFlushMs: { default: 1_000, min: 1, max: 600_000 },
   sweepIntervalMs: { default: 60_000, min: 0, max: 86_400_000 },
+  webhookBatchMs: { default: 100, min: 0, max: 60_000 },
+  webhookRetryMs: { default: 500, min: 1, max: 60_000 },
+  webhookRetryForMs: { default: 86_400_000, min: 0, max: 2_592_000_000 },
   timerTickMs: { default: 100, min: 1, max: 10_000 },
 
   maxFrameBytes: { default: 1_048_576, min: 256, max: 1_048_576 },
@@ -116,7 +119,8 @@ export const LIMITS = {
   maxTrackedDeliveries: { default: 100_000, min: 1, max: 10_000_000 },
   maxPeerPushes: { default: 10_000, min: 1, max: 10_000_000 },
   maxPluginSendDepth: { default: 8, min: 1, max: 1_000 },
-  maxWebhookNotifications: { default: 10_000, min: 1, max: 10_000_000 },
+  maxWebhookNotifications: { default: 100_000, min: 1, max: 10_000_000 },
+  webhookBatchCount: { default: 100, min: 1, max: 10_000 },
 } as const satisfies Record<string, LimitRule>
 
 export type Limits = { readonly [K in keyof typeof LIMITS]: number }
@@ -145,6 +149,7 @@ const optionalStorageMethods = {
   tokens: ['token', 'putToken', 'removeToken'],
   outbox: ['add', 'list', 'remove', 'count'],
 } as const
+const webhookEvents: readonly string[] = ['msg.notify', 'msg.offline', 'user.onlinestatus'] satisfies WebhookEvent['event'][]
 
 const choices = {
   ack: ['committed', 'accepted'],
@@ -183,6 +188,10 @@ export function checkOptions(options: IMEngineOptions): Limits {
     if (value !== undefined) implementing(`options.${name}`, value, methods)
   }
   optionalFunctions('options.webhook', options.webhook, ['beforeSend', 'notify'])
+  const told: unknown = options.webhook?.events
+  if (told !== undefined && !(Array.isArray(told) && told.every((event) => webhookEvents.includes(event as string)))) {
+    badOption('options.webhook.events', `an array of ${webhookEvents.join(', ')}`, told)
+  }
   if (options.storage !== undefined) {
     implementing('options.storage', options.storage, [])
     optionalFunctions('options.storage', options.storage, ['open', 'close'])

@@ -1,4 +1,4 @@
-import { memoryStorage } from './adapters/memory/index.ts'
+import { memoryOutbox, memoryStorage } from './adapters/memory/index.ts'
 import { checkOptions, type IMEngineOptions, type Limits } from './config.ts'
 import { Connection } from './connection/connection.ts'
 import type { Clock } from './contracts/clock.ts'
@@ -94,6 +94,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       limits: this.limits,
       nodeID: this.nodeID,
       storage: this.#storage,
+      outbox: { outbox: this.#storage.outbox ?? memoryOutbox(), isDurable: options.storage?.outbox !== undefined },
       clock: this.#clock,
       random,
       logger: this.#logger,
@@ -305,11 +306,13 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
           kicked: (request) => pipeline.kicked(request),
         }),
       () => this.#plugins.start(),
+      () => pipeline.notifier?.start(), // last: once it runs it uses the storage
     ]
     try {
       for (const open of openings) if (this.state === 'starting') await open()
     } catch (error) {
       await this.#plugins.close()
+      if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
       await this.#closeAdapters()
       if (this.state === 'starting') this.#state = 'closed'
       throw error
@@ -333,11 +336,13 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const pipeline = this.#pipeline
     this.#clock.clearTimer(this.#sweepTimer)
     for (const connection of pipeline.registry.sockets) connection.quiesce()
+    pipeline.notifier?.quiesce()
     await this.#drain(drainMs, signal)
     for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
     await pipeline.allReleased() // each is destroyed after closeTimeoutMs
     await this.#limited(pipeline.idle()) // EventConnClose of each
     await this.#limited(pipeline.offlineReplay.idle()) // each ends with its connection
+    if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
     await this.#limited(this.#sweeping)
     await this.#plugins.close()
     if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()

@@ -9,6 +9,7 @@ import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { AppendResult } from './contracts/message-store.ts'
+import type { Outbox } from './contracts/outbox.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
 import type { Random } from './contracts/random.ts'
@@ -59,6 +60,8 @@ export interface PipelineOptions {
   readonly limits: Limits
   readonly nodeID: number
   readonly storage: Storage
+  /** where notifications wait, and whether they are still there after this engine's end */
+  readonly outbox: { readonly outbox: Outbox; readonly isDurable: boolean }
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
@@ -104,6 +107,7 @@ export class Pipeline implements ConnectionHost {
   readonly ids: ReturnType<typeof snowflake>
   readonly deliveries: Deliveries
   readonly offlineReplay: OfflineReplay
+  readonly notifier: WebhookNotifier | undefined
 
   readonly #runner: ChainRunner
   readonly #turn: Turn
@@ -112,7 +116,6 @@ export class Pipeline implements ConnectionHost {
   readonly #pushers: PusherPool<PushOnlineEvent | NoticeEvent>
   readonly #handOvers: HandOverPool<PushSource>
   readonly #peers: PeerPushes | undefined
-  readonly #notifier: WebhookNotifier | undefined
   readonly #facts: FactEmitter
   readonly #logger: Logger
   readonly #kickPolicy: KickPolicy
@@ -138,7 +141,7 @@ export class Pipeline implements ConnectionHost {
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
-  constructor({ options, limits, nodeID, storage, clock, random, logger, facts, presenceChanged }: PipelineOptions) {
+  constructor({ options, limits, nodeID, storage, outbox, clock, random, logger, facts, presenceChanged }: PipelineOptions) {
     const { report } = facts
     const { presence, replicator, peerPush, webhook } = options
     this.clock = clock
@@ -258,16 +261,27 @@ export class Pipeline implements ConnectionHost {
         facts,
         report,
       })
-    this.#notifier =
+    const notifier = (this.notifier =
       webhook &&
       new WebhookNotifier({
+        ...outbox,
         webhook,
+        messages: storage.messages,
         timers: this.timers,
+        clock,
+        random,
+        logger,
+        facts,
         timeoutMs: limits.webhookTimeoutMs,
+        batchCount: limits.webhookBatchCount,
+        batchMs: limits.webhookBatchMs,
+        retryMs: limits.webhookRetryMs,
+        retryForMs: limits.webhookRetryForMs,
         maxCount: limits.maxWebhookNotifications,
+        limited: (ask) => this.limited(ask),
         waits: this.waits,
         report,
-      })
+      }))
 
     this.#connectServices = {
       verifyToken: options.tokenVerifier,
@@ -317,7 +331,11 @@ export class Pipeline implements ConnectionHost {
       report,
       proposed: this.#proposed,
       delivered,
-      notify: (messages) => this.#notifier?.add({ event: 'msg.notify', messages }),
+      announce:
+        notifier?.wants('msg.notify') === true && replicator === undefined
+          ? (channel, messageIDs) => notifier.announce(channel, messageIDs)
+          : undefined,
+      announcesFirst: outbox.outbox.precedes === storage.messages,
       handOver: (channel, key, sources, receivers) => this.#handOver(channel, key, sources, receivers, false),
     }
     this.#pushServices = {
@@ -328,6 +346,8 @@ export class Pipeline implements ConnectionHost {
       isOffline: options.isOffline,
       current: (message) => this.#revisions.current(message),
       delivered,
+      notifyOffline:
+        notifier?.wants('msg.offline') === true ? (message, uids) => notifier.tell({ event: 'msg.offline', message, uids }) : undefined,
       nodeID,
       facts,
       waits: this.waits,
@@ -394,13 +414,14 @@ export class Pipeline implements ConnectionHost {
   }
 
   get isIdle(): boolean {
-    return this.depth === 0 && this.#peers?.isIdle !== false && this.#notifier?.isIdle !== false
+    return this.depth === 0 && this.#peers?.isIdle !== false && this.notifier?.isIdle !== false
   }
 
   /** Nobody waits any longer: what was accepted and has not come to its end is abandoned. */
   abandon(reason: IMError): void {
     this.#runner.stop(reason)
     this.waits.abort(reason)
+    this.notifier?.quiesce()
   }
 
   /** Resolves when no event waits or runs and nothing is on its way to the webhook or to other nodes. */
@@ -411,7 +432,7 @@ export class Pipeline implements ConnectionHost {
       await this.#handOvers.idle()
       await this.#pushers.idle()
       await this.#peers?.idle()
-      await this.#notifier?.idle()
+      await this.notifier?.idle()
     } while (this.depth > 0)
   }
 
@@ -591,7 +612,7 @@ export class Pipeline implements ConnectionHost {
     })
     if (stored.length === 0) return
     this.#facts.emit('messageStored', { key, messages: stored })
-    this.#notifier?.add({ event: 'msg.notify', messages: stored })
+    this.notifier?.tell({ event: 'msg.notify', messages: stored })
     // Asked now: whoever has proposed them forgets soon which connections they came in on.
     const sources = stored.map((message): PushSource => ({ message, connectionID: this.#proposed.get(message.messageID) }))
     this.#handOver(channelKeyString(key), key, sources, undefined, true)
@@ -638,7 +659,7 @@ export class Pipeline implements ConnectionHost {
   #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {
     const left = this.registry.of(uid)
     const deviceOnlineCount = left.filter((other) => other.deviceFlag === deviceFlag).length
-    this.#notifier?.add({ event: 'user.onlinestatus', uid, deviceFlag, online, connectionID, deviceOnlineCount, onlineCount: left.length })
+    this.notifier?.tell({ event: 'user.onlinestatus', uid, deviceFlag, online, connectionID, deviceOnlineCount, onlineCount: left.length })
   }
 
   #flush(): void {

@@ -88,6 +88,7 @@ describe('a wrong option is a TypeError that names it, what was expected and wha
     ['storage', 'memory', 'an object', '"memory"'],
     ['webhook', null, 'an object', 'null'],
     ['webhook', 'https://example.org/hook', 'an object', '"https://example.org/hook"'],
+    ['webhook', { events: ['msg.notfy'] }, 'an array of msg.notify, msg.offline, user.onlinestatus', 'an array of 1'],
     ['presence', true, 'an object', 'true'],
     ['replicator', 7, 'an object', '7'],
     ['peerPush', [], 'a function', 'undefined'],
@@ -216,7 +217,7 @@ describe('limits', () => {
 
   test('0 is taken where it switches something off, and nowhere else', () => {
     expect(limitNames.filter((name) => LIMITS[name].min === 0)).toEqual([
-      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'sweepIntervalMs', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'maxSendsPerSecondPerUID', 'subscriberCacheMs', 'permissionCacheMs', 'maxCachedMembers',
+      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'sweepIntervalMs', 'webhookBatchMs', 'webhookRetryForMs', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'maxSendsPerSecondPerUID', 'subscriberCacheMs', 'permissionCacheMs', 'maxCachedMembers',
     ])
   })
 

@@ -17,6 +17,7 @@ import * as storage from '../examples/storage.ts'
 import * as tcp from '../examples/tcp.ts'
 import * as tokenVerifier from '../examples/token-verifier.ts'
 import * as virtualTime from '../examples/virtual-time.ts'
+import * as webhook from '../examples/webhook.ts'
 import { messagePortClient, tcpClient, webSocketClient } from './docs/real-client.ts'
 
 const TEAM = { channelID: 'team', channelType: ChannelType.Group }
@@ -103,6 +104,21 @@ describe('examples', () => {
       const mallory = await tcpClient(port)
       expect(await mallory.connect({ uid: 'mallory' })).toMatchObject({ reasonCode: ReasonCode.Ban })
       await mallory.closed
+      return [ann, bob]
+    })
+  })
+
+  it('webhook: a service is asked for the login and before each message, and told by signed deliveries what was stored', async () => {
+    await withExample(webhook.start(0, newFolder()), async ({ port }) => {
+      const ann = await logIn(await tcpClient(port), 'ann', 'token-of-ann')
+      const bob = await logIn(await tcpClient(port), 'bob', 'token-of-bob')
+      const mallory = await tcpClient(port)
+      expect(await mallory.connect({ uid: 'ann', token: 'a guess' })).toMatchObject({ reasonCode: ReasonCode.AuthFail })
+      expect(await ann.send({ ...TEAM, payload: 'buy now' })).toMatchObject({ reasonCode: ReasonCode.NotAllowSend, messageSeq: 0 })
+      expect(await ann.send({ ...TEAM, payload: 'darn it' })).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 1 })
+      expect(await bob.nextRecv()).toMatchObject({ text: '**** it' })
+      const printed = vi.spyOn(console, 'log')
+      await vi.waitFor(() => expect(printed).toHaveBeenCalledWith('ann in team: **** it'))
       return [ann, bob]
     })
   })

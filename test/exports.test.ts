@@ -18,6 +18,12 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
       'levelStorage',
     ],
   },
+  './http': {
+    load: () => import('imengine/http'),
+    names: [
+      'httpTokenVerifier', 'httpWebhook', 'verifyWebhookSignature',
+    ],
+  },
   './ws': {
     load: () => import('imengine/ws'),
     names: [

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const entries = ['imengine', 'imengine/level', 'imengine/ws', 'imengine/net', 'imengine/protocol', 'imengine/testing']
+const entries = ['imengine', 'imengine/level', 'imengine/http', 'imengine/ws', 'imengine/net', 'imengine/protocol', 'imengine/testing']
 
 /** A folder that has the built package installed, as a user's has. */
 let project: string
@@ -52,7 +52,7 @@ describe('the built package', () => {
 
   it('depends on nothing but the packages it names', () => {
     const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { dependencies: object; peerDependencies: object; peerDependenciesMeta: object }
-    expect(Object.keys(manifest.dependencies).sort()).toEqual(['eventemitter3', 'lru-cache', 'p-queue'])
+    expect(Object.keys(manifest.dependencies).sort()).toEqual(['eventemitter3', 'lru-cache', 'p-queue', 'uuid'])
     expect(Object.keys(manifest.peerDependencies)).toEqual(Object.keys(manifest.peerDependenciesMeta))
   })
 

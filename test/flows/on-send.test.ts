@@ -133,26 +133,6 @@ describe('EventOnSend: webhook', () => {
     await clock.advance(3_200)
     expect((await answer).reasonCode).toBe(ReasonCode.SystemError)
   })
-
-  it('tells notify what was stored and who came and went, in order', async () => {
-    const told: string[] = []
-    const { connect, clock } = await stage({
-      webhook: {
-        notify(events) {
-          for (const event of events) {
-            if (event.event === 'msg.notify') told.push(event.messages.map((m) => m.messageSeq).join())
-            if (event.event === 'user.onlinestatus') told.push(`${event.uid} ${event.online}`)
-          }
-        },
-      },
-    })
-    const { client, pair } = await connect('ann')
-    await client.send(SEND)
-    await client.send(SEND)
-    pair.client.end()
-    await clock.settle()
-    expect(told).toEqual(['ann true', '1', '2', 'ann false'])
-  })
 })
 
 describe('EventOnSend: payload', () => {

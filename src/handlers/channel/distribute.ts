@@ -6,7 +6,7 @@ import type { Replicator } from '../../contracts/replicator.ts'
 import { badOption, IMError, type IMErrorContext } from '../../errors.ts'
 import { channelIDSeenBy, type ChannelKey } from '../../model/channel.ts'
 import { isUint64Decimal } from '../../model/int64.ts'
-import { isPromise } from '../../model/maybe-promise.ts'
+import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
 import type { Closing, Outcome, Refusal } from '../../model/outcome.ts'
 import { isRefusalReason, ReasonCode } from '../../model/reason-code.ts'
@@ -27,6 +27,16 @@ export interface RecentMessagesPort {
   remember(channel: string, message: Message): void
 }
 
+/** Messages that are to be told to the webhook, written down before they are stored. Exactly one of the ends is called. */
+export interface AnnouncementPort {
+  /** rejects when it could not be written down */
+  readonly written: MaybePromise<void>
+  /** Some may have been stored; those of `stored` certainly have. */
+  release(stored: readonly Message[]): void
+  /** None has been stored, and none will be. */
+  drop(): void
+}
+
 /** What the wire has room for. */
 const MAX_SEQ = 0xffff_ffff
 
@@ -41,8 +51,13 @@ export interface DistributeServices {
   readonly proposed: Map<string, string>
   /** a client has sent it, so that client's user need not get it again */
   readonly delivered: (uid: string, message: Message) => void
-  /** tell the webhook, some time */
-  readonly notify: (messages: readonly Message[]) => void
+  /**
+   * Write down, ahead of the store, that these are to be told to the webhook; undefined when it does not want to know, and
+   * with a replicator, where they are told when they are applied. Throws when it cannot be written down
+   */
+  readonly announce: ((channel: string, messageIDs: readonly string[]) => AnnouncementPort) | undefined
+  /** nothing that is appended to the store is durable before what was announced earlier */
+  readonly announcesFirst: boolean
   /** on to the members, or to `receivers`: behind what the channel has still to hand over */
   readonly handOver: (channel: string, key: ChannelKey, sources: readonly PushSource[], receivers: readonly string[] | undefined) => void
 }
@@ -153,7 +168,9 @@ function store(ctx: DistributeEvent): Outcome | Promise<Outcome> {
   if (ctx.services.replicator !== undefined) return // numbered by the log, when it is applied
   const items = ctx.toPersist()
   if (items.length === 0) return
-  const appended = ctx.services.store.append([{ key: ctx.key, messages: items.map((item) => item.message) }])
+  const announcement = ctx.services.announce?.(ctx.channel, items.map((item) => item.message.messageID))
+  if (announcement !== undefined) return storeAnnounced(ctx, items, announcement)
+  const appended = append(ctx, items)
   if (!isPromise(appended)) return takeResults(ctx, items, appended[0])
   ctx.waited = true
   return appended.then((results) => {
@@ -162,20 +179,84 @@ function store(ctx: DistributeEvent): Outcome | Promise<Outcome> {
   })
 }
 
+function append(ctx: DistributeEvent, items: readonly DistributeItem[]): ReturnType<MessageStore['append']> {
+  return ctx.services.store.append([{ key: ctx.key, messages: items.map((item) => item.message) }])
+}
+
+/** Nothing is stored that would not be told after a crash; nothing is acknowledged before both are durable. */
+function storeAnnounced(ctx: DistributeEvent, items: readonly DistributeItem[], announcement: AnnouncementPort): Outcome | Promise<Outcome> {
+  const { written } = announcement
+  if (!isPromise(written) || ctx.services.announcesFirst) return appendAnnounced(ctx, items, announcement)
+  ctx.waited = true
+  return written.then(
+    () => {
+      if (!ctx.isOver) return appendAnnounced(ctx, items, announcement)
+      announcement.drop() // too late: their senders have been told to try again
+    },
+    (reason: unknown) => {
+      announcement.drop()
+      throw reason
+    },
+  )
+}
+
+function appendAnnounced(ctx: DistributeEvent, items: readonly DistributeItem[], announcement: AnnouncementPort): Outcome | Promise<Outcome> {
+  const { written } = announcement
+  let appended: ReturnType<typeof append>
+  try {
+    appended = append(ctx, items)
+  } catch (thrown) {
+    announcement.release([]) // not dropped: whoever failed may have stored them all the same
+    throw thrown
+  }
+  if (!isPromise(appended) && !isPromise(written)) return takeAnnounced(ctx, items, appended[0], announcement)
+  ctx.waited = true
+  return Promise.allSettled([appended, written]).then(([stored, wrote]) => {
+    if (stored.status === 'rejected') {
+      announcement.release([])
+      throw stored.reason
+    }
+    const results = stored.value[0]
+    if (wrote.status === 'rejected') {
+      tellLate(ctx, items, results, announcement)
+      throw wrote.reason
+    }
+    if (ctx.isOver) tellLate(ctx, items, results, announcement)
+    else takeAnnounced(ctx, items, results, announcement)
+  })
+}
+
+function takeAnnounced(ctx: DistributeEvent, items: readonly DistributeItem[], results: readonly AppendResult[] | undefined, announcement: AnnouncementPort): void {
+  try {
+    takeResults(ctx, items, results)
+  } catch (thrown) {
+    announcement.release([])
+    throw thrown
+  }
+  const stored = items.filter((item) => item.stage === 'kept').map((item) => item.message)
+  if (stored.length > 0) announcement.release(stored)
+  else announcement.drop()
+}
+
 /**
  * The store has kept messages after all, but after the step's time-out: their senders were told to try again, and later
  * messages may have been pushed, so these are not. The host hears of both.
  */
-function tellLate(ctx: DistributeEvent, items: readonly DistributeItem[], results: readonly AppendResult[] | undefined): void {
+function tellLate(
+  ctx: DistributeEvent,
+  items: readonly DistributeItem[],
+  results: readonly AppendResult[] | undefined,
+  announcement?: AnnouncementPort,
+): void {
   const stored: Message[] = []
   results?.forEach(({ status, messageSeq }, index) => {
     const message = items[index]?.message
     if (status === 'stored' && message !== undefined) stored.push({ ...message, messageSeq })
   })
-  if (stored.length === 0) return
-  const { facts, notify } = ctx.services
+  if (stored.length === 0) return announcement?.drop()
+  const { facts } = ctx.services
   facts.emit('messageStored', { key: ctx.key, messages: stored })
-  notify(stored)
+  announcement?.release(stored)
   facts.emit('undelivered', { key: ctx.key, messages: stored, nodeID: undefined, uid: undefined })
 }
 
@@ -200,11 +281,11 @@ function takeResults(ctx: DistributeEvent, items: readonly DistributeItem[], res
   for (let index = 0; index < items.length; index++) {
     const { status, messageID, messageSeq } = results[index]!
     const isStored = status === 'stored'
-    if (!isStored && status !== 'duplicate' && status !== 'conflict') brokenContract(ctx, `status ${String(status)}`)
+    if (!isStored && status !== 'duplicate' && status !== 'conflict') brokenContract(ctx, 'a status that is none')
     if (!Number.isInteger(messageSeq) || messageSeq < 1 || messageSeq > MAX_SEQ) brokenContract(ctx, `seq ${messageSeq}`)
     if (isStored && last !== 0 && messageSeq !== last + 1) brokenContract(ctx, `seq ${messageSeq} after ${last}`)
     const isKnownID = isStored ? messageID === items[index]!.message.messageID : typeof messageID === 'string' && isUint64Decimal(messageID)
-    if (!isKnownID) brokenContract(ctx, `messageID ${String(messageID)}`)
+    if (!isKnownID) brokenContract(ctx, 'a messageID that is not the message’s')
     if (isStored) last = messageSeq
   }
   for (let index = 0; index < items.length; index++) {
@@ -246,10 +327,7 @@ function postProcess(ctx: DistributeEvent): Outcome {
   const items = services.replicator === undefined ? kept : kept.filter((item) => item.message.noPersist)
   if (items.length === 0) return
   const stored = items.filter((item) => !item.message.noPersist).map((item) => item.message)
-  if (stored.length > 0) {
-    services.facts.emit('messageStored', { key, messages: stored })
-    services.notify(stored)
-  }
+  if (stored.length > 0) services.facts.emit('messageStored', { key, messages: stored })
   // Runs of messages for the same receivers, so that whoever gets several of them gets them in order.
   for (let first = 0, end = 1; first < items.length; first = end++) {
     const { receivers } = items[first]!

@@ -30,6 +30,8 @@ export interface PushOnlineServices {
   readonly current: (message: Message) => Message
   /** `uid` has nothing more to get of the message */
   readonly delivered: (uid: string, message: Message) => void
+  /** tell the webhook who is offline for a message; undefined when it does not want to know */
+  readonly notifyOffline: ((message: Message, uids: readonly string[]) => void) | undefined
   readonly nodeID: number
   readonly facts: FactSink
   readonly waits: AbortGroup
@@ -114,7 +116,7 @@ function sortOut(ctx: PushOnlineEvent, nodes: ReadonlyMap<string, readonly numbe
   const { services } = ctx
   const targets: ConnectionView[] = []
   const remote = new Map<number, string[]>()
-  const listens = !ctx.fromPeer && services.facts.has('offlineMessage')
+  const listens = !ctx.fromPeer && (services.notifyOffline !== undefined || services.facts.has('offlineMessage'))
   const offline: string[] = []
   const connected: string[] = []
   const elsewhere: string[] = []
@@ -176,6 +178,13 @@ function deviceOf({ deviceFlag, deviceLevel }: OnlineDevice): OnlineDevice {
 function tellOffline(ctx: PushOnlineEvent, offline: readonly string[], devices: ReadonlyMap<string, readonly OnlineDevice[]>): void {
   const { key, messages, services } = ctx
   if (offline.length === 0) return
+  if (services.notifyOffline !== undefined) {
+    for (const message of messages) {
+      const uids = offline.filter((uid) => uid !== message.fromUID)
+      if (uids.length > 0) services.notifyOffline(message, uids)
+    }
+  }
+  if (!services.facts.has('offlineMessage')) return
   const senders = new Set(messages.map((message) => message.fromUID))
   if (!offline.some((uid) => senders.has(uid))) return services.facts.emit('offlineMessage', { key, messages, uids: offline, devices })
   for (const message of messages) {

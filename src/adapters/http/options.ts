@@ -1,0 +1,50 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http'
+import { badOption } from '../../errors.ts'
+
+/** Headers that are ours to set. */
+const OURS = new Set([
+  'connection', 'content-length', 'content-type', 'expect', 'host', 'transfer-encoding', 'upgrade', 'webhook-id', 'webhook-signature', 'webhook-timestamp',
+])
+
+/** A misspelt option would otherwise be one that silently does nothing, such as a secret. */
+export function onlyKnown(name: string, options: unknown, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null) badOption(name, 'an object', options)
+  for (const option of Object.keys(options)) {
+    if (!known.includes(option)) throw new TypeError(`imengine: ${name}.${option} must be left out: there is no such option (known: ${known.join(', ')})`)
+  }
+}
+
+/** The URL is not quoted in the error: it may hold a password. */
+export function checkedURL(name: string, url: unknown): URL {
+  const parsed = typeof url === 'string' || url instanceof URL ? parse(String(url)) : undefined
+  if (parsed?.protocol !== 'http:' && parsed?.protocol !== 'https:') throw new TypeError(`imengine: ${name} must be an absolute http: or https: URL`)
+  return parsed
+}
+
+function parse(url: string): URL | undefined {
+  try {
+    return new URL(url)
+  } catch {
+    return undefined
+  }
+}
+
+/** Names in lower case. The values are not quoted in errors: one may be a token. */
+export function checkedHeaders(name: string, headers: unknown): Readonly<Record<string, string>> {
+  if (headers === undefined) return {}
+  if (typeof headers !== 'object' || headers === null) badOption(name, 'an object of strings', headers)
+  const checked: Record<string, string> = {}
+  for (const [header, value] of Object.entries(headers)) {
+    const lower = header.toLowerCase()
+    if (OURS.has(lower)) badOption(name, `without ${lower}, which is set by itself`, header)
+    try {
+      validateHeaderName(lower)
+      validateHeaderValue(lower, value as string)
+    } catch {
+      throw new TypeError(`imengine: ${name}[${JSON.stringify(header)}] must be text that a header can hold`)
+    }
+    if (typeof value !== 'string') badOption(`${name}[${JSON.stringify(header)}]`, 'a string', typeof value)
+    checked[lower] = value
+  }
+  return checked
+}
