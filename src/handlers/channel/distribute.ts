@@ -282,8 +282,8 @@ function takeResults(ctx: DistributeEvent, items: readonly DistributeItem[], res
     const { status, messageID, messageSeq } = results[index]!
     const isStored = status === 'stored'
     if (!isStored && status !== 'duplicate' && status !== 'conflict') brokenContract(ctx, 'a status that is none')
-    if (!Number.isInteger(messageSeq) || messageSeq < 1 || messageSeq > MAX_SEQ) brokenContract(ctx, `seq ${messageSeq}`)
-    if (isStored && last !== 0 && messageSeq !== last + 1) brokenContract(ctx, `seq ${messageSeq} after ${last}`)
+    if (!Number.isInteger(messageSeq) || messageSeq < 1 || messageSeq > MAX_SEQ) brokenContract(ctx, `seq ${Number(messageSeq)}`)
+    if (isStored && last !== 0 && messageSeq !== last + 1) brokenContract(ctx, `seq ${Number(messageSeq)} after ${last}`)
     const isKnownID = isStored ? messageID === items[index]!.message.messageID : typeof messageID === 'string' && isUint64Decimal(messageID)
     if (!isKnownID) brokenContract(ctx, 'a messageID that is not the message’s')
     if (isStored) last = messageSeq
