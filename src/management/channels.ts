@@ -4,7 +4,7 @@ import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import { badOption, IMError, integerBetween } from '../errors.ts'
 import {
-  channelInfo, channelKeyString, CHANNEL_MODES, ChannelType, keepsConversations,
+  channelInfo, channelKeyString, CHANNEL_MODES, ChannelType, commandKey, keepsConversations, personChannelUIDs,
   type ChannelFlags, type ChannelInfo, type ChannelKey, type ChannelMode, type Page,
 } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
@@ -63,13 +63,17 @@ export class ChannelsAPI {
     this.allowlist = listAPI({ ...lists, list: 'allow', added: () => Promise.resolve() })
   }
 
-  /** Create a channel, or change its flags and add members: calling it at every start does no harm. */
+  /**
+   * Create a channel, or change its flags and add members: calling it at every start does no harm. The two in the id of an
+   * agent's channel are its members, so that it is a conversation of theirs.
+   */
   async create(channel: ChannelKey & ChannelFlags, options: CreateOptions = {}): Promise<Required<ChannelInfo>> {
     const key = checkKey(channel)
     const { reset = false, subscribers = [] } = options
     if (typeof reset !== 'boolean') badOption('reset', 'true or false', reset)
     if (reset && options.subscribers === undefined) badOption('subscribers', 'given with reset', undefined)
-    const members = this.#members.check(subscribers)
+    const pair = (key.channelType === ChannelType.Agent && personChannelUIDs(key.channelID)) || []
+    const members = new Map([...pair.map((uid) => [uid, undefined] as const), ...this.#members.check(subscribers)])
     const flags = checkFlags(channel)
     return this.#inTurn(key, async () => {
       const info = channelInfo(key, { ...(await this.#options.directory.channel(key)), ...flags })
@@ -123,7 +127,8 @@ export class ChannelsAPI {
       await this.#members.removeBut(checked, new Set())
       await directory.removeChannel(checked)
       changed(checked)
-      if (withMessages) await messages.truncate(checked, (await messages.lastSeq(checked)) + 1)
+      if (!withMessages) return
+      for (const log of [checked, commandKey(checked)]) await messages.truncate(log, (await messages.lastSeq(log)) + 1)
     })
   }
 

@@ -63,6 +63,30 @@ describe('who gets a message, by the type of its channel', () => {
     expect(commands).toEqual([0, 1])
   })
 
+  test('an agent’s channel that was created is a conversation of both, with what was missed', async () => {
+    const { engine, connect } = await stage()
+    const key = of(ChannelType.Agent, 'ann@helper')
+    await engine.channels.create(key)
+    const { client: ann } = await connect('ann')
+    await ann.send({ ...key, payload: 'a question' })
+    expect((await engine.conversations.list('helper')).items).toMatchObject([{ channelID: 'ann@helper', unread: 1 }])
+    const { client: helper } = await connect('helper')
+    expect((await helper.nextRecv()).text).toBe('a question')
+  })
+
+  test('deleting a channel with its messages takes its commands along, and their numbers go on', async () => {
+    const { engine } = await stage()
+    const key = of(ChannelType.Group, 'g')
+    const command = { ...key, fromUID: 'host', payload: Buffer.from('x'), syncOnce: true }
+    await engine.channels.create(key, { subscribers: ['ann'] })
+    await engine.messages.send(command)
+    await engine.channels.delete(key, { messages: true })
+    await engine.channels.create(key, { subscribers: ['ann'] })
+    expect(await engine.messages.commands.sync('ann')).toEqual([])
+    expect(await engine.messages.send(command)).toMatchObject({ messageSeq: 2 })
+    expect(await engine.messages.commands.sync('ann')).toHaveLength(1)
+  })
+
   test('nobody can be called like a command channel', async () => {
     const { connect } = await stage()
     await expect(connect('bob____cmd')).rejects.toThrow()
