@@ -8,7 +8,7 @@ import type {
   RangeQuery,
   SweepResult,
 } from '../../src/contracts/message-store.ts'
-import { ChannelType, personChannelUIDs, type ChannelKey, type Page } from '../../src/model/channel.ts'
+import { ChannelType, personChannelUIDs, sourceKey, type ChannelKey, type Page } from '../../src/model/channel.ts'
 import type { Message } from '../../src/model/message.ts'
 
 /** What a store may get wrong; each is one line of the store below. */
@@ -80,6 +80,7 @@ export const DEFECTS = [
   'person channels are forgotten with their messages',
   'a person channel is listed for its first half only',
   'a channel with oneself is listed twice',
+  'a command channel is listed as itself',
   'a pair is a person channel whatever its type',
   'whatever has an @ is a pair',
   'half a uid finds the channels of a user',
@@ -237,7 +238,8 @@ export class NaiveMessageStore implements MessageStore {
     if (this.#has('person channels are listed by their last message')) listed = [...listed].reverse()
     const isPerson = (message: Message): boolean => message.channelType === ChannelType.Person
     const pairs = this.#has('a pair is a person channel whatever its type') ? listed : listed.filter(isPerson)
-    const ids = pairs.map((message) => message.channelID).flatMap((id) => (this.#isHalf(uid, id) ? [id] : []))
+    const sourceOf = (message: Message): string => (this.#has('a command channel is listed as itself') ? message : sourceKey(message)).channelID
+    const ids = pairs.map(sourceOf).flatMap((id) => (this.#isHalf(uid, id) ? [id] : []))
     const isTwice = (id: string): boolean => id === `${uid}@${uid}` && this.#has('a channel with oneself is listed twice')
     const unique = [...new Set(ids)].flatMap((id) => (isTwice(id) ? [id, id] : [id]))
     const start = Number(cursor ?? 0)
