@@ -106,7 +106,7 @@ describe('PONG, RECVACK and other users wait for nobody', () => {
       presence: parts.presence,
       storage: { ...storage, channels: parts.channels, messages: parts.messages, cursors: parts.cursors },
       isOffline: () => true,
-      limits: { idleTimeoutMs: 3_600_000, redeliverAfterMs: 30_000, subscriberCacheMs: 0 },
+      limits: { idleTimeoutMs: 3_600_000, redeliverAfterMs: 30_000, subscriberCacheMs: 0, webhookBatchMs: 0 },
     }
     const { engine, clock, connect } = await stage(options)
     engine.on('offlineMessage', () => undefined) // or nobody would ask for devices

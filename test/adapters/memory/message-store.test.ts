@@ -189,7 +189,7 @@ describe('memoryMessageStore', () => {
     }
     const store = memoryMessageStore()
     const text = sampleMessage(1, { payload: 'text' as unknown as Uint8Array })
-    expect(() => store.append([{ key: ROOM, messages: [text] }])).toThrow(/payload must be a Uint8Array, got "text"/)
+    expect(() => store.append([{ key: ROOM, messages: [text] }])).toThrow(/payload must be a Uint8Array, got a string/)
     expect(() => store.truncate(ROOM, -1)).toThrow(/beforeSeq must be an integer from 0, got -1/)
     expect(() => store.range(ROOM, { limit: 10_001 })).toThrow(/range limit must be an integer from 1 to 10000, got 10001/)
     const by = { byUID: 'ann', timestampMs: 1 }
