@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { ChannelType, DeviceLevel, IMEngine, personChannelID, ReasonCode, type Message } from 'imengine'
+import { ChannelType, DeviceLevel, IMEngine, MemberRole, personChannelID, ReasonCode, type Message } from 'imengine'
 import { attachWebSocketServer } from 'imengine/ws'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocketServer } from 'ws'
@@ -154,6 +154,44 @@ describe('wukongimjssdk 1.0.4', { timeout: 60_000 }, () => {
     await engine.channels.subscribers.add(group('closed'), ['ann-5'])
     ann.send(group('closed'), 'thank you')
     expect(await bob.next('message')).toMatchObject({ text: 'thank you', messageSeq: 1 })
+  })
+
+  test('modes, mutes and lists are told with their reasons, and hold from the next message on', async () => {
+    const key = group('moderated')
+    await engine.channels.create({ ...key, mode: 'muted' }, { subscribers: [{ uid: 'boss-9', role: MemberRole.Owner }, 'ann-9', 'bob-9'] })
+    const [boss, ann, bob] = await connected('boss-9', 'ann-9', 'bob-9')
+    const answer = async (): Promise<number> => {
+      ann.send(key, 'may I?')
+      return (await ann.next('ack')).reasonCode
+    }
+    expect(await answer()).toBe(ReasonCode.SendBan)
+    boss.send(key, 'quiet, please')
+    expect(await bob.next('message')).toMatchObject({ text: 'quiet, please', messageSeq: 1 })
+    await engine.channels.setMode(key, 'announcement')
+    expect(await answer()).toBe(ReasonCode.NotAllowSend)
+    await engine.channels.setMode(key, 'normal')
+    await engine.channels.mute(key, 'ann-9', { forMs: 3_600_000 })
+    expect(await answer()).toBe(ReasonCode.SendBan)
+    await engine.channels.unmute(key, 'ann-9')
+    await engine.channels.denylist.add(key, ['ann-9'])
+    expect(await answer()).toBe(ReasonCode.InBlacklist)
+    await engine.channels.denylist.remove(key, ['ann-9'])
+    expect(await answer()).toBe(ReasonCode.Success)
+    expect(await bob.next('message')).toMatchObject({ text: 'may I?', messageSeq: 2 })
+  })
+
+  test('a command of the host reaches the SDK as a message of the channel, and a banned user is signed out and kept out', async () => {
+    await engine.channels.create(group('commands'), { subscribers: ['ann-10'] })
+    const [ann] = await connected('ann-10')
+    await engine.messages.send({ ...group('commands'), fromUID: 'system', payload: Buffer.from('{"type":1,"content":"reload"}'), syncOnce: true })
+    expect(await ann.next('message')).toMatchObject({ text: 'reload', channelID: 'commands', redDot: false })
+    expect(await engine.messages.lastSeq(group('commands'))).toBe(0)
+
+    expect(await engine.users.ban('ann-10')).toEqual({ kickedCount: 1 })
+    expect(await ann.next('status')).toMatchObject({ status: KICKED, reasonCode: ReasonCode.ConnectKick })
+    const again = client()
+    await again.connect({ addr, uid: 'ann-10' })
+    expect(await again.next('status')).toMatchObject({ status: REFUSED, reasonCode: ReasonCode.Ban })
   })
 
   test('a kick is told with reason 12, then the socket ends', async () => {
