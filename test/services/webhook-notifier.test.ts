@@ -412,6 +412,38 @@ describe('storage that fails', () => {
     expect(errors.map(({ code }) => code)).toEqual(['IM_STORE_UNAVAILABLE'])
   })
 
+  test.each<[what: string, isShown: boolean]>([
+    ['before anything could be added, does not keep what an earlier life has left from being told', false],
+    ['although it is there, is told with the rest', true],
+  ])('an entry that could not be added, %s', async (_what, isShown) => {
+    const inner = memoryOutbox()
+    const shelf = new Shelf()
+    const earlier = setUp({ webhook: { notify: () => undefined }, outbox: inner, shelf, isDurable: true })
+    earlier.notifier.announce('2:room', [shelf.put('left').messageID])
+    earlier.notifier.quiesce()
+    await earlier.notifier.close()
+    const { webhook, far } = listener()
+    let listCount = 0
+    const failing: Outbox = {
+      add: async (lane, entries) => {
+        if (isShown) void inner.add(lane, entries)
+        throw new Error('disk full')
+      },
+      // A lane that reads without end would let nothing else happen.
+      list: (lane, query) => (++listCount > 100 ? new Promise(() => undefined) : inner.list(lane, query)),
+      remove: (lane, ids) => inner.remove(lane, ids),
+      count: () => inner.count(),
+    }
+    const { notifier, clock } = setUp({ webhook, batchMs: 0, outbox: failing, shelf, isDurable: true })
+    const stored = shelf.put('stored')
+    notifier.announce('2:room', [stored.messageID]).release([stored])
+    await notifier.start()
+    await clock.settle()
+    expect(far.told.flat()).toEqual(isShown ? ['left', 'stored'] : ['left'])
+    expect(inner.count()).toBe(0)
+    expect(listCount).toBeLessThan(50)
+  })
+
   test('an entry that cannot be read is reported and passed over', async () => {
     const outbox = memoryOutbox()
     for (let lane = 0; lane < 8; lane++) void outbox.add(lane, [Buffer.from('["?"]'), Buffer.from('not JSON'), Buffer.from('["notify",7]')])
