@@ -568,6 +568,29 @@ describe('at the end', () => {
     expect(givenUp.map(({ events, tryCount }) => [...subjectsOf(events), tryCount])).toEqual([['ann', 1], ['ann', 0]])
   })
 
+  test.each([true, false])('what is read when the end comes is not told after it (isDurable %s)', async (isDurable) => {
+    const { webhook, far } = listener()
+    const shelf = new Shelf()
+    const reading = deferred()
+    let isSlow = true
+    const get = async (ids: readonly string[]): Promise<(Message | undefined)[]> => {
+      if (isSlow) await reading.promise
+      return shelf.get(ids)
+    }
+    const outbox = memoryOutbox()
+    const { notifier, clock, givenUp } = setUp({ webhook, batchMs: 0, outbox, isDurable, messages: { get } })
+    notifier.tell({ event: 'msg.notify', messages: [shelf.put('late')] })
+    await clock.settle()
+    isSlow = false
+    notifier.quiesce()
+    await notifier.close()
+    reading.resolve()
+    await clock.settle()
+    expect(far.told).toEqual([])
+    expect(givenUp.map(({ events }) => subjectsOf(events))).toEqual(isDurable ? [] : [['late']])
+    expect(outbox.count()).toBe(isDurable ? 1 : 0)
+  })
+
   test('a call that ends after everything has been given up changes nothing', async () => {
     const { webhook, calls } = heldWebhook()
     const { notifier, clock, givenUp, errors } = setUp({ webhook, batchMs: 0 })
