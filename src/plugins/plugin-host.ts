@@ -210,6 +210,7 @@ export class HostOfPlugin implements PluginHost {
       throw asIMError(reason, 'IM_LISTENER_FAILED', { event: name, step: this.name })
     }
     const heard = (...args: Facts[K]): unknown => {
+      if (!this.#ears.has(ear)) return // taken out by a listener before it, for a fact that is still being told
       if (isOnce) this.#deafen(ear)
       try {
         const result = causes.because(causes.ofFact(name, args[0]), listener, ...args)

@@ -313,6 +313,22 @@ describe('the life of a plugin', () => {
     engine.use(plugin(() => undefined))
   })
 
+  test('a listener that was taken out while a fact was told is not called any more, nor is one of once a second time', async () => {
+    const { engine, connect } = await stage()
+    const heard: string[] = []
+    engine.on('disconnected', ({ uid }) => {
+      if (uid === 'ann') engine.connections.kick({ uid: 'bob' })
+      else void engine.plugins.remove('p')
+    })
+    const host = hostOf(engine)
+    host.on('disconnected', ({ uid }) => heard.push(uid))
+    hostOf(engine, 'q').once('disconnected', ({ uid }) => heard.push(`once ${uid}`))
+    await connect('ann')
+    await connect('bob')
+    engine.connections.kick({ uid: 'ann' })
+    expect(heard).toEqual(['once bob'])
+  })
+
   test('a setup that throws leaves nothing behind', async () => {
     const { engine, clock } = await stage()
     const before = engine.steps('EventPing')
