@@ -219,6 +219,25 @@ describe('the life of a plugin', () => {
     expect([engine.state, closedCount, ended]).toEqual(['closed', 1, ['p']])
   })
 
+  test('an onStart that hangs does not keep a closing engine from closing its storage', async () => {
+    const clock = new FakeClock()
+    const order: string[] = []
+    const storage = { ...memoryStorage(), close: () => void order.push('storage') }
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), clock, storage })
+    const host = hostOf(engine)
+    host.onStart(never)
+    host.onStart(() => void order.push('second onStart'))
+    host.onClose(() => void order.push('onClose'))
+    const started = engine.start()
+    await clock.settle()
+    const closing = engine.close()
+    await clock.advance(engine.limits.closeTimeoutMs)
+    await closing
+    await started
+    expect([engine.state, order]).toEqual(['closed', ['onClose', 'storage']])
+    expect(clock.pendingTimerCount).toBe(0)
+  })
+
   test('a rejection of onStart in an engine that runs is reported', async () => {
     const { engine, clock, errors } = await stage()
     hostOf(engine).onStart(() => Promise.reject(new Error('no word list')))
