@@ -446,7 +446,8 @@ describe('storage that fails', () => {
 
   test('an entry that cannot be read is reported and passed over', async () => {
     const outbox = memoryOutbox()
-    for (let lane = 0; lane < 8; lane++) void outbox.add(lane, [Buffer.from('["?"]'), Buffer.from('not JSON'), Buffer.from('["notify",7]')])
+    const damaged = ['["?"]', 'not JSON', '["notify",7]', '["offline","2:room","1",[],null]', '["offline","2:room","1",[],{"payload":7}]']
+    for (let lane = 0; lane < 8; lane++) void outbox.add(lane, damaged.map((text) => Buffer.from(text)))
     const { webhook, far } = listener()
     const { notifier, clock, errors } = setUp({ webhook, batchMs: 0, outbox })
     await notifier.start()
