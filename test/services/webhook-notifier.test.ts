@@ -592,6 +592,19 @@ describe('at the end', () => {
     expect(outbox.count()).toBe(isDurable ? 1 : 0)
   })
 
+  test('with an outbox that does not last, what is let go later is given up', async () => {
+    const { webhook, far } = listener()
+    const { notifier, clock, givenUp, shelf } = setUp({ webhook, batchMs: 0 })
+    const late = shelf.put('late')
+    const announcement = notifier.announce('2:room', [late.messageID])
+    notifier.quiesce()
+    await notifier.close()
+    announcement.release([late])
+    await clock.settle()
+    expect(far.told).toEqual([])
+    expect(givenUp.map(({ events }) => subjectsOf(events))).toEqual([['late']])
+  })
+
   test('a call that ends after everything has been given up changes nothing', async () => {
     const { webhook, calls } = heldWebhook()
     const { notifier, clock, givenUp, errors } = setUp({ webhook, batchMs: 0 })
