@@ -198,8 +198,7 @@ export class WebhookNotifier {
   /** They are held until they are gone, so that the lane does not remove them as well. */
   async #takeBack(lane: WebhookLane, entryIDs: readonly number[]): Promise<void> {
     try {
-      const removed = lane.entries.remove(entryIDs)
-      if (isPromise(removed)) await this.#options.limited(() => removed)
+      await this.#options.limited(() => lane.entries.remove(entryIDs))
       this.#removed(entryIDs.length)
     } catch {
       // They are still there, and the lane finds that they stand for nothing.

@@ -605,6 +605,27 @@ describe('at the end', () => {
     expect(givenUp.map(({ events }) => subjectsOf(events))).toEqual([['late']])
   })
 
+  test('what is dropped when nobody waits any more is left alone, and its storage’s failure finds someone', async () => {
+    const inner = memoryOutbox()
+    let removeCount = 0
+    const outbox: Outbox = {
+      add: (lane, entries) => inner.add(lane, entries),
+      list: (lane, query) => inner.list(lane, query),
+      remove: () => {
+        removeCount++
+        return Promise.reject(new Error('it is closed'))
+      },
+      count: () => inner.count(),
+    }
+    const { notifier, clock, waits } = setUp({ webhook: { notify: () => undefined }, outbox, isDurable: true })
+    const announcement = notifier.announce('2:room', ['1'])
+    waits.abort(new IMError('IM_ABORTED'))
+    await notifier.close()
+    announcement.drop()
+    await clock.settle()
+    expect(removeCount).toBe(0)
+  })
+
   test('a call that ends after everything has been given up changes nothing', async () => {
     const { webhook, calls } = heldWebhook()
     const { notifier, clock, givenUp, errors } = setUp({ webhook, batchMs: 0 })
