@@ -332,7 +332,14 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   async #close(drainMs: number, signal: AbortSignal | undefined): Promise<void> {
     const before = this.#state
     this.#state = 'closing'
-    if (before === 'starting') this.#startGivenUp = !(await this.#limited(this.#started!))
+    if (before === 'starting') {
+      let hasEnded = await this.#limited(this.#started!)
+      if (!hasEnded && this.#plugins.isStarting) {
+        await this.#plugins.close() // storage is open behind one that hangs, and must not stay so
+        hasEnded = await this.#limited(this.#started!)
+      }
+      this.#startGivenUp = !hasEnded
+    }
     const pipeline = this.#pipeline
     this.#clock.clearTimer(this.#sweepTimer)
     for (const connection of pipeline.registry.sockets) connection.quiesce()

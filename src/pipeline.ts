@@ -542,10 +542,16 @@ export class Pipeline implements ConnectionHost {
     return withTimeLimit({ timers: this.timers, timeoutMs, waits: this.waits }, ask)
   }
 
+  /** The same for an answer that is on its way. At the end of the engine nobody may wait for it, and it may be a rejection. */
+  #inTime<T>(answer: Promise<T>, timeoutMs?: number): Promise<T> {
+    answer.then(undefined, () => undefined)
+    return this.limited(() => answer, timeoutMs)
+  }
+
   /** A presence that hangs must not keep messages from those who are connected here. */
   #locate(presence: Presence, uids: readonly string[]): ReturnType<Presence['locate']> {
     const located = presence.locate(uids)
-    return isPromise(located) ? this.limited(() => located, this.limits.presenceTimeoutMs) : located
+    return isPromise(located) ? this.#inTime(located, this.limits.presenceTimeoutMs) : located
   }
 
   /** One event through its chain. Never throws or rejects. */
@@ -598,7 +604,7 @@ export class Pipeline implements ConnectionHost {
 
   async #membersInTime<T>(page: Promise<T>): Promise<T> {
     try {
-      return await this.limited(() => page)
+      return await this.#inTime(page)
     } catch (reason) {
       if (!isFailureOf(reason, 'IM_ABORTED') || this.waits.isAborted) throw reason
       throw new IMError('IM_DIRECTORY_UNAVAILABLE', { cause: reason, detail: `${this.limits.stepTimeoutMs} ms` })

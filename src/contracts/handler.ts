@@ -31,7 +31,10 @@ export interface EventState {
 export interface EventContext {
   /** for handlers of one event to leave each other notes; empty at first, gone with the event */
   readonly state: EventState
-  /** aborted when the step has outlived its time-out or the engine closes: pass it on to whatever you wait for */
+  /**
+   * Aborted when the step has outlived its time-out or the engine closes: pass it on to whatever you wait for. Take it before you
+   * wait: behind a fail-open step that was late the chain goes on with another one. What such a step assigns then still counts.
+   */
   readonly signal: AbortSignal
 }
 

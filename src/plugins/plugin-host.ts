@@ -72,6 +72,8 @@ export class HostOfPlugin implements PluginHost {
   readonly #closeActions: (() => MaybePromise<void>)[] = []
   #hasStarted: boolean
   #ending: Promise<void> | undefined
+  /** `start` waits no longer */
+  #endStart: (() => void) | undefined
 
   constructor(name: string, ports: PluginPorts, hasStarted: boolean) {
     const { nodeID, limits, channels, connections, conversations, presence, users, causes, logger } = ports
@@ -149,12 +151,16 @@ export class HostOfPlugin implements PluginHost {
     this.#closeActions.push(action)
   }
 
-  /** @throws IM_HANDLER_FAILED with what an `onStart` function has thrown as its cause */
+  /**
+   * Waits for no function of a plugin that ends meanwhile.
+   * @throws IM_HANDLER_FAILED with what an `onStart` function has thrown as its cause
+   */
   async start(): Promise<void> {
+    const ended = new Promise<void>((resolve) => (this.#endStart = resolve))
     for (const action of this.#startActions) {
       if (this.isEnding) return
       try {
-        await action()
+        await Promise.race([action(), ended])
       } catch (cause) {
         throw this.#failure(cause)
       }
@@ -174,6 +180,7 @@ export class HostOfPlugin implements PluginHost {
   }
 
   async #end(): Promise<void> {
+    this.#endStart?.()
     for (const { undo } of [...this.#registrations].reverse()) undo()
     this.#registrations.clear()
     for (const ear of [...this.#ears]) this.#deafen(ear)
@@ -210,6 +217,7 @@ export class HostOfPlugin implements PluginHost {
       throw asIMError(reason, 'IM_LISTENER_FAILED', { event: name, step: this.name })
     }
     const heard = (...args: Facts[K]): unknown => {
+      if (!this.#ears.has(ear)) return // taken out by a listener before it, for a fact that is still being told
       if (isOnce) this.#deafen(ear)
       try {
         const result = causes.because(causes.ofFact(name, args[0]), listener, ...args)

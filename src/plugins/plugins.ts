@@ -13,6 +13,7 @@ export class Plugins implements PluginsAPI {
   readonly #ports: PluginPorts
   readonly #byName = new Map<string, Plugged>()
   #hasStarted = false
+  #isStarting = false
   #hasClosed = false
 
   constructor(ports: PluginPorts) {
@@ -63,8 +64,18 @@ export class Plugins implements PluginsAPI {
 
   /** @throws what an `onStart` function has thrown, as IM_HANDLER_FAILED */
   async start(): Promise<void> {
-    for (const { host } of this.#byName.values()) await host.start() // those that are added meanwhile, too
-    this.#hasStarted = true
+    this.#isStarting = true
+    try {
+      for (const { host } of this.#byName.values()) await host.start() // those that are added meanwhile, too
+      this.#hasStarted = true
+    } finally {
+      this.#isStarting = false
+    }
+  }
+
+  /** An `onStart` function is being waited for. */
+  get isStarting(): boolean {
+    return this.#isStarting
   }
 
   /** The last one first. Never rejects. */

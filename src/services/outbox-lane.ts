@@ -35,12 +35,13 @@ export class OutboxLane {
   readonly #options: OutboxLaneOptions
   /** the first one has not settled */
   #adding: Adding[] = []
+  /** calls of `add` */
+  #addCount = 0
   /**
-   * Up to here every entry of this life can be seen by `list`; undefined before the first `add`, when all there is comes from
-   * an earlier life. An outbox may show an entry before its `add` has resolved, or a later one before an earlier one:
-   * whoever took that would tell too early, or pass something over for good.
+   * While something is being added, up to here every entry can be seen by `list`. An outbox may show an entry before its `add`
+   * has resolved, or a later one before an earlier one: whoever took that would tell too early, or pass something over for good.
    */
-  #addedUpTo: number | undefined
+  #addedUpTo = -Infinity
   /** `take` has stopped at `#addedUpTo` */
   #wasCut = false
   readonly #held = new Set<number>()
@@ -54,7 +55,7 @@ export class OutboxLane {
   add(entries: readonly Uint8Array[], isHeld: () => boolean): MaybePromise<readonly number[]> {
     const { outbox, number } = this.#options
     const adding: Adding = { isSettled: false, lastID: undefined }
-    this.#addedUpTo ??= -Infinity
+    this.#addCount++
     this.#adding.push(adding)
     const taken = (ids: readonly number[]): readonly number[] => {
       if (ids.length !== entries.length) throw new IMError('IM_STORE_CONTRACT', { detail: `${entries.length} entries, ${ids.length} ids` })
@@ -98,12 +99,15 @@ export class OutboxLane {
     let firstPassed: number | undefined
     let hasMore = false
     scan: for (;;) {
-      const upTo = this.#addedUpTo
+      const addedUpTo = this.#addedUpTo
+      const addCount = this.#addCount
+      const wasQuiet = this.#adding.length === 0
       const from = afterID
       const page: readonly OutboxEntry[] = await ask(() => outbox.list(number, { ...(from !== undefined && { afterID: from }), limit: PAGE_COUNT }))
-      if (upTo === undefined && this.#addedUpTo !== undefined) continue // which of these are of this life is not known
+      // With no `add` under way there is nothing to wait for: what else is there comes from an earlier life, or from one that failed.
+      const upTo = wasQuiet && addCount === this.#addCount ? Infinity : addedUpTo
       for (const { entryID, bytes } of page) {
-        if (upTo !== undefined && entryID > upTo) {
+        if (entryID > upTo) {
           this.#wasCut = true
           if (this.#adding.length === 0) hasMore = true // they have settled while the page was read
           break scan

@@ -49,7 +49,8 @@ export function decodeEntry(bytes: Uint8Array): WebhookEntry | undefined {
   if (kind === 'offline') {
     const [channel, messageID, uids, inline] = rest
     if (typeof channel !== 'string' || typeof messageID !== 'string' || !isTexts(uids)) return undefined
-    return { kind, channel, messageID, uids, message: inline === undefined ? undefined : messageOf(inline) }
+    const message = inline === undefined ? undefined : messageOf(inline)
+    return inline !== undefined && message === undefined ? undefined : { kind, channel, messageID, uids, message }
   }
   if (kind !== 'status') return undefined
   const [uid, deviceFlag, online, connectionID, deviceOnlineCount, onlineCount] = rest
@@ -67,8 +68,9 @@ function isTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string')
 }
 
-function messageOf(inline: unknown): Message {
-  const message = inline as Omit<Message, 'payload'> & { readonly payload: string }
+function messageOf(inline: unknown): Message | undefined {
+  const message = inline as (Omit<Message, 'payload'> & { readonly payload: unknown }) | null
+  if (typeof message?.payload !== 'string') return undefined
   return { ...message, payload: new Uint8Array(Buffer.from(message.payload, 'base64')) }
 }
 

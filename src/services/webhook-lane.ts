@@ -125,6 +125,7 @@ export class WebhookLane {
       this.#newCount = 0
       const batch = await this.#insist('IM_STORE_UNAVAILABLE', () => this.#takeBatch())
       if (batch === undefined || batch.entryIDs.length === 0) continue
+      if (!this.#mayGoOn) break // it may have been given up while it was read
       this.#underWay = batch
       if (batch.events.length > 0 && !(await this.#tell(batch))) break
       if (this.#underWay !== batch) break // given up meanwhile

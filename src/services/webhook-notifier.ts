@@ -114,6 +114,7 @@ export class WebhookNotifier {
       release: (stored) =>
         finish(() => {
           if (failure !== undefined) return this.#leaveOut(notified(stored), failure)
+          if (this.#hasEnded) return this.#leaveOut(notified(stored), notTaken()) // held to the end, so not given up with the others
           lane.entries.letGo(ids!)
           lane.wake(messageIDs.length)
         }),
@@ -174,7 +175,7 @@ export class WebhookNotifier {
     this.#state = 'closed'
     for (const lane of this.#lanes) lane.moodChanged()
     if (this.#wanted === undefined || isDurable) return
-    const error = new IMError('IM_WEBHOOK_FAILED', { detail: 'it had not taken this when the engine closed' })
+    const error = notTaken()
     for (const lane of this.#lanes) {
       try {
         await lane.giveUp(error)
@@ -182,6 +183,11 @@ export class WebhookNotifier {
         report(asIMError(reason, 'IM_STORE_UNAVAILABLE', { step: 'notify' }))
       }
     }
+  }
+
+  /** Nobody will ever tell what is in the outbox now. */
+  get #hasEnded(): boolean {
+    return this.#state === 'closed' && !this.#options.isDurable
   }
 
   /** At the bound: what is stored of them is given up. */
@@ -192,8 +198,7 @@ export class WebhookNotifier {
   /** They are held until they are gone, so that the lane does not remove them as well. */
   async #takeBack(lane: WebhookLane, entryIDs: readonly number[]): Promise<void> {
     try {
-      const removed = lane.entries.remove(entryIDs)
-      if (isPromise(removed)) await this.#options.limited(() => removed)
+      await this.#options.limited(() => lane.entries.remove(entryIDs))
       this.#removed(entryIDs.length)
     } catch {
       // They are still there, and the lane finds that they stand for nothing.
@@ -239,6 +244,10 @@ export class WebhookNotifier {
   #laneOf(key: string): WebhookLane {
     return this.#lanes[crc32(key) % LANE_COUNT]!
   }
+}
+
+function notTaken(): IMError {
+  return new IMError('IM_WEBHOOK_FAILED', { detail: 'it had not taken this when the engine closed' })
 }
 
 function notified(messages: readonly Message[]): readonly WebhookEvent[] {

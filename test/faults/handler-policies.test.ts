@@ -71,6 +71,26 @@ describe('fail-open', () => {
     expect(errors).toEqual([])
   })
 
+  test('a hook that is late finds the signal aborted that it took before, and the step behind it has one of its own', async () => {
+    const { engine, connect, clock } = await stage()
+    const late = deferred()
+    const seen: boolean[] = []
+    engine.use('EventOnSend', async ({ signal }: OnSendContext) => {
+      await late.promise
+      seen.push(signal.aborted)
+    }, { name: 'slow', timeoutMs: 300, onError: 'fail-open' })
+    engine.use('EventOnSend', async ({ signal }: OnSendContext) => {
+      late.resolve()
+      await clock.settle()
+      seen.push(signal.aborted)
+    }, { name: 'next' })
+    const { client } = await connect('ann')
+    const answered = client.send({ ...TEAM, payload: 'hi' })
+    await clock.advance(400)
+    expect((await answered).reasonCode).toBe(ReasonCode.Success)
+    expect(seen).toEqual([true, false])
+  })
+
   test('does not run a batch again one by one: a hook sees each message once', async () => {
     const { engine, connect } = await stage()
     const seen: number[] = []

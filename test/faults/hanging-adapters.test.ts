@@ -6,7 +6,7 @@ import {
 import { FrameFlag, FrameType } from 'imengine/protocol'
 import type { ConnectedTestClient } from 'imengine/testing'
 import { openSocket } from '../connection/raw.ts'
-import { stage } from '../support.ts'
+import { stage, TEAM } from '../support.ts'
 
 const ANNS = { channelID: 'anns', channelType: ChannelType.Group }
 const BOBS = { channelID: 'bobs', channelType: ChannelType.Group }
@@ -203,4 +203,30 @@ describe('PONG, RECVACK and other users wait for nobody', () => {
     await clock.settle()
     expect(await presence.locate(['ann'])).toEqual(new Map())
   })
+})
+
+test('members that are asked for when nobody waits any more may fail: the rejection finds someone', async () => {
+  const storage = memoryStorage()
+  let askCount = 0
+  let isHanging = false
+  const channels = new Proxy(storage.channels, {
+    get: (target, method: keyof typeof storage.channels) => {
+      if (method !== 'members' || !isHanging) return target[method].bind(target)
+      return () => (++askCount === 1 ? new Promise(() => undefined) : Promise.resolve().then(() => Promise.reject(new Error('it is closed'))))
+    },
+  })
+  const { engine, clock } = await stage({ storage: { ...storage, channels }, limits: { subscriberCacheMs: 0 } })
+  isHanging = true
+  for (const text of ['one', 'two']) {
+    await engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from(text) }) // stored, and waits for the members
+  }
+  const unhandled: unknown[] = []
+  const hear = (reason: unknown): void => void unhandled.push(reason)
+  process.on('unhandledRejection', hear)
+  const closing = engine.close({ drainMs: 0 })
+  await clock.advance(engine.limits.closeTimeoutMs + 1_000)
+  await closing
+  await new Promise((resolve) => setImmediate(resolve)) // Node tells of them between two turns
+  process.off('unhandledRejection', hear)
+  expect([askCount, unhandled]).toEqual([2, []])
 })

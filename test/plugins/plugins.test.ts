@@ -219,6 +219,25 @@ describe('the life of a plugin', () => {
     expect([engine.state, closedCount, ended]).toEqual(['closed', 1, ['p']])
   })
 
+  test('an onStart that hangs does not keep a closing engine from closing its storage', async () => {
+    const clock = new FakeClock()
+    const order: string[] = []
+    const storage = { ...memoryStorage(), close: () => void order.push('storage') }
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), clock, storage })
+    const host = hostOf(engine)
+    host.onStart(never)
+    host.onStart(() => void order.push('second onStart'))
+    host.onClose(() => void order.push('onClose'))
+    const started = engine.start()
+    await clock.settle()
+    const closing = engine.close()
+    await clock.advance(engine.limits.closeTimeoutMs)
+    await closing
+    await started
+    expect([engine.state, order]).toEqual(['closed', ['onClose', 'storage']])
+    expect(clock.pendingTimerCount).toBe(0)
+  })
+
   test('a rejection of onStart in an engine that runs is reported', async () => {
     const { engine, clock, errors } = await stage()
     hostOf(engine).onStart(() => Promise.reject(new Error('no word list')))
@@ -311,6 +330,22 @@ describe('the life of a plugin', () => {
     await expect(host.messages.send(hello)).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
     await expect(engine.plugins.remove('p')).rejects.toThrow(/name must be that of a plugin, got "p"/)
     engine.use(plugin(() => undefined))
+  })
+
+  test('a listener that was taken out while a fact was told is not called any more, nor is one of once a second time', async () => {
+    const { engine, connect } = await stage()
+    const heard: string[] = []
+    engine.on('disconnected', ({ uid }) => {
+      if (uid === 'ann') engine.connections.kick({ uid: 'bob' })
+      else void engine.plugins.remove('p')
+    })
+    const host = hostOf(engine)
+    host.on('disconnected', ({ uid }) => heard.push(uid))
+    hostOf(engine, 'q').once('disconnected', ({ uid }) => heard.push(`once ${uid}`))
+    await connect('ann')
+    await connect('bob')
+    engine.connections.kick({ uid: 'ann' })
+    expect(heard).toEqual(['once bob'])
   })
 
   test('a setup that throws leaves nothing behind', async () => {

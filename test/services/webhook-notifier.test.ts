@@ -412,9 +412,42 @@ describe('storage that fails', () => {
     expect(errors.map(({ code }) => code)).toEqual(['IM_STORE_UNAVAILABLE'])
   })
 
+  test.each<[what: string, isShown: boolean]>([
+    ['before anything could be added, does not keep what an earlier life has left from being told', false],
+    ['although it is there, is told with the rest', true],
+  ])('an entry that could not be added, %s', async (_what, isShown) => {
+    const inner = memoryOutbox()
+    const shelf = new Shelf()
+    const earlier = setUp({ webhook: { notify: () => undefined }, outbox: inner, shelf, isDurable: true })
+    earlier.notifier.announce('2:room', [shelf.put('left').messageID])
+    earlier.notifier.quiesce()
+    await earlier.notifier.close()
+    const { webhook, far } = listener()
+    let listCount = 0
+    const failing: Outbox = {
+      add: async (lane, entries) => {
+        if (isShown) void inner.add(lane, entries)
+        throw new Error('disk full')
+      },
+      // A lane that reads without end would let nothing else happen.
+      list: (lane, query) => (++listCount > 100 ? new Promise(() => undefined) : inner.list(lane, query)),
+      remove: (lane, ids) => inner.remove(lane, ids),
+      count: () => inner.count(),
+    }
+    const { notifier, clock } = setUp({ webhook, batchMs: 0, outbox: failing, shelf, isDurable: true })
+    const stored = shelf.put('stored')
+    notifier.announce('2:room', [stored.messageID]).release([stored])
+    await notifier.start()
+    await clock.settle()
+    expect(far.told.flat()).toEqual(isShown ? ['left', 'stored'] : ['left'])
+    expect(inner.count()).toBe(0)
+    expect(listCount).toBeLessThan(50)
+  })
+
   test('an entry that cannot be read is reported and passed over', async () => {
     const outbox = memoryOutbox()
-    for (let lane = 0; lane < 8; lane++) void outbox.add(lane, [Buffer.from('["?"]'), Buffer.from('not JSON'), Buffer.from('["notify",7]')])
+    const damaged = ['["?"]', 'not JSON', '["notify",7]', '["offline","2:room","1",[],null]', '["offline","2:room","1",[],{"payload":7}]']
+    for (let lane = 0; lane < 8; lane++) void outbox.add(lane, damaged.map((text) => Buffer.from(text)))
     const { webhook, far } = listener()
     const { notifier, clock, errors } = setUp({ webhook, batchMs: 0, outbox })
     await notifier.start()
@@ -534,6 +567,63 @@ describe('at the end', () => {
     expect(calls[0]!.signal.aborted).toBe(true)
     await notifier.close()
     expect(givenUp.map(({ events, tryCount }) => [...subjectsOf(events), tryCount])).toEqual([['ann', 1], ['ann', 0]])
+  })
+
+  test.each([true, false])('what is read when the end comes is not told after it (isDurable %s)', async (isDurable) => {
+    const { webhook, far } = listener()
+    const shelf = new Shelf()
+    const reading = deferred()
+    let isSlow = true
+    const get = async (ids: readonly string[]): Promise<(Message | undefined)[]> => {
+      if (isSlow) await reading.promise
+      return shelf.get(ids)
+    }
+    const outbox = memoryOutbox()
+    const { notifier, clock, givenUp } = setUp({ webhook, batchMs: 0, outbox, isDurable, messages: { get } })
+    notifier.tell({ event: 'msg.notify', messages: [shelf.put('late')] })
+    await clock.settle()
+    isSlow = false
+    notifier.quiesce()
+    await notifier.close()
+    reading.resolve()
+    await clock.settle()
+    expect(far.told).toEqual([])
+    expect(givenUp.map(({ events }) => subjectsOf(events))).toEqual(isDurable ? [] : [['late']])
+    expect(outbox.count()).toBe(isDurable ? 1 : 0)
+  })
+
+  test('with an outbox that does not last, what is let go later is given up', async () => {
+    const { webhook, far } = listener()
+    const { notifier, clock, givenUp, shelf } = setUp({ webhook, batchMs: 0 })
+    const late = shelf.put('late')
+    const announcement = notifier.announce('2:room', [late.messageID])
+    notifier.quiesce()
+    await notifier.close()
+    announcement.release([late])
+    await clock.settle()
+    expect(far.told).toEqual([])
+    expect(givenUp.map(({ events }) => subjectsOf(events))).toEqual([['late']])
+  })
+
+  test('what is dropped when nobody waits any more is left alone, and its storage’s failure finds someone', async () => {
+    const inner = memoryOutbox()
+    let removeCount = 0
+    const outbox: Outbox = {
+      add: (lane, entries) => inner.add(lane, entries),
+      list: (lane, query) => inner.list(lane, query),
+      remove: () => {
+        removeCount++
+        return Promise.reject(new Error('it is closed'))
+      },
+      count: () => inner.count(),
+    }
+    const { notifier, clock, waits } = setUp({ webhook: { notify: () => undefined }, outbox, isDurable: true })
+    const announcement = notifier.announce('2:room', ['1'])
+    waits.abort(new IMError('IM_ABORTED'))
+    await notifier.close()
+    announcement.drop()
+    await clock.settle()
+    expect(removeCount).toBe(0)
   })
 
   test('a call that ends after everything has been given up changes nothing', async () => {

@@ -41,7 +41,7 @@ export class Asker {
     post.signal.addEventListener('abort', giveUp, { once: true })
     const { signal } = controller
     try {
-      return await this.#queue.add(() => this.#ask({ ...post, signal, timeoutMs }, read), { signal })
+      return await this.#queue.add(() => this.#ask({ ...post, signal, timeoutMs }, read, post.signal), { signal })
     } catch (reason) {
       throw signal.aborted ? signal.reason : reason
     } finally {
@@ -50,7 +50,7 @@ export class Asker {
     }
   }
 
-  async #ask<T>(post: Post, read: (answer: unknown) => T | undefined): Promise<T> {
+  async #ask<T>(post: Post, read: (answer: unknown) => T | undefined, caller: AbortSignal): Promise<T> {
     if (!this.#breaker.begin()) throw this.#notAsked()
     try {
       const { status, body } = await this.#options.client.post(post)
@@ -60,7 +60,8 @@ export class Asker {
       this.#breaker.succeeded()
       return answer
     } catch (reason) {
-      this.#breaker.failed()
+      if (caller.aborted) this.#breaker.abandoned()
+      else this.#breaker.failed()
       throw reason
     }
   }

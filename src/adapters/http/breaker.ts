@@ -49,6 +49,11 @@ export class Breaker {
     this.#isProbing = false
   }
 
+  /** Nobody has waited for the end, which says nothing: clients that come and go must not keep others from being asked for. */
+  abandoned(): void {
+    this.#isProbing = false
+  }
+
   failed(): void {
     this.#failedCount++
     this.#isProbing = false

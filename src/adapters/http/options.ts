@@ -14,7 +14,7 @@ export function onlyKnown(name: string, options: unknown, known: readonly string
   }
 }
 
-/** The URL is not quoted in the error: it may hold a password. */
+/** The URL is not quoted in the error: it may hold a password, which Node decodes, and fails to, with every call. */
 export function checkedURL(name: string, url: unknown): URL {
   const parsed = typeof url === 'string' || url instanceof URL ? parse(String(url)) : undefined
   if (parsed?.protocol !== 'http:' && parsed?.protocol !== 'https:') throw new TypeError(`imengine: ${name} must be an absolute http: or https: URL`)
@@ -23,7 +23,9 @@ export function checkedURL(name: string, url: unknown): URL {
 
 function parse(url: string): URL | undefined {
   try {
-    return new URL(url)
+    const parsed = new URL(url)
+    decodeURIComponent(`${parsed.username}:${parsed.password}`)
+    return parsed
   } catch {
     return undefined
   }

@@ -96,6 +96,43 @@ describe('httpTokenVerifier', () => {
     expect(await verify(asked())).toEqual({ ok: true })
   })
 
+  it('goes on asking when clients leave without waiting for the answer: that is no failure of the far end', async () => {
+    const clock = new FakeClock()
+    const held: FarRequest[] = []
+    let isSlow = true
+    const far = await server((request) => (isSlow ? held.push(request) : reply(request, { code: 0 })))
+    const verify = httpTokenVerifier({ url: far.url, clock, breaker: { failureCount: 2, resetMs: 5_000 } })
+    for (let n = 1; n <= 5; n++) {
+      const gone = new AbortController()
+      const verdict = verify(asked({ signal: gone.signal }))
+      await vi.waitFor(() => expect(held.length).toBe(n))
+      gone.abort()
+      await expect(verdict).rejects.toMatchObject({ code: 'IM_VERIFIER_FAILED' })
+    }
+    isSlow = false
+    expect(await verify(asked())).toEqual({ ok: true })
+  })
+
+  it('lets another one decide when who was let through as a trial has left', async () => {
+    const clock = new FakeClock()
+    const held: FarRequest[] = []
+    let answer = (request: FarRequest): unknown => reply(request, {}, 500)
+    const far = await server((request) => answer(request))
+    const verify = httpTokenVerifier({ url: far.url, clock, breaker: { failureCount: 1, resetMs: 5_000 } })
+    await expect(verify(asked())).rejects.toMatchObject({ code: 'IM_VERIFIER_FAILED' })
+    await clock.advance(5_000)
+    answer = (request) => held.push(request)
+    const gone = new AbortController()
+    const verdict = verify(asked({ signal: gone.signal }))
+    await vi.waitFor(() => expect(held.length).toBe(1))
+    await expect(verify(asked())).rejects.toMatchObject({ code: 'IM_VERIFIER_FAILED' }) // one at a time
+    expect(far.requests.length).toBe(2)
+    gone.abort()
+    await expect(verdict).rejects.toMatchObject({ code: 'IM_VERIFIER_FAILED' })
+    answer = (request) => reply(request, { code: 0 })
+    expect(await verify(asked())).toEqual({ ok: true })
+  })
+
   it.each(['url', 'timeoutMs', 'maxConcurrent', 'cacheMs', 'maxCached', 'headers', 'misspelt'])('a wrong %s is a TypeError that names it', (option) => {
     const make = (): unknown => httpTokenVerifier({ url: 'http://127.0.0.1:1/', [option]: -1 })
     expect(make).toThrow(TypeError)

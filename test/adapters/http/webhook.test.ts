@@ -308,6 +308,7 @@ describe('options', () => {
   const wrong: [what: string, options: Record<string, unknown>, says: RegExp][] = [
     ['no URL', { url: 'example' }, /httpWebhook\.url must be an absolute http: or https: URL/],
     ['another scheme', { url: 'ftp://user:pass@example.org/' }, /httpWebhook\.url must be/],
+    ['a password that is no percent-encoding', { url: 'http://user:100%pass@example.org/' }, /httpWebhook\.url must be/],
     ['a misspelt name', { secert: 'x' }, /httpWebhook\.secert must be left out/],
     ['an empty secret', { secret: '' }, /httpWebhook\.secret must be/],
     ['a secret that is not base64', { secret: 'whsec_!!' }, /httpWebhook\.secret must be/],
