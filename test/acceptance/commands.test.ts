@@ -69,6 +69,26 @@ describe('M23 CMD / syncOnce and NoPersist semantics', () => {
     expect(await engine.messages.commands.sync('ann')).toEqual([]) // one came while they were here, and their own are not news to them
   })
 
+  test('asking and acknowledging comes to an end, however many of the user’s own and recalled commands are between the others', async () => {
+    const { engine } = await stage()
+    const command = (fromUID: string): Promise<{ messageID: string }> =>
+      engine.messages.send({ ...TEAM, fromUID, payload: Buffer.from(fromUID), syncOnce: true })
+    for (let count = 0; count < 40; count++) {
+      await command('ann')
+      await command('bob')
+      await command('ann')
+      await engine.messages.recall((await command('ann')).messageID)
+    }
+    const { commands } = engine.messages
+    const got = new Set<string>()
+    let pageCount = 0
+    for (let page = await commands.sync('bob'); page.length > 0 && pageCount < 10; page = await commands.sync('bob'), pageCount++) {
+      for (const { messageID } of page) got.add(messageID)
+      await commands.ack('bob', page.map(({ messageID }) => messageID))
+    }
+    expect([got.size, pageCount < 10]).toEqual([80, true])
+  })
+
   test('what was acknowledged survives a restart', async () => {
     const storage = memoryStorage()
     const before = await stage({ storage })
