@@ -4,7 +4,7 @@ import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import { badOption, IMError, integerBetween } from '../errors.ts'
 import {
-  channelInfo, channelKeyString, CHANNEL_MODES, ChannelType, keepsConversations,
+  channelInfo, channelKeyString, CHANNEL_MODES, ChannelType, commandKey, keepsConversations,
   type ChannelFlags, type ChannelInfo, type ChannelKey, type ChannelMode, type Page,
 } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
@@ -111,8 +111,9 @@ export class ChannelsAPI {
   }
 
   /**
-   * Remove a channel with its members and lists. Its messages stay, unless `messages` says that they go, too; either way its
-   * numbers go on should it come back. A message that was accepted before may still be stored behind those that went.
+   * Remove a channel with its members and lists. Its messages and commands stay, unless `messages` says that they go, too;
+   * either way its numbers go on should it come back. A message that was accepted before may still be stored behind those
+   * that went.
    */
   async delete(key: ChannelKey, options: { readonly messages?: boolean } = {}): Promise<void> {
     const checked = checkKey(key)
@@ -123,7 +124,8 @@ export class ChannelsAPI {
       await this.#members.removeBut(checked, new Set())
       await directory.removeChannel(checked)
       changed(checked)
-      if (withMessages) await messages.truncate(checked, (await messages.lastSeq(checked)) + 1)
+      if (!withMessages) return
+      for (const log of [checked, commandKey(checked)]) await messages.truncate(log, (await messages.lastSeq(log)) + 1)
     })
   }
 
