@@ -15,6 +15,9 @@ export interface CachedDirectoryOptions {
   readonly systemUIDs: ReadonlySet<string>
 }
 
+/** About longer names nothing is kept: who invents channels with long names must not fill the memory with them. */
+const MAX_NAME_LENGTH = 512
+
 interface Answer {
   readonly value: unknown
   /** how many changes there had been when it was asked for */
@@ -136,7 +139,7 @@ export class CachedDirectory implements ChannelDirectory {
 
   /** No name is put together, and nothing looked up, for a directory that has always answered at once. */
   #kept<T>(key: ChannelKey | undefined, question: string, uid: string): { readonly value: T } | undefined {
-    if (!this.#asksPromises) return undefined
+    if (!this.#asksPromises || isLong(key, uid)) return undefined
     const subject = subjectOf(key, uid)
     const kept = this.#answers.get(nameOf(subject, question, uid))
     if (kept === undefined || kept.expiresAtMs <= this.#options.clock.monotonicMs() || !this.#isCurrent(subject, kept.askedAt)) return undefined
@@ -151,6 +154,7 @@ export class CachedDirectory implements ChannelDirectory {
     const { cacheMs, clock } = this.#options
     if (!isPromise(answer) || cacheMs === 0) return answer
     this.#asksPromises = true
+    if (isLong(key, uid)) return answer
     return answer.then((value) => {
       const subject = subjectOf(key, uid)
       if (this.#isCurrent(subject, askedAt)) {
@@ -207,6 +211,10 @@ export class CachedDirectory implements ChannelDirectory {
 /** Whom or what an answer is about: a channel, or a user. */
 function subjectOf(key: ChannelKey | undefined, uid: string): string {
   return key === undefined ? userName(uid) : channelKeyString(key)
+}
+
+function isLong(key: ChannelKey | undefined, uid: string): boolean {
+  return (key?.channelID.length ?? 0) + uid.length > MAX_NAME_LENGTH
 }
 
 /** The length in front, so that no id can be taken for another one with a question behind it. */

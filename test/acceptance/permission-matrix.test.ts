@@ -304,6 +304,18 @@ describe('answers that are kept', () => {
     expect(checks()).toEqual(['userFlags', 'channel', 'isListed', 'member', 'isListEmpty'])
   })
 
+  test('are not kept about long names, which would fill the memory of whoever lets clients invent them', async () => {
+    const { connect, checks } = await asking()
+    const { client } = await connect('bob')
+    const send = (channelID: string): Promise<unknown> => client.send({ ...of(ChannelType.Live, channelID), payload: 'x', flags: FrameFlag.NoPersist })
+    for (const channelID of ['short', 'x'.repeat(32_000)]) await send(channelID)
+    const before = checks().length
+    await send('short')
+    expect(checks()).toHaveLength(before)
+    await send('x'.repeat(32_000))
+    expect(checks().slice(before)).toEqual(['channel', 'isListed', 'member', 'isListEmpty'])
+  })
+
   test('are asked for every time when nothing is to be kept', async () => {
     const { send, checks } = await asking({ permissionCacheMs: 0 })
     await send()
