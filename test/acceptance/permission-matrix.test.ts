@@ -158,6 +158,11 @@ const rows: readonly Row[] = [
   { what: 'an agent’s channel: somebody else', from: 'eve', to: of(ChannelType.Agent, 'ann@helper'), reasonCode: ReasonCode.NotAllowSend },
   { what: 'an agent’s channel: somebody whose uid is part of one', from: 'an', to: of(ChannelType.Agent, 'ann@helper'), reasonCode: ReasonCode.NotAllowSend },
   { what: 'an agent’s channel whose id names nobody', to: of(ChannelType.Agent, 'ann'), reasonCode: ReasonCode.NotAllowSend },
+  { what: 'an agent’s channel made up by whom the other one denies', to: of(ChannelType.Agent, 'ann@bob'), reasonCode: ReasonCode.InBlacklist, given: denied(person('bob'), 'ann') },
+  { what: 'an agent’s channel made up by whom the other one denies, the other way round', to: of(ChannelType.Agent, 'bob@ann'), reasonCode: ReasonCode.InBlacklist, given: denied(person('bob'), 'ann') },
+  { what: 'an agent’s channel of whom the sender denies', to: of(ChannelType.Agent, 'ann@bob'), reasonCode: Success, given: denied(person('ann'), 'bob') },
+  { what: 'an agent’s channel made up by a stranger where allow lists count', to: of(ChannelType.Agent, 'ann@bob'), reasonCode: ReasonCode.NotInWhitelist, options: ALLOWLISTED },
+  { what: 'an agent that is a system user may be written to though it denies the sender', to: of(ChannelType.Agent, 'ann@sys'), reasonCode: Success, options: { ...SYS, ...ALLOWLISTED }, given: denied(person('sys'), 'ann') },
   { what: 'an agent’s channel that is disbanded', to: of(ChannelType.Agent, 'ann@helper'), reasonCode: ReasonCode.Disband, given: (engine) => engine.channels.create({ ...of(ChannelType.Agent, 'ann@helper'), disband: true }) },
 
   // visitors
