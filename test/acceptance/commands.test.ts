@@ -113,6 +113,22 @@ describe('M23 CMD / syncOnce and NoPersist semantics', () => {
     expect(await engine.messages.commands.sync('dan')).toEqual([])
   })
 
+  test('what is sent to the channel of the commands by its name is a command, whatever its flags say', async () => {
+    const { engine, connect } = await stage()
+    const { client: ann } = await connect('ann')
+    const { client: bob } = await connect('bob')
+    const named = { ...TEAM, channelID: 'team____cmd' }
+    await ann.send({ ...TEAM, payload: 'said' })
+    await ann.send({ ...named, payload: 'by a client' })
+    await engine.messages.send({ ...named, fromUID: 'ann', payload: Buffer.from('by the host') })
+    await engine.messages.send({ ...named, fromUID: 'ann', payload: Buffer.from('denied'), syncOnce: false, redDot: false })
+    expect(await bob.nextRecv()).toMatchObject({ channelID: 'team', messageSeq: 1, flags: 0, text: 'said' })
+    for (const [index, text] of ['by a client', 'by the host', 'denied'].entries()) {
+      expect(await bob.nextRecv()).toMatchObject({ channelID: 'team', messageSeq: index + 1, flags: FrameFlag.SyncOnce, text })
+    }
+    expect(await engine.messages.commands.sync('cat')).toMatchObject([{ syncOnce: true }, { syncOnce: true }, { syncOnce: true }])
+  })
+
   test('a repeat of a command is the same command', async () => {
     const { engine, connect } = await stage()
     const { client: ann } = await connect('ann')
