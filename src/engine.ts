@@ -155,7 +155,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         keysOf,
         startOf: async (uid, key) => Math.max(startOf(await cursors.cursor(uid, key)), pipeline.deliveries.deliveredSeq(uid, key)),
         isAcknowledged: (uid, key, messageSeq) => pipeline.deliveries.isAcknowledged(uid, key, messageSeq),
-        acknowledge: (uid, key, messageSeq) => pipeline.deliveries.acknowledge(uid, key, messageSeq),
+        acknowledge: (uid, key, first, last) => pipeline.deliveries.acknowledge(uid, key, first, last),
       }),
       revisions: new Revisions({
         messages,

@@ -366,8 +366,10 @@ export class Pipeline implements ConnectionHost {
   async tell(key: ChannelKey, notice: Notice, uids?: readonly string[]): Promise<void> {
     const { type, message } = notice
     if (type !== 'message.deleted') this.#revisions.add(message)
+    const channel = channelKeyString(key)
+    // Behind the message it is about, which may still be on its way to the pushers.
     const submit = (page: readonly string[]): undefined =>
-      void this.#pushers.submit(channelKeyString(key), new NoticeEvent(notice, page, this.#noticeServices))
+      void this.#handOvers.behind(channel, () => this.#pushers.submit(channel, new NoticeEvent(notice, page, this.#noticeServices)))
     if (uids === undefined) await this.limited(() => this.receivers.each(key, submit))
     else submit(uids)
   }

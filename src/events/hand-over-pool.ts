@@ -25,6 +25,8 @@ interface Waiting<S> {
   readonly handOver: HandOver<S>
   /** it has begun before it was queued */
   readonly running: Promise<void> | undefined
+  /** to be called in its place: there is nothing to hand over */
+  readonly action?: () => void
 }
 
 /**
@@ -56,6 +58,12 @@ export class HandOverPool<S> {
     if (!isFirst || isPromise(running)) this.#queue.submitAlways(channel, { handOver, running: running as Promise<void> | undefined })
   }
 
+  /** Call `action` when everything that the channel has to hand over by now has been handed over; at once if it has. */
+  behind(channel: string, action: () => void): void {
+    if (this.#queue.countOf(channel) === 0) return action()
+    this.#queue.submitAlways(channel, { handOver: NOTHING, running: undefined, action })
+  }
+
   isFull(channel: string): boolean {
     return this.#queue.isFull(channel, 0)
   }
@@ -75,23 +83,28 @@ export class HandOverPool<S> {
   #run(channel: string, batch: readonly Waiting<S>[]): void | Promise<void> {
     const [first] = batch
     if (first?.running !== undefined) return first.running.then(() => this.#run(channel, batch.slice(1)))
-    const groups = this.#together(batch.map(({ handOver }) => handOver))
-    return runInOrder(groups, (group) => this.#deliver(channel, group), this.#options.report)
+    const run = (group: readonly Waiting<S>[]): void | Promise<void> => {
+      const { action } = group[0]!
+      return action === undefined ? this.#deliver(channel, group.map(({ handOver }) => handOver)) : action()
+    }
+    return runInOrder(this.#together(batch), run, this.#options.report)
   }
 
   /** Those that follow each other and are for the same receivers, as many messages as make up one batch. */
-  #together(handOvers: readonly HandOver<S>[]): HandOver<S>[][] {
-    const groups: HandOver<S>[][] = []
+  #together(batch: readonly Waiting<S>[]): Waiting<S>[][] {
+    const groups: Waiting<S>[][] = []
     let count = 0
-    for (const handOver of handOvers) {
+    for (const waiting of batch) {
+      const { handOver, action } = waiting
       const group = groups.at(-1)
       const last = group?.at(-1)
-      const isAlike = last?.receivers === handOver.receivers && last?.fromPeer === handOver.fromPeer
-      if (group !== undefined && isAlike && count + handOver.sources.length <= this.#options.maxBatchCount) {
-        group.push(handOver)
+      const isAlike = last?.handOver.receivers === handOver.receivers && last?.handOver.fromPeer === handOver.fromPeer
+      const isDelivery = action === undefined && last?.action === undefined
+      if (group !== undefined && isDelivery && isAlike && count + handOver.sources.length <= this.#options.maxBatchCount) {
+        group.push(waiting)
         count += handOver.sources.length
       } else {
-        groups.push([handOver])
+        groups.push([waiting])
         count = handOver.sources.length
       }
     }
@@ -111,3 +124,5 @@ export class HandOverPool<S> {
     }
   }
 }
+
+const NOTHING: HandOver<never> = { sources: [], receivers: undefined, fromPeer: false, queueBytes: 0, failed: () => undefined }

@@ -2,8 +2,8 @@ import type { AuthorizeSend, AuthorizeSendRequest } from '../contracts/authorize
 import type { ChannelDirectory } from '../contracts/channel-directory.ts'
 import { badOption } from '../errors.ts'
 import {
-  channelIDSeenBy,
   ChannelType,
+  communityKey,
   MemberRole,
   personChannelUIDs,
   sourceKey,
@@ -20,10 +20,11 @@ import { ReasonCode } from '../model/reason-code.ts'
  * Whom a channel lets speak.
  * - 'person': anybody the receiver does not deny (or, with `personAllowlist`, whom the receiver allows).
  * - 'members': the channel must exist, and its members may speak, as far as its flags, lists, mutes and mode let them.
- * - 'open': as 'members', but it need not exist, and who is no member counts as an ordinary one.
+ * - 'open': as 'members', but it need not exist, and who is no member counts as an ordinary one. A topic that does not exist
+ *   is its community under another name: the community's rule is asked as well.
  * - 'service': anybody, until it is disbanded.
  * - 'visitors': the visitor whose uid is the channel's id, and the members of the customer service channel of the same id.
- * - 'participants': the two uids that make up the channel's id, joined by `@`.
+ * - 'participants': the two uids that make up the channel's id, joined by `@`, as far as one may write to the other.
  */
 export type ChannelRule = 'person' | 'members' | 'open' | 'service' | 'visitors' | 'participants'
 
@@ -63,6 +64,7 @@ interface Case {
   /** of the channel itself, also for one of its commands */
   readonly key: ChannelKey
   readonly rule: ChannelRule
+  readonly rules: Readonly<Record<number, ChannelRule>>
   readonly options: SendPolicyOptions
   info: ChannelInfo | undefined
   member: Member | undefined
@@ -88,7 +90,7 @@ export function sendPolicy(options: SendPolicyOptions = {}): AuthorizeSend {
     const { uid, channels } = request
     const key = sourceKey(request.key)
     const rule = rules[key.channelType] ?? 'members'
-    const verdict = then({ request, uid, channels, key, rule, options, info: undefined, member: undefined }, channels.userFlags(uid), judgeSender)
+    const verdict = then({ request, uid, channels, key, rule, rules, options, info: undefined, member: undefined }, channels.userFlags(uid), judgeSender)
     return isPromise(verdict) ? verdict.then(outcomeOf) : outcomeOf(verdict)
   }
 }
@@ -118,10 +120,12 @@ function judgeSender(asked: Case, { system, sendBanned }: UserFlags): Verdict {
 // ---- 'person'
 
 function mayWriteTo(asked: Case): Verdict {
-  return then(asked, asked.channels.channel(asked.key), (_, info) => {
-    if (info?.disband === true) return ReasonCode.Disband
-    return then(asked, asked.channels.userFlags(receiverOf(asked)), judgeReceiver)
-  })
+  return then(asked, asked.channels.channel(asked.key), judgePair)
+}
+
+function judgePair(asked: Case, info: ChannelInfo | undefined): Verdict {
+  if (info?.disband === true) return ReasonCode.Disband
+  return then(asked, asked.channels.userFlags(receiverOf(asked)), judgeReceiver)
 }
 
 function judgeReceiver(asked: Case, { system }: UserFlags): Verdict {
@@ -146,8 +150,10 @@ function unlessStranger(asked: Case, denies: boolean): Verdict {
   })
 }
 
-function receiverOf({ uid, key }: Case): string {
-  return channelIDSeenBy(uid, key)
+function receiverOf({ uid, key: { channelID } }: Case): string {
+  const pair = personChannelUIDs(channelID)
+  if (pair === undefined) return channelID
+  return pair[0] === uid ? pair[1] : pair[0]
 }
 
 /** A person's own lists and flags hang on this. */
@@ -187,12 +193,21 @@ function judgeAllowList(asked: Case, everyone: boolean): Verdict {
   return then(asked, asked.channels.isListed(asked.key, 'allow', asked.uid), judgeMode)
 }
 
-function judgeMode({ info, member }: Case, allowed: boolean): Verdict {
+function judgeMode(asked: Case, allowed: boolean): Verdict {
   if (!allowed) return ReasonCode.NotInWhitelist
+  const { info, member } = asked
   const role = member?.role ?? MemberRole.Member
   if (info?.mode === 'muted' && role === MemberRole.Member) return ReasonCode.SendBan
   if (info?.mode === 'announcement' && role !== MemberRole.Owner) return ReasonCode.NotAllowSend
-  return undefined
+  return info === undefined ? askCommunity(asked) : undefined
+}
+
+/** What is said in a topic that nobody has created reaches the members of the community, who must be spared it as they are there. */
+function askCommunity(asked: Case): Verdict {
+  const key = communityKey(asked.key)
+  if (key === undefined) return undefined
+  const rule = asked.rules[ChannelType.Community] ?? 'members'
+  return RULES[rule]({ ...asked, key, rule, info: undefined, member: undefined })
 }
 
 // ---- 'service', 'visitors', 'participants'
@@ -213,7 +228,7 @@ function isVisitorOrStaff(asked: Case): Verdict {
 
 function isParticipant(asked: Case): Verdict {
   if (personChannelUIDs(asked.key.channelID)?.includes(asked.uid) !== true) return ReasonCode.NotAllowSend
-  return mayAsk(asked)
+  return mayWriteTo(asked) // any client can make up such an id, and it reaches a person all the same
 }
 
 function unlessDisbanded(_: Case, info: ChannelInfo | undefined): Verdict {

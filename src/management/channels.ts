@@ -115,8 +115,9 @@ export class ChannelsAPI {
   }
 
   /**
-   * Remove a channel with its members and lists. Its messages stay, unless `messages` says that they go, too; either way its
-   * numbers go on should it come back. A message that was accepted before may still be stored behind those that went.
+   * Remove a channel with its members and lists. Its messages and commands stay, unless `messages` says that they go, too;
+   * either way its numbers go on should it come back. A message that was accepted before may still be stored behind those
+   * that went.
    */
   async delete(key: ChannelKey, options: { readonly messages?: boolean } = {}): Promise<void> {
     const checked = checkKey(key)

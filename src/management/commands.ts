@@ -13,7 +13,7 @@ export interface CommandsAPIOptions {
   /** before this nothing of the channel is missed by the user */
   readonly startOf: (uid: string, key: ChannelKey) => Promise<number>
   readonly isAcknowledged: (uid: string, key: ChannelKey, messageSeq: number) => boolean
-  readonly acknowledge: (uid: string, key: ChannelKey, messageSeq: number) => void
+  readonly acknowledge: (uid: string, key: ChannelKey, first: number, last: number) => void
 }
 
 const DEFAULT_LIMIT = 100
@@ -59,12 +59,16 @@ export class CommandsAPI {
     for (const message of await this.#options.messages.get(checkMessageIDs(messageIDs))) {
       if (message === undefined) continue
       const key: ChannelKey = { channelID: message.channelID, channelType: message.channelType }
-      if (commandKey(key) === key) this.#options.acknowledge(uid, key, message.messageSeq)
+      if (commandKey(key) === key) this.#options.acknowledge(uid, key, message.messageSeq, message.messageSeq)
     }
   }
 
+  /**
+   * What is in front of the first one and not for the user, and numbers of what is gone, is acknowledged from here: nobody else
+   * would, the position could not move over it, and what is acknowledged behind too many gaps is forgotten and comes again.
+   */
   async #missed(uid: string, key: ChannelKey, limit: number): Promise<Message[]> {
-    const { messages, cursors, startOf, isAcknowledged } = this.#options
+    const { messages, cursors, startOf, isAcknowledged, acknowledge } = this.#options
     const missed: Message[] = []
     let seq = await startOf(uid, key)
     for (;;) {
@@ -73,11 +77,14 @@ export class CommandsAPI {
       if (last === undefined) return missed
       const hidden = new Set(await cursors.hidden(uid, key, seq, last.messageSeq))
       for (const message of page) {
-        const isWanted = message.fromUID !== uid && message.revision?.kind !== 'recalled' && !hidden.has(message.messageSeq)
-        if (isWanted && !isAcknowledged(uid, key, message.messageSeq)) missed.push(message)
+        const { messageSeq } = message
+        const isWanted = message.fromUID !== uid && message.revision?.kind !== 'recalled' && !hidden.has(messageSeq)
+        const settledTo = isWanted ? messageSeq - 1 : messageSeq
+        if (missed.length === 0 && settledTo > seq) acknowledge(uid, key, seq + 1, settledTo)
+        seq = messageSeq
+        if (isWanted && !isAcknowledged(uid, key, messageSeq)) missed.push(message)
         if (missed.length === limit) return missed
       }
-      seq = last.messageSeq
     }
   }
 }

@@ -2,7 +2,7 @@ import type { Clock } from '../contracts/clock.ts'
 import type { IDSource } from '../contracts/id-source.ts'
 import type { Random } from '../contracts/random.ts'
 import { badOption, integerBetween } from '../errors.ts'
-import { canonicalKey, ChannelType, commandKey, type ChannelKey } from '../model/channel.ts'
+import { canonicalKey, ChannelType, commandKey, isCommandKey, type ChannelKey } from '../model/channel.ts'
 import { Setting, type Message } from '../model/message.ts'
 import { checkKey, checkText, checkUID, checkUIDs } from './check.ts'
 
@@ -21,7 +21,7 @@ export interface SendRequest {
   /** counts as unread; default true, but for a command */
   readonly redDot?: boolean
   readonly noPersist?: boolean
-  /** a command, kept beside the channel: see `messages.commands` */
+  /** a command, kept beside the channel: see `messages.commands`; default false, but for a channel id that ends with `____cmd` */
   readonly syncOnce?: boolean
   /**
    * Whom it is for, instead of the channel's members: those of them who are online, at most `maxMembersPerCall`. Only with
@@ -66,7 +66,7 @@ export function sendingOf(options: SendingOptions, request: SendRequest, at = ''
   const expireSec = integerBetween(`${at}expireSec`, request.expireSec ?? 0, 0, 0xffff_ffff)
   const topic = checkText(`${at}topic`, request.topic ?? '')
   const clientMsgNo = checkText(`${at}clientMsgNo`, request.clientMsgNo ?? Buffer.from(random.bytes(16)).toString('hex'))
-  const { noPersist = false, syncOnce = false, redDot = !syncOnce, signal } = request
+  const { noPersist = false, syncOnce = isCommandKey(request), redDot = !syncOnce, signal } = request
   for (const [name, flag] of Object.entries({ noPersist, redDot, syncOnce })) {
     if (typeof flag !== 'boolean') badOption(`${at}${name}`, 'true or false', flag)
   }
@@ -87,7 +87,7 @@ export function sendingOf(options: SendingOptions, request: SendRequest, at = ''
     setting: topic === '' ? 0 : Setting.Topic,
     noPersist,
     redDot,
-    syncOnce,
+    syncOnce: syncOnce || isCommandKey(key),
   }
   return { message, key, receivers, signal }
 }

@@ -125,8 +125,11 @@ export class ChannelMembers implements SubscribersAPI {
       }
       // Before they are members: a message that comes in between is then one of theirs.
       if (joining.length > 0) await this.#joined(key, joining)
-      if (members.length > 0) await directory.putMembers(key, members)
-      changed(key)
+      try {
+        if (members.length > 0) await directory.putMembers(key, members)
+      } finally {
+        changed(key) // also when it rejects: it may have been written all the same
+      }
     })
   }
 
@@ -159,8 +162,11 @@ export class ChannelMembers implements SubscribersAPI {
   async #remove(key: ChannelKey, uids: readonly string[]): Promise<void> {
     if (uids.length === 0) return
     const { directory, cursors, messages, changed, moved } = this.#options
-    await directory.removeMembers(key, uids)
-    changed(key)
+    try {
+      await directory.removeMembers(key, uids)
+    } finally {
+      changed(key)
+    }
     if (!keepsConversations(key.channelType)) return
     for (const log of [key, commandKey(key)]) {
       if (log !== key && (await messages.lastSeq(log)) === 0) continue

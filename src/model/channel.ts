@@ -124,6 +124,17 @@ export function commandKey(key: ChannelKey): ChannelKey {
   return { channelID: key.channelID + COMMAND_SUFFIX, channelType: key.channelType }
 }
 
+/** Is it the channel of another one's commands? */
+export function isCommandKey(key: ChannelKey): boolean {
+  return key.channelID.endsWith(COMMAND_SUFFIX)
+}
+
+/** The community of a topic `<community>@<topic>`; undefined for every other channel. */
+export function communityKey({ channelID, channelType }: ChannelKey): ChannelKey | undefined {
+  const at = channelType === ChannelType.CommunityTopic ? channelID.indexOf('@') : -1
+  return at > 0 ? { channelID: channelID.slice(0, at), channelType: ChannelType.Community } : undefined
+}
+
 function withoutCommandSuffix(channelID: string): string {
   return channelID.endsWith(COMMAND_SUFFIX) ? channelID.slice(0, -COMMAND_SUFFIX.length) : channelID
 }

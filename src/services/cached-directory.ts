@@ -15,6 +15,9 @@ export interface CachedDirectoryOptions {
   readonly systemUIDs: ReadonlySet<string>
 }
 
+/** About longer names nothing is kept: who invents channels with long names must not fill the memory with them. */
+const MAX_NAME_LENGTH = 512
+
 interface Answer {
   readonly value: unknown
   /** how many changes there had been when it was asked for */
@@ -80,6 +83,11 @@ export class CachedDirectory implements ChannelDirectory {
   userFlags(uid: string): MaybePromise<UserFlags> {
     const kept = this.#kept<UserFlags>(undefined, 'flags', uid)
     const flags = kept === undefined ? this.#keep(undefined, 'flags', uid, this.#changeCount, this.#directory.userFlags(uid)) : kept.value
+    return this.#withOption(uid, flags)
+  }
+
+  /** Who is named by the option is a system user, whatever the directory says. */
+  #withOption(uid: string, flags: MaybePromise<UserFlags>): MaybePromise<UserFlags> {
     const { systemUIDs } = this.#options
     if (systemUIDs.size === 0 || !systemUIDs.has(uid)) return flags
     return isPromise(flags) ? flags.then(asSystem) : asSystem(flags)
@@ -136,7 +144,7 @@ export class CachedDirectory implements ChannelDirectory {
 
   /** No name is put together, and nothing looked up, for a directory that has always answered at once. */
   #kept<T>(key: ChannelKey | undefined, question: string, uid: string): { readonly value: T } | undefined {
-    if (!this.#asksPromises) return undefined
+    if (!this.#asksPromises || isLong(key, uid)) return undefined
     const subject = subjectOf(key, uid)
     const kept = this.#answers.get(nameOf(subject, question, uid))
     if (kept === undefined || kept.expiresAtMs <= this.#options.clock.monotonicMs() || !this.#isCurrent(subject, kept.askedAt)) return undefined
@@ -151,10 +159,12 @@ export class CachedDirectory implements ChannelDirectory {
     const { cacheMs, clock } = this.#options
     if (!isPromise(answer) || cacheMs === 0) return answer
     this.#asksPromises = true
+    if (isLong(key, uid)) return answer
+    const expiresAtMs = clock.monotonicMs() + cacheMs // from the question: the answer may be as old as that
     return answer.then((value) => {
       const subject = subjectOf(key, uid)
       if (this.#isCurrent(subject, askedAt)) {
-        this.#answers.set(nameOf(subject, question, uid), { value, askedAt, expiresAtMs: clock.monotonicMs() + cacheMs })
+        this.#answers.set(nameOf(subject, question, uid), { value, askedAt, expiresAtMs })
       }
       return value
     })
@@ -191,7 +201,7 @@ export class CachedDirectory implements ChannelDirectory {
       isListed: (key, list, uid) => directory.isListed(key, list, uid),
       isListEmpty: (key, list) => directory.isListEmpty(key, list),
       listed: (key, list, query) => directory.listed(key, list, query),
-      userFlags: (uid) => directory.userFlags(uid),
+      userFlags: (uid) => this.#withOption(uid, directory.userFlags(uid)),
       ...(systemUIDs === undefined ? {} : { systemUIDs }),
       putChannel: (info) => this.putChannel(info),
       removeChannel: (key) => this.removeChannel(key),
@@ -207,6 +217,10 @@ export class CachedDirectory implements ChannelDirectory {
 /** Whom or what an answer is about: a channel, or a user. */
 function subjectOf(key: ChannelKey | undefined, uid: string): string {
   return key === undefined ? userName(uid) : channelKeyString(key)
+}
+
+function isLong(key: ChannelKey | undefined, uid: string): boolean {
+  return (key?.channelID.length ?? 0) + uid.length > MAX_NAME_LENGTH
 }
 
 /** The length in front, so that no id can be taken for another one with a question behind it. */

@@ -18,6 +18,9 @@ export interface DeliveriesOptions {
 /** Acknowledged runs beyond a gap are remembered up to so many; what is forgotten is sent once more at the next login. */
 const MAX_RUNS = 32
 
+/** What the name of one may take on average: who invents channels with long names pushes out others the sooner. */
+const NAME_LENGTH = 512
+
 /** How far one user has come in one channel. */
 class Delivery {
   readonly uid: string
@@ -88,7 +91,11 @@ export class Deliveries {
 
   constructor(options: DeliveriesOptions) {
     this.#options = options
-    this.#deliveries = new LRUCache({ max: options.maxCount })
+    this.#deliveries = new LRUCache({
+      max: options.maxCount,
+      maxSize: options.maxCount * NAME_LENGTH,
+      sizeCalculation: (_delivery, name) => name.length,
+    })
   }
 
   /** `uid` has got everything from `first` to `last`, or there is nothing of it to be got. */

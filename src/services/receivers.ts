@@ -1,4 +1,4 @@
-import { ChannelType, personChannelUIDs, sourceKey, type ChannelKey } from '../model/channel.ts'
+import { ChannelType, communityKey, personChannelUIDs, sourceKey, type ChannelKey } from '../model/channel.ts'
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
 import type { TakePage } from './subscribers.ts'
 
@@ -51,11 +51,11 @@ export class Receivers {
   }
 
   #topic(topic: ChannelKey, take: TakePage): MaybePromise<void> {
-    const at = topic.channelID.indexOf('@')
-    if (at <= 0) return this.#members(topic, take)
+    const community = communityKey(topic)
+    if (community === undefined) return this.#members(topic, take)
     let hasOwn = false
     const parents = (): MaybePromise<void> => {
-      if (!hasOwn) return this.#members({ channelID: topic.channelID.slice(0, at), channelType: ChannelType.Community }, take)
+      if (!hasOwn) return this.#members(community, take)
     }
     const own = this.#members(topic, (uids) => {
       hasOwn = true

@@ -24,6 +24,9 @@ export type TakePage = (uids: readonly string[]) => MaybePromise<false | undefin
 /** All lists together hold as many members as this many lists of the largest size kept. */
 const LARGE_LIST_COUNT = 100
 
+/** Lists of channels with longer names are not kept: who invents long names must not fill the memory with them. */
+const MAX_NAME_LENGTH = 512
+
 interface CachedList {
   readonly uids: readonly string[]
   readonly expiresAtMs: number
@@ -64,7 +67,8 @@ export class Subscribers {
       return this.#inPages(cached.uids, take)
     }
     const expiresAtMs = this.#options.clock.monotonicMs() + this.#options.cacheMs
-    return this.#read({ key, name, take, changes: this.#changes, expiresAtMs, uids: [], cursor: undefined })
+    const uids = name.length > MAX_NAME_LENGTH ? undefined : []
+    return this.#read({ key, name, take, changes: this.#changes, expiresAtMs, uids, cursor: undefined })
   }
 
   /** The same for a list that is at hand. */
@@ -130,7 +134,7 @@ interface Reading {
   readonly changes: number
   /** from when it was begun: its first page may be old by the time the last one has come */
   readonly expiresAtMs: number
-  /** what has been read so far; undefined once it is too much to keep */
+  /** what has been read so far; undefined when it is not to be kept, or too much */
   uids: readonly string[] | undefined
   cursor: string | undefined
 }

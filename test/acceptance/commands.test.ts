@@ -69,6 +69,26 @@ describe('M23 CMD / syncOnce and NoPersist semantics', () => {
     expect(await engine.messages.commands.sync('ann')).toEqual([]) // one came while they were here, and their own are not news to them
   })
 
+  test('asking and acknowledging comes to an end, however many of the user’s own and recalled commands are between the others', async () => {
+    const { engine } = await stage()
+    const command = (fromUID: string): Promise<{ messageID: string }> =>
+      engine.messages.send({ ...TEAM, fromUID, payload: Buffer.from(fromUID), syncOnce: true })
+    for (let count = 0; count < 40; count++) {
+      await command('ann')
+      await command('bob')
+      await command('ann')
+      await engine.messages.recall((await command('ann')).messageID)
+    }
+    const { commands } = engine.messages
+    const got = new Set<string>()
+    let pageCount = 0
+    for (let page = await commands.sync('bob'); page.length > 0 && pageCount < 10; page = await commands.sync('bob'), pageCount++) {
+      for (const { messageID } of page) got.add(messageID)
+      await commands.ack('bob', page.map(({ messageID }) => messageID))
+    }
+    expect([got.size, pageCount < 10]).toEqual([80, true])
+  })
+
   test('what was acknowledged survives a restart', async () => {
     const storage = memoryStorage()
     const before = await stage({ storage })
@@ -91,6 +111,22 @@ describe('M23 CMD / syncOnce and NoPersist semantics', () => {
     expect(texts(await engine.messages.commands.sync('dan'))).toEqual(['after'])
     await engine.channels.subscribers.remove(TEAM, ['dan'])
     expect(await engine.messages.commands.sync('dan')).toEqual([])
+  })
+
+  test('what is sent to the channel of the commands by its name is a command, whatever its flags say', async () => {
+    const { engine, connect } = await stage()
+    const { client: ann } = await connect('ann')
+    const { client: bob } = await connect('bob')
+    const named = { ...TEAM, channelID: 'team____cmd' }
+    await ann.send({ ...TEAM, payload: 'said' })
+    await ann.send({ ...named, payload: 'by a client' })
+    await engine.messages.send({ ...named, fromUID: 'ann', payload: Buffer.from('by the host') })
+    await engine.messages.send({ ...named, fromUID: 'ann', payload: Buffer.from('denied'), syncOnce: false, redDot: false })
+    expect(await bob.nextRecv()).toMatchObject({ channelID: 'team', messageSeq: 1, flags: 0, text: 'said' })
+    for (const [index, text] of ['by a client', 'by the host', 'denied'].entries()) {
+      expect(await bob.nextRecv()).toMatchObject({ channelID: 'team', messageSeq: index + 1, flags: FrameFlag.SyncOnce, text })
+    }
+    expect(await engine.messages.commands.sync('cat')).toMatchObject([{ syncOnce: true }, { syncOnce: true }, { syncOnce: true }])
   })
 
   test('a repeat of a command is the same command', async () => {

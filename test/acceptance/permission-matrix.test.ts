@@ -36,6 +36,8 @@ interface Row {
 const person = (channelID: string): ChannelKey => ({ channelID, channelType: ChannelType.Person })
 const of = (channelType: number, channelID = 'c'): ChannelKey => ({ channelID, channelType })
 const GROUP = of(ChannelType.Group, 'g')
+const TOWN = of(ChannelType.Community, 'town')
+const TOPIC = of(ChannelType.CommunityTopic, 'town@news')
 const CLOCK_START_MS = 1_700_000_000_000
 
 /** A group "g" of ann (member), adam (admin), olga (owner) with these flags; people get these mutes. */
@@ -55,8 +57,8 @@ function group(flags: ChannelFlags = {}, more: (engine: IMEngine, directory: Cha
 const sendBanned = (uid: string) => (engine: IMEngine): Promise<void> => engine.users.setFlags(uid, { sendBanned: true })
 const denied = (key: ChannelKey, uid: string) => (engine: IMEngine): Promise<void> => engine.channels.denylist.add(key, [uid])
 const allowed = (key: ChannelKey, uid: string) => (engine: IMEngine): Promise<void> => engine.channels.allowlist.add(key, [uid])
-const muted = (uid: string, mutedUntilMs: number, role: MemberRole = MemberRole.Member) => (_: IMEngine, directory: ChannelDirectory) =>
-  directory.putMembers(GROUP, [{ uid, role, mutedUntilMs }])
+const muted = (uid: string, mutedUntilMs: number, role: MemberRole = MemberRole.Member, key = GROUP) => (_: IMEngine, directory: ChannelDirectory) =>
+  directory.putMembers(key, [{ uid, role, mutedUntilMs }])
 const both = (...steps: NonNullable<Row['given']>[]): NonNullable<Row['given']> => async (engine, directory) => {
   for (const step of steps) await step(engine, directory)
 }
@@ -156,6 +158,11 @@ const rows: readonly Row[] = [
   { what: 'an agent’s channel: somebody else', from: 'eve', to: of(ChannelType.Agent, 'ann@helper'), reasonCode: ReasonCode.NotAllowSend },
   { what: 'an agent’s channel: somebody whose uid is part of one', from: 'an', to: of(ChannelType.Agent, 'ann@helper'), reasonCode: ReasonCode.NotAllowSend },
   { what: 'an agent’s channel whose id names nobody', to: of(ChannelType.Agent, 'ann'), reasonCode: ReasonCode.NotAllowSend },
+  { what: 'an agent’s channel made up by whom the other one denies', to: of(ChannelType.Agent, 'ann@bob'), reasonCode: ReasonCode.InBlacklist, given: denied(person('bob'), 'ann') },
+  { what: 'an agent’s channel made up by whom the other one denies, the other way round', to: of(ChannelType.Agent, 'bob@ann'), reasonCode: ReasonCode.InBlacklist, given: denied(person('bob'), 'ann') },
+  { what: 'an agent’s channel of whom the sender denies', to: of(ChannelType.Agent, 'ann@bob'), reasonCode: Success, given: denied(person('ann'), 'bob') },
+  { what: 'an agent’s channel made up by a stranger where allow lists count', to: of(ChannelType.Agent, 'ann@bob'), reasonCode: ReasonCode.NotInWhitelist, options: ALLOWLISTED },
+  { what: 'an agent that is a system user may be written to though it denies the sender', to: of(ChannelType.Agent, 'ann@sys'), reasonCode: Success, options: { ...SYS, ...ALLOWLISTED }, given: denied(person('sys'), 'ann') },
   { what: 'an agent’s channel that is disbanded', to: of(ChannelType.Agent, 'ann@helper'), reasonCode: ReasonCode.Disband, given: (engine) => engine.channels.create({ ...of(ChannelType.Agent, 'ann@helper'), disband: true }) },
 
   // visitors
@@ -176,6 +183,21 @@ const rows: readonly Row[] = [
   { what: 'a muted live channel: who is no member', from: 'eve', to: of(ChannelType.Live), reasonCode: ReasonCode.SendBan, given: group({ mode: 'muted' }, undefined, of(ChannelType.Live)) },
   { what: 'a muted live channel: the owner', from: 'olga', to: of(ChannelType.Live), reasonCode: Success, given: group({ mode: 'muted' }, undefined, of(ChannelType.Live)) },
   { what: 'a muted member of a live channel', to: of(ChannelType.Live), reasonCode: ReasonCode.SendBan, given: (_, directory) => directory.putMembers(of(ChannelType.Live), [{ uid: 'ann', role: MemberRole.Member, mutedUntilMs: CLOCK_START_MS * 2 }]) },
+
+  // a topic nobody has created reaches the community, so the community's word counts
+  ...([
+    ['is disbanded', ReasonCode.Disband, (engine) => engine.channels.create({ ...TOWN, disband: true })],
+    ['is banned', ReasonCode.Ban, (engine) => engine.channels.create({ ...TOWN, ban: true })],
+    ['denies the sender', ReasonCode.InBlacklist, denied(TOWN, 'ann')],
+    ['has an allow list without the sender', ReasonCode.NotInWhitelist, allowed(TOWN, 'adam')],
+    ['has muted the sender', ReasonCode.SendBan, group({}, muted('ann', CLOCK_START_MS * 2, MemberRole.Member, TOWN), TOWN)],
+    ['is for announcements', ReasonCode.NotAllowSend, group({ mode: 'announcement' }, undefined, TOWN)],
+  ] satisfies [string, ReasonCode, Row['given']][]).map(([what, reasonCode, given]): Row => ({ what: `a topic nobody has created, whose community ${what}`, to: TOPIC, reasonCode, given })),
+  { what: 'a topic nobody has created, in a community for announcements: the owner', from: 'olga', to: TOPIC, reasonCode: Success, given: group({ mode: 'announcement' }, undefined, TOWN) },
+  { what: 'commands of a topic nobody has created, whose community denies the sender', to: of(ChannelType.CommunityTopic, 'town@news____cmd'), reasonCode: ReasonCode.InBlacklist, given: denied(TOWN, 'ann') },
+  { what: 'a topic nobody has created, whose community must exist', to: TOPIC, reasonCode: ReasonCode.ChannelNotExist, options: { authorizeSend: sendPolicy({ rules: { [ChannelType.Community]: 'members' } }) } },
+  { what: 'a topic that exists has its own word, whatever the mode of its community', to: TOPIC, reasonCode: Success, given: both(group({ mode: 'announcement' }, undefined, TOWN), (engine) => engine.channels.create(TOPIC)) },
+  { what: 'a topic nobody has created that denies the sender by itself', to: TOPIC, reasonCode: ReasonCode.InBlacklist, given: denied(TOPIC, 'ann') },
 
   // types the protocol does not know
   { what: 'a type the protocol does not know must exist', to: of(77), reasonCode: ReasonCode.ChannelNotExist },
@@ -302,6 +324,18 @@ describe('answers that are kept', () => {
     await clock.advance(1_000)
     await send()
     expect(checks()).toEqual(['userFlags', 'channel', 'isListed', 'member', 'isListEmpty'])
+  })
+
+  test('are not kept about long names, which would fill the memory of whoever lets clients invent them', async () => {
+    const { connect, checks } = await asking()
+    const { client } = await connect('bob')
+    const send = (channelID: string): Promise<unknown> => client.send({ ...of(ChannelType.Live, channelID), payload: 'x', flags: FrameFlag.NoPersist })
+    for (const channelID of ['short', 'x'.repeat(32_000)]) await send(channelID)
+    const before = checks().length
+    await send('short')
+    expect(checks()).toHaveLength(before)
+    await send('x'.repeat(32_000))
+    expect(checks().slice(before)).toEqual(['channel', 'isListed', 'member', 'isListEmpty'])
   })
 
   test('are asked for every time when nothing is to be kept', async () => {

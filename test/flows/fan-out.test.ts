@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { ChannelType, memoryPeerHub, memoryReplicatorHub, memoryStorage, type IMEngineOptions, type Limits, type MemoryStorage } from 'imengine'
 import type { FakeClock } from 'imengine/testing'
+import { FrameType } from '../../src/model/frames.ts'
 import { deferred, stage } from '../support.ts'
 
 const BIG = { channelID: 'big', channelType: ChannelType.Group }
@@ -34,6 +35,26 @@ async function big(count: number, options: Partial<IMEngineOptions> & { limits?:
 }
 
 describe('a large channel', () => {
+  it('tells of a message that was deleted for a user, or edited, behind the message itself', async () => {
+    const gate = deferred()
+    const { storage } = slowPages(() => gate.promise)
+    const { engine, connect } = await big(1, { storage })
+    const { client } = await connect('u000000')
+    const { messageID } = await engine.messages.send(hi)
+    const { messageID: edited } = await engine.messages.send(hi)
+    await engine.messages.deleteFor('u000000', [messageID])
+    const editing = engine.messages.edit(edited, Buffer.from('hello'))
+    gate.resolve()
+    await editing
+    await engine.messages.send({ ...hi, payload: Buffer.from('end') })
+    for (let recv = await client.nextRecv(); recv.text !== 'end'; recv = await client.nextRecv());
+    const seen = client.received.flatMap<string | number>((frame) => {
+      if (frame.type === FrameType.RECV) return [frame.messageSeq]
+      return frame.type === FrameType.EVENT ? [frame.eventType] : []
+    })
+    expect(seen).toEqual([1, 2, 'message.deleted', 'message.edited', 3])
+  })
+
   it('is read no faster than its pushes go out: a few pages wait, however many there are', async () => {
     const { storage, reads } = slowPages(() => Promise.resolve())
     const made = await big(60, { storage })

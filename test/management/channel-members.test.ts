@@ -166,6 +166,15 @@ describe('messages of a channel', () => {
     await engine.channels.create(TEAM, { subscribers: ['ann'] })
     expect(await engine.messages.send(hi)).toMatchObject({ messageSeq: 4 })
   })
+
+  test('go with its commands: nothing that was said in it is left', async () => {
+    const { engine } = await stage()
+    const command = await engine.messages.send({ ...hi, syncOnce: true })
+    await engine.channels.delete(TEAM)
+    expect((await engine.messages.get([command.messageID]))[0]).toMatchObject({ messageSeq: 1 })
+    await engine.channels.delete(TEAM, { messages: true })
+    expect(await engine.messages.get([command.messageID])).toEqual([undefined])
+  })
 })
 
 describe("a host's mistake is a TypeError that names the argument", () => {

@@ -52,6 +52,13 @@ describe.each([
   ['answers at once', (members: Members) => members],
   ['answers later', later],
 ])('a directory that %s', (_manner, wrap) => {
+  test('is read every time for a channel with a long name, which is not to be kept in memory', async () => {
+    const { all, read } = setUp(wrap(pagesOf(() => ['a'])))
+    const long = { ...TEAM, channelID: 'x'.repeat(32_000) }
+    for (const key of [TEAM, TEAM, long, long]) expect(await all(key)).toEqual([['a']])
+    expect(read.mock.calls.map(([key]) => key)).toEqual([TEAM, long, long])
+  })
+
   test('is read page by page, and the pages are handed over as they come', async () => {
     const { all, read } = setUp(wrap(pagesOf(() => ['a', 'b', 'c', 'd', 'e', 'f', 'g'])))
     expect(await all()).toEqual([['a', 'b', 'c'], ['d', 'e', 'f'], ['g']])

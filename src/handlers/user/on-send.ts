@@ -8,7 +8,7 @@ import type { Steps, OnSendContext } from '../../contracts/handler.ts'
 import type { IDSource } from '../../contracts/id-source.ts'
 import type { BeforeSendAnswer, Webhook } from '../../contracts/webhook.ts'
 import { IMError, type IMErrorContext } from '../../errors.ts'
-import { channelKeyString, commandKey, isValidWireID, type ChannelKey } from '../../model/channel.ts'
+import { channelKeyString, commandKey, isCommandKey, isValidWireID, type ChannelKey } from '../../model/channel.ts'
 import { FrameFlag, FrameType, type SendPacket } from '../../model/frames.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { RECV_SETTING_MASK, Setting } from '../../model/message.ts'
@@ -270,7 +270,8 @@ function acceptSend(ctx: SendEvent): Outcome {
       setting: frame.setting & RECV_SETTING_MASK,
       noPersist: (frame.flags & FrameFlag.NoPersist) !== 0,
       redDot: (frame.flags & FrameFlag.RedDot) !== 0,
-      syncOnce: (frame.flags & FrameFlag.SyncOnce) !== 0,
+      // Whoever names the channel of commands sends one: among the messages its number would be somebody else's.
+      syncOnce: (frame.flags & FrameFlag.SyncOnce) !== 0 || isCommandKey(channel.key),
     },
     channel.key,
     ctx,
