@@ -86,10 +86,14 @@ class Traffic {
   }
 
   async run(span: Span): Promise<Result> {
-    const { warmUpMs, measureMs } = this.#job
+    const { warmUpMs, measureMs, drainMs } = this.#job
     const clientOf = (index: number): Client => this.#clients[this.#roleIndex(index)]!
     const stopSending = this.#isClosedLoop ? this.#startClosed(clientOf) : this.#startOpen(clientOf)
     await wait(warmUpMs)
+    // On a machine that is busy with other things, a warm-up may be over before anything has moved.
+    for (const deadlineMs = performance.now() + drainMs; this.#ackedCount === 0; await wait(5)) {
+      if (performance.now() > deadlineMs) throw new Error('not one message was acknowledged')
+    }
     const cpu = process.cpuUsage()
     const from = performance.now()
     const before = { acked: this.#ackedCount, delivered: this.#deliveredCount, refused: this.#refusedCount }
@@ -103,6 +107,7 @@ class Traffic {
     const refusedCount = this.#refusedCount - before.refused
     span.end()
     stopSending()
+    if (acked === 0 || delivered === 0) throw new Error('not one message came through in the whole span: it is too short for this machine')
     await this.#drain()
     const ackMs = this.#ackTimes.quantiles()
     return {
