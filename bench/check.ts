@@ -30,8 +30,8 @@ const servers: ServerSpec[] = [
 ]
 const rows = servers.map((server): OneToOneRow => ({ name: nameOf(server), server, window: 64, runs: [] }))
 
-printHead('100 pairs, window 64, payload 100 bytes, 5 runs of 1.5 s')
-await measureOneToOne(rows, { runs: 5, warmUpMs: 700, measureMs: 1_500 })
+printHead('100 pairs, window 64, payload 100 bytes, 5 runs of 1.2 s')
+await measureOneToOne(rows, { runs: 5, warmUpMs: 500, measureMs: 1_200 })
 
 const rateOf = (row: OneToOneRow): number => median(row.runs.map(({ result }) => result.messagesPerSecond))
 const [relay, ...engines] = rows as [OneToOneRow, ...OneToOneRow[]]

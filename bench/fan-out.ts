@@ -2,7 +2,7 @@
  * W2, fan-out: a group of 1,000 members on 1,000 connections, one of them sends with 8 messages under way, the 999 others
  * acknowledge each. `npm run bench -- fan-out`, or with `--members 1000 --window 8` and what `options.ts` says.
  */
-import { interleave, runTraffic, type Run } from './measure.ts'
+import { cpuMicros, interleave, runTraffic, type Run } from './measure.ts'
 import { nameOf, positive, readOptions } from './options.ts'
 import { mid, percent, printHead, printTable, range, writeJSON } from './report.ts'
 import { GROUP_ID, receiverUID, senderUID, type Result, type ServerSpec } from './wire.ts'
@@ -35,7 +35,7 @@ printTable(columns, rows.map(({ name, runs }) => [
   name,
   range(runs.map(({ result }) => result.deliveriesPerSecond)),
   mid(runs.map(({ result }) => result.messagesPerSecond)),
-  range(runs.map(({ result, serverCPUMs, spanMs }) => ((serverCPUMs / spanMs) * 1e6) / result.deliveriesPerSecond), 2),
+  range(runs.map((run) => cpuMicros(run, run.result.deliveriesPerSecond)), 2),
   mid(runs.map(({ result }) => result.ackMs.p50), 2),
   mid(runs.map(({ result }) => result.deliveryMs.p50), 2),
   mid(runs.map(({ result }) => result.deliveryMs.p99), 2),

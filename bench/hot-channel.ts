@@ -2,7 +2,7 @@
  * W7, hot channel: 64 senders write into one group of 100 at the same time; every message goes to the 99 others.
  * `npm run bench -- hot-channel`, or with `--window 1` and what `options.ts` says.
  */
-import { interleave, runTraffic, type Run } from './measure.ts'
+import { cpuMicros, interleave, runTraffic, type Run } from './measure.ts'
 import { nameOf, positive, readOptions } from './options.ts'
 import { mid, percent, printHead, printTable, range, writeJSON } from './report.ts'
 import { GROUP_ID, receiverUID, senderUID, type Result, type ServerSpec } from './wire.ts'
@@ -38,7 +38,7 @@ printTable(columns, rows.map(({ name, runs }) => [
   name,
   range(runs.map(({ result }) => result.messagesPerSecond)),
   range(runs.map(({ result }) => result.deliveriesPerSecond)),
-  range(runs.map(({ result, serverCPUMs, spanMs }) => ((serverCPUMs / spanMs) * 1e6) / result.messagesPerSecond), 1),
+  range(runs.map((run) => cpuMicros(run, run.result.messagesPerSecond)), 1),
   mid(runs.map(({ result }) => result.ackMs.p50), 1),
   range(runs.map(({ result }) => result.ackMs.p99), 1),
   mid(runs.map(({ result }) => result.deliveryMs.p99), 1),

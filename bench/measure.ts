@@ -16,6 +16,11 @@ export interface Run<R> {
   readonly loadAverage: number
 }
 
+/** The server's CPU time for one message, delivery or whatever there were so many of a second: microseconds. */
+export function cpuMicros({ serverCPUMs, spanMs }: Run<unknown>, perSecond: number): number {
+  return ((serverCPUMs / spanMs) * 1e6) / perSecond
+}
+
 export const runTraffic = (server: ServerSpec, job: Omit<Job, 'port' | 'kind' | 'transport' | 'encryption'>): Promise<Run<Result>> =>
   run(server, (port) => ({ task: 'traffic', job: { ...job, port, kind: server.kind, transport: server.transport, encryption: server.encryption } }))
 

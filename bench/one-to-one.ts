@@ -3,6 +3,7 @@
  * is acknowledged to its sender and delivered, and the receiver acknowledges it, too. Beside the engine, in the same run, others
  * that do the same job. `npm run bench -- one-to-one`, or with `--window 64 --peers relay` and what `options.ts` says.
  */
+import { cpuMicros } from './measure.ts'
 import { measureOneToOne, ONE_TO_ONE_ENGINES, type OneToOneRow } from './pairs.ts'
 import { nameOf, readOptions } from './options.ts'
 import { mid, percent, printHead, printTable, range, writeJSON } from './report.ts'
@@ -28,7 +29,7 @@ printTable(columns, rows.map((row) => {
     row.name,
     range(of(({ result }) => result.messagesPerSecond)),
     ratio(row, (other) => other.server.kind === 'relay' && other.server.transport === row.server.transport),
-    range(of(({ result, serverCPUMs, spanMs }) => ((serverCPUMs / spanMs) * 1e6) / result.messagesPerSecond), 1),
+    range(of((run) => cpuMicros(run, run.result.messagesPerSecond)), 1),
     mid(of(({ result }) => result.ackMs.p50), 2),
     mid(of(({ result }) => result.ackMs.p99), 2),
     mid(of(({ result }) => result.deliveryMs.p99), 2),

@@ -3,7 +3,7 @@
  * due and nothing that the server holds up is left out. 20,000 a second one by one, 100,000 a second in runs of 8.
  * `npm run bench -- open-loop`, or with `--rates 20000x1,100000x8` and what `options.ts` says.
  */
-import { interleave, runTraffic, type Run } from './measure.ts'
+import { cpuMicros, interleave, runTraffic, type Run } from './measure.ts'
 import { nameOf, readOptions } from './options.ts'
 import { mid, percent, printHead, printTable, range, writeJSON } from './report.ts'
 import type { Result, ServerSpec } from './wire.ts'
@@ -42,7 +42,7 @@ printTable(columns, rows.map(({ server, ratePerSecond, batchCount, runs }) => [
   ...quantiles.map((quantile) => range(runs.map(({ result }) => result.ackMs[quantile]), 1)),
   ...quantiles.map((quantile) => range(runs.map(({ result }) => result.deliveryMs[quantile]), 1)),
   mid(runs.map(({ result }) => result.lateMs.p99), 1),
-  mid(runs.map(({ result, serverCPUMs, spanMs }) => ((serverCPUMs / spanMs) * 1e6) / result.messagesPerSecond), 1),
+  mid(runs.map((run) => cpuMicros(run, run.result.messagesPerSecond)), 1),
   percent(runs.map(({ result }) => result.loadCPU)),
 ]))
 writeJSON('open-loop', { runs: options.runs, rows })

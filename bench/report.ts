@@ -24,9 +24,10 @@ export function printTable(columns: readonly string[], rows: readonly (readonly 
   console.log('')
 }
 
-/** Median of one figure of the runs, with so many digits behind the point. */
+/** Median of one figure of the runs, with so many digits behind the point; a dash where there is none. */
 export function mid(values: readonly number[], digits = 1): string {
-  return median(values).toFixed(digits)
+  const middle = median(values)
+  return Number.isFinite(middle) ? middle.toFixed(digits) : '–'
 }
 
 /** Median, least and most. */

@@ -39,7 +39,9 @@ export interface Job {
   /** open loop: messages a second over all senders, at fixed times, in runs of `batchCount` from one sender */
   readonly ratePerSecond?: number
   readonly batchCount?: number
+  /** The warm-up lasts so long, and until so many messages have been acknowledged; default 1 */
   readonly warmUpMs: number
+  readonly warmUpCount?: number
   readonly measureMs: number
   /** for what is under way at the end; what has not come by then is lost */
   readonly drainMs: number

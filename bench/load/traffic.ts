@@ -13,6 +13,7 @@ export interface Span {
 }
 
 const OPEN_AT_ONCE = 50
+const WARM_UP_LIMIT_MS = 30_000
 const TARGET_TABLE_COUNT = 1 << 14
 
 /** @throws when anything was lost, came twice or out of order, was refused in a closed loop, or a connection broke */
@@ -86,13 +87,13 @@ class Traffic {
   }
 
   async run(span: Span): Promise<Result> {
-    const { warmUpMs, measureMs, drainMs } = this.#job
+    const { warmUpMs, warmUpCount = 1, measureMs } = this.#job
     const clientOf = (index: number): Client => this.#clients[this.#roleIndex(index)]!
     const stopSending = this.#isClosedLoop ? this.#startClosed(clientOf) : this.#startOpen(clientOf)
     await wait(warmUpMs)
-    // On a machine that is busy with other things, a warm-up may be over before anything has moved.
-    for (const deadlineMs = performance.now() + drainMs; this.#ackedCount === 0; await wait(5)) {
-      if (performance.now() > deadlineMs) throw new Error('not one message was acknowledged')
+    // On a machine that is busy with other things, the time may be over before anything has moved.
+    for (const deadlineMs = performance.now() + WARM_UP_LIMIT_MS; this.#ackedCount < warmUpCount; await wait(5)) {
+      if (performance.now() > deadlineMs) throw new Error(`only ${this.#ackedCount} messages were acknowledged in the warm-up`)
     }
     const cpu = process.cpuUsage()
     const from = performance.now()
@@ -107,7 +108,8 @@ class Traffic {
     const refusedCount = this.#refusedCount - before.refused
     span.end()
     stopSending()
-    if (acked === 0 || delivered === 0) throw new Error('not one message came through in the whole span: it is too short for this machine')
+    // An open loop tells how far a server has fallen behind; a closed one has nothing to tell then.
+    if (this.#isClosedLoop && (acked === 0 || delivered === 0)) throw new Error('not one message came through in the whole span: it is too short for this machine')
     await this.#drain()
     const ackMs = this.#ackTimes.quantiles()
     return {
