@@ -24,13 +24,13 @@ const rows = options.engines.map((choice) => {
 })
 
 printHead(`${connectCount} connections offered at ${connectsPerSecond} a second, ${options.runs} runs`)
-await interleave(rows, options.runs, ({ server }) => runStorm(server, { connectCount, connectsPerSecond }))
+const measured = await interleave(rows, options.runs, ({ server }) => runStorm(server, { connectCount, connectsPerSecond }))
 const columns = ['server', 'CONNACKs/s', 'server CPU µs/connection', 'p50 ms', 'p99 ms', 'p99.9 ms', 'most ms', 'load generator CPU']
-printTable(columns, rows.map(({ name, runs }) => [
+printTable(columns, measured.map(({ name, runs }) => [
   name,
   range(runs.map(({ result }) => result.connectsPerSecond)),
   range(runs.map(({ serverCPUMs }) => (serverCPUMs * 1000) / connectCount), 1),
   ...(['p50', 'p99', 'p999', 'max'] as const).map((quantile) => mid(runs.map(({ result }) => result.connackMs[quantile]), 1)),
   percent(runs.map(({ result }) => result.loadCPU)),
 ]))
-writeJSON('connect-storm', { runs: options.runs, connectCount, connectsPerSecond, rows })
+writeJSON('connect-storm', { runs: options.runs, connectCount, connectsPerSecond, rows: measured })

@@ -24,14 +24,14 @@ const rows = options.engines.map((choice) => {
 })
 
 printHead(`one sender, ${receiverCount} receivers, window ${window}, payload 100 bytes, ${options.runs} runs of ${options.measureMs / 1000} s`)
-await interleave(rows, options.runs, ({ server }) =>
+const measured = await interleave(rows, options.runs, ({ server }) =>
   runTraffic(server, {
     topology: 'group', senderCount: 1, receiverCount, payloadBytes: 100, window,
     warmUpMs: options.warmUpMs, measureMs: options.measureMs, drainMs: 15_000,
   }),
 )
 const columns = ['server', 'deliveries/s', 'messages/s', 'server CPU µs/delivery', 'ack p50 ms', 'delivery p50 ms', 'delivery p99 ms', 'load generator CPU']
-printTable(columns, rows.map(({ name, runs }) => [
+printTable(columns, measured.map(({ name, runs }) => [
   name,
   range(runs.map(({ result }) => result.deliveriesPerSecond)),
   mid(runs.map(({ result }) => result.messagesPerSecond)),
@@ -42,4 +42,4 @@ printTable(columns, rows.map(({ name, runs }) => [
   percent(runs.map(({ result }) => result.loadCPU)),
 ]))
 // The names of the members are all alike.
-writeJSON('fan-out', { runs: options.runs, members: receiverCount + 1, window, rows: rows.map(({ name, runs }) => ({ name, runs })) })
+writeJSON('fan-out', { runs: options.runs, members: receiverCount + 1, window, rows: measured.map(({ name, runs }) => ({ name, runs })) })

@@ -27,14 +27,14 @@ const rows = options.engines.map((choice) => {
 })
 
 printHead(`${SENDER_COUNT} senders in one group of ${MEMBER_COUNT}, window ${window}, payload 100 bytes, ${options.runs} runs of ${options.measureMs / 1000} s`)
-await interleave(rows, options.runs, ({ server }) =>
+const measured = await interleave(rows, options.runs, ({ server }) =>
   runTraffic(server, {
     topology: 'group', senderCount: SENDER_COUNT, receiverCount, payloadBytes: 100, window,
     warmUpMs: options.warmUpMs, measureMs: options.measureMs, drainMs: 15_000,
   }),
 )
 const columns = ['server', 'messages/s', 'deliveries/s', 'server CPU µs/message', 'ack p50 ms', 'ack p99 ms', 'delivery p99 ms', 'load generator CPU']
-printTable(columns, rows.map(({ name, runs }) => [
+printTable(columns, measured.map(({ name, runs }) => [
   name,
   range(runs.map(({ result }) => result.messagesPerSecond)),
   range(runs.map(({ result }) => result.deliveriesPerSecond)),
@@ -44,4 +44,4 @@ printTable(columns, rows.map(({ name, runs }) => [
   mid(runs.map(({ result }) => result.deliveryMs.p99), 1),
   percent(runs.map(({ result }) => result.loadCPU)),
 ]))
-writeJSON('hot-channel', { runs: options.runs, window, rows: rows.map(({ name, runs }) => ({ name, runs })) })
+writeJSON('hot-channel', { runs: options.runs, window, rows: measured.map(({ name, runs }) => ({ name, runs })) })

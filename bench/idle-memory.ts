@@ -48,15 +48,15 @@ for (const encryption of new Set(options.engines.map((choice) => choice.encrypti
 }
 
 printHead(`${connectionCount} connections over the network, ${inProcessCount} in process, ${options.runs} runs, KB per connection`)
-await interleave(rows, options.runs, (row) => row.measure())
-printTable(['connections', 'RSS', 'heap used', 'external', 'RSS less bare', 'heap less bare', 'external less bare'], rows.map((row) => {
-  const bare = rows.find(({ name }) => name === row.bare)
+const measured = await interleave(rows, options.runs, (row) => row.measure())
+printTable(['connections', 'RSS', 'heap used', 'external', 'RSS less bare', 'heap less bare', 'external less bare'], measured.map((row) => {
+  const bare = measured.find(({ name }) => name === row.bare)
   const kilobytes = (field: (typeof FIELDS)[number]): string => range(row.runs.map((run) => run[field] / 1000), 2)
   const less = (field: (typeof FIELDS)[number]): string =>
     bare === undefined ? '' : ((median(row.runs.map((run) => run[field])) - median(bare.runs.map((run) => run[field]))) / 1000).toFixed(2)
   return [row.name, ...FIELDS.map(kilobytes), ...FIELDS.map(less)]
 }))
-writeJSON('idle-memory', { runs: options.runs, connectionCount, inProcessCount, rows: rows.map(({ name, bare, runs }) => ({ name, bare, runs })) })
+writeJSON('idle-memory', { runs: options.runs, connectionCount, inProcessCount, rows: measured.map(({ name, bare, runs }) => ({ name, bare, runs })) })
 
 async function overNetwork(server: 'bare' | 'engine', transport: Transport, encryption: 'on' | 'off'): Promise<Memory> {
   const spec = server === 'bare' ? server : ({ kind: 'engine', transport, encryption, storage: 'memory' } as const)

@@ -30,26 +30,26 @@ const rows = windows.flatMap((window) =>
 )
 
 printHead(`${SIDE_COUNT} senders, ${SIDE_COUNT} receivers, payload 100 bytes, ${options.runs} runs of ${options.measureMs / 1000} s`)
-await interleave(rows, options.runs, ({ server, spread, window }) =>
+const measured = await interleave(rows, options.runs, ({ server, spread, window }) =>
   runTraffic(server, {
     topology: 'matrix', senderCount: SIDE_COUNT, receiverCount: SIDE_COUNT, spread, payloadBytes: 100, window,
     warmUpMs: options.warmUpMs, warmUpCount: WARM_UP_COUNT, measureMs: options.measureMs, drainMs: 15_000,
   }),
 )
 const microsOf = (run: Run<Result>): number => cpuMicros(run, run.result.messagesPerSecond)
-printTable(['window', 'server', 'channels', 'messages/s', 'server CPU µs/message', 'growth', 'ack p50 ms', 'ack p99 ms', 'server RSS MB', 'load generator CPU'], rows.map((row) => {
-  const few = rows.find(({ server, window, spread }) => server === row.server && window === row.window && spread === 'own')!
+printTable(['window', 'server', 'channels', 'messages/s', 'server CPU µs/message', 'growth', 'ack p50 ms', 'ack p99 ms', 'server RSS MB', 'load generator CPU'], measured.map((row) => {
+  const few = measured.find(({ server, window, spread }) => server === row.server && window === row.window && spread === 'own')
   return [
     String(row.window),
     nameOf(row.server),
     row.shape,
     range(row.runs.map(({ result }) => result.messagesPerSecond)),
     range(row.runs.map(microsOf), 1),
-    (median(row.runs.map(microsOf)) / median(few.runs.map(microsOf))).toFixed(2),
+    few === undefined ? '–' : (median(row.runs.map(microsOf)) / median(few.runs.map(microsOf))).toFixed(2),
     mid(row.runs.map(({ result }) => result.ackMs.p50), 2),
     mid(row.runs.map(({ result }) => result.ackMs.p99), 2),
     mid(row.runs.map(({ after }) => after.rssBytes / 1e6), 0),
     percent(row.runs.map(({ result }) => result.loadCPU)),
   ]
 }))
-writeJSON('many-channels', { runs: options.runs, rows })
+writeJSON('many-channels', { runs: options.runs, rows: measured })

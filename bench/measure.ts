@@ -87,7 +87,7 @@ class Child<From extends { readonly type: string }, To> {
     for (;;) {
       const index = this.#arrived.findIndex((message) => message.type === type)
       if (index !== -1) return this.#arrived.splice(index, 1)[0] as Extract<From, { type: T }>
-      if (this.#hasExited) throw new Error(`${this.#name} has ended early: the run does not count`)
+      if (this.#hasExited) throw new Error(`${this.#name} has ended early`)
       await new Promise<void>((resolve) => {
         this.#wake = resolve
       })
@@ -107,13 +107,26 @@ class Child<From extends { readonly type: string }, To> {
   }
 }
 
-/** Runs of each row, one of every row in a round, so that a slow minute of the machine does not fall on one of them alone. */
-export async function interleave<Row extends { readonly name: string; readonly runs: unknown[] }>(rows: readonly Row[], runCount: number, action: (row: Row) => Promise<Row['runs'][number]>): Promise<void> {
+/**
+ * Runs of each row, one of every row in a round, so that a slow minute of the machine does not fall on one of them alone.
+ * A row with a run that fails gets no more, and does not count: it is told on stderr, and the process ends with an error.
+ * @returns the rows without a failure, which are the ones to report
+ */
+export async function interleave<Row extends { readonly name: string; readonly runs: unknown[] }>(rows: readonly Row[], runCount: number, action: (row: Row) => Promise<Row['runs'][number]>): Promise<Row[]> {
+  const failed = new Set<Row>()
   for (let round = 1; round <= runCount; round++) {
     for (const row of rows) {
+      if (failed.has(row)) continue
       if (process.stderr.isTTY) process.stderr.write(`\r\u001b[Krun ${round} of ${runCount}: ${row.name}`)
-      row.runs.push(await action(row))
+      try {
+        row.runs.push(await action(row))
+      } catch (error) {
+        failed.add(row)
+        console.error(`\nbench: "${row.name}" HAS FAILED in run ${round} and does not count: ${(error as Error).message}`)
+        process.exitCode = 1
+      }
     }
   }
   if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
+  return rows.filter((row) => !failed.has(row))
 }

@@ -19,10 +19,10 @@ const rows: OneToOneRow[] = options.more['window']!.split(',').flatMap((window) 
 )
 
 printHead(`100 pairs, payload 100 bytes, ${options.runs} runs of ${options.measureMs / 1000} s`)
-await measureOneToOne(rows, options)
+const measured = await measureOneToOne(rows, options)
 
 const columns = ['window', 'server', 'messages/s', 'to relay', 'server CPU µs/message', 'ack p50 ms', 'ack p99 ms', 'delivery p99 ms', 'server RSS MB', 'load generator CPU']
-printTable(columns, rows.map((row) => {
+printTable(columns, measured.map((row) => {
   const of = (value: (run: OneToOneRow['runs'][number]) => number): number[] => row.runs.map(value)
   return [
     String(row.window),
@@ -41,13 +41,13 @@ printTable(columns, rows.map((row) => {
 const others = [...new Set(peers.filter(({ kind }) => kind !== 'relay').map(nameOf))]
 if (others.length > 0 && engines.length > 0) {
   console.log('Messages per second, as a multiple of what the others do in the same run:\n')
-  const ours = rows.filter(({ server }) => server.kind === 'engine')
+  const ours = measured.filter(({ server }) => server.kind === 'engine')
   printTable(['window', 'server', ...others.map((other) => `× ${other}`)], ours.map((row) => [String(row.window), row.name, ...others.map((other) => ratio(row, ({ name }) => name === other))]))
 }
-writeJSON('one-to-one', { runs: options.runs, rows })
+writeJSON('one-to-one', { runs: options.runs, rows: measured })
 
 function ratio(row: OneToOneRow, matches: (other: OneToOneRow) => boolean): string {
-  const other = rows.find((each) => each.window === row.window && matches(each))
+  const other = measured.find((each) => each.window === row.window && matches(each))
   return other === undefined ? '' : (rateOf(row) / rateOf(other)).toFixed(2)
 }
 

@@ -25,7 +25,7 @@ const rows = options.more['rates']!.split(',').flatMap((rate) => {
 })
 
 printHead(`${PAIR_COUNT} pairs, payload 100 bytes, ${options.runs} runs of ${options.measureMs / 1000} s`)
-await interleave(rows, options.runs, ({ server, ratePerSecond, batchCount }) =>
+const measured = await interleave(rows, options.runs, ({ server, ratePerSecond, batchCount }) =>
   runTraffic(server, {
     topology: 'pairs', senderCount: PAIR_COUNT, receiverCount: PAIR_COUNT, payloadBytes: 100, window: 0, ratePerSecond, batchCount,
     warmUpMs: options.warmUpMs, measureMs: options.measureMs, drainMs: 30_000,
@@ -33,7 +33,7 @@ await interleave(rows, options.runs, ({ server, ratePerSecond, batchCount }) =>
 )
 const quantiles = ['p50', 'p99', 'p999'] as const
 const columns = ['server', 'offered/s', 'in runs of', 'messages/s', 'refused', 'ack p50 ms', 'ack p99 ms', 'ack p99.9 ms', 'delivery p50 ms', 'delivery p99 ms', 'delivery p99.9 ms', 'generator late p99 ms', 'server CPU µs/message', 'load generator CPU']
-printTable(columns, rows.map(({ server, ratePerSecond, batchCount, runs }) => [
+printTable(columns, measured.map(({ server, ratePerSecond, batchCount, runs }) => [
   nameOf(server),
   ratePerSecond.toLocaleString('en'),
   String(batchCount),
@@ -45,4 +45,4 @@ printTable(columns, rows.map(({ server, ratePerSecond, batchCount, runs }) => [
   mid(runs.map((run) => cpuMicros(run, run.result.messagesPerSecond)), 1),
   percent(runs.map(({ result }) => result.loadCPU)),
 ]))
-writeJSON('open-loop', { runs: options.runs, rows })
+writeJSON('open-loop', { runs: options.runs, rows: measured })

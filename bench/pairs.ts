@@ -19,7 +19,7 @@ export const ONE_TO_ONE_ENGINES: readonly EngineChoice[] = [
 ]
 const PAIR_COUNT = 100
 
-export function measureOneToOne(rows: readonly OneToOneRow[], times: { readonly runs: number; readonly measureMs: number; readonly warmUpMs: number }): Promise<void> {
+export function measureOneToOne(rows: readonly OneToOneRow[], times: { readonly runs: number; readonly measureMs: number; readonly warmUpMs: number }): Promise<OneToOneRow[]> {
   return interleave(rows, times.runs, ({ server, window }) =>
     runTraffic(server, {
       topology: 'pairs', senderCount: PAIR_COUNT, receiverCount: PAIR_COUNT, payloadBytes: 100, window,

@@ -19,7 +19,12 @@ export async function serveEngine({ transport, storage, groups = [] }: ServerSpe
     plaintext: 'allow',
     ...(folder !== undefined && { storage: levelStorage({ path: folder }) }),
   })
-  engine.on('error', (error) => console.error('engine:', error))
+  const errorCounts = new Map<string, number>()
+  engine.on('error', (error) => {
+    const count = errorCounts.get(error.code) ?? 0
+    if (count === 0) console.error('engine, the first of its kind:', error)
+    errorCounts.set(error.code, count + 1)
+  })
   prepare(engine)
   await engine.start()
   for (const { channelID, subscribers } of groups) {
