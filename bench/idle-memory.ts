@@ -53,7 +53,7 @@ printTable(['connections', 'RSS', 'heap used', 'external', 'RSS less bare', 'hea
   const bare = measured.find(({ name }) => name === row.bare)
   const kilobytes = (field: (typeof FIELDS)[number]): string => range(row.runs.map((run) => run[field] / 1000), 2)
   const less = (field: (typeof FIELDS)[number]): string =>
-    bare === undefined ? '' : ((median(row.runs.map((run) => run[field])) - median(bare.runs.map((run) => run[field]))) / 1000).toFixed(2)
+    bare === undefined ? '' : ((median(row.runs.map((run) => run[field])) - median(bare.runs.map((run) => run[field]))) / 1000).toFixed(2).replace(/^-(?=0\.00$)/, '')
   return [row.name, ...FIELDS.map(kilobytes), ...FIELDS.map(less)]
 }))
 writeJSON('idle-memory', { runs: options.runs, connectionCount, inProcessCount, rows: measured.map(({ name, bare, runs }) => ({ name, bare, runs })) })
