@@ -4,10 +4,11 @@
  * what was measured instead.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
 import { measureOneToOne, type OneToOneRow } from './pairs.ts'
 import { nameOf } from './options.ts'
-import { mid, percent, printHead, printTable, writeJSON } from './report.ts'
+import { percent, printHead, printTable, writeJSON } from './report.ts'
 import { median } from './sample.ts'
 import type { ServerSpec } from './wire.ts'
 
@@ -44,7 +45,10 @@ printTable(['server', 'messages/s', 'ratio to relay', 'expected', 'load generato
     name, Math.round(rateOf(row)).toLocaleString('en'), ratio.toFixed(3), String(expected.ratios[name] ?? 'none'), percent(row.runs.map(({ result }) => result.loadCPU)),
   ]),
 ])
-console.log(`load average before the runs: ${mid(rows.flatMap((row) => row.runs.map(({ loadAverage }) => loadAverage)))} (median)`)
+const loadAverage = median(rows.flatMap((row) => row.runs.map((run) => run.loadAverage)))
+console.log(`load average before the runs: ${loadAverage.toFixed(1)} (median)`)
+// The check itself keeps two cores busy.
+if (loadAverage > Math.max(3, cpus().length)) console.error('bench: the machine is busy with other things, and what follows says little')
 writeJSON('check', { rows })
 
 if (values.update) {
