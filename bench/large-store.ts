@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ChannelType, type ChannelKey } from 'imengine'
 import { levelStorage, type LevelStorage } from 'imengine/level'
+import { writeJSON } from './report.ts'
 import { machine, sampleMessage } from './sample.ts'
 
 const { values } = parseArgs({
@@ -49,6 +50,7 @@ try {
     rates.push(messageCount / PARTS / ((performance.now() - from) / 1000))
     console.log(`append ${(part + 1) * (100 / PARTS)} %: ${Math.round(rates.at(-1)!).toLocaleString('en')} messages/s, RSS ${megabytes()} MB`)
   }
+  writeJSON('large-store', { messageCount, channelCount, appendsPerSecond: rates })
   console.log(`\nthe last part at ${Math.round((rates.at(-1)! / rates[0]!) * 100)} % of the first one's rate`)
   await storage.close()
   console.log(`on disk: ${(diskBytes() / messageCount).toFixed(0)} bytes a message`)

@@ -1,73 +1,71 @@
 /**
- * One to one over TCP: how many messages a second one engine process acknowledges and delivers, beside a raw relay in the
- * same run. `npm run bench -- one-to-one`, or with `--runs 3 --seconds 2`.
+ * W1, one to one: 100 pairs of connections, one sends to the other, so many messages under way each. A message counts when it
+ * is acknowledged to its sender and delivered, and the receiver acknowledges it, too. Beside the engine, in the same run, others
+ * that do the same job. `npm run bench -- one-to-one`, or with `--window 64 --peers relay` and what `options.ts` says.
  */
-import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
-import { cpus } from 'node:os'
-import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
-import type { FromServer, Job, Result } from './wire.ts'
+import { cpuMicros } from './measure.ts'
+import { measureOneToOne, ONE_TO_ONE_ENGINES, type OneToOneRow } from './pairs.ts'
+import { nameOf, readOptions } from './options.ts'
+import { mid, percent, printHead, printTable, range, writeJSON } from './report.ts'
+import { median } from './sample.ts'
+import { hasMosquitto } from './servers/brokers.ts'
+import type { ServerSpec } from './wire.ts'
 
-const { values } = parseArgs({
-  options: { runs: { type: 'string', default: '5' }, seconds: { type: 'string', default: '4' } },
-})
-const file = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
+const options = readOptions(ONE_TO_ONE_ENGINES, { window: '64,1' })
+const engines = options.engines.map((choice): ServerSpec => ({ kind: 'engine', ...choice }))
+const peers = peerServers()
+const rows: OneToOneRow[] = options.more['window']!.split(',').flatMap((window) =>
+  [...peers, ...engines].map((server) => ({ name: nameOf(server), server, window: Number(window), runs: [] })),
+)
 
-interface Row {
-  readonly kind: Job['kind']
-  readonly window: number
-  readonly runs: (Result & { readonly serverMicros: number })[]
+printHead(`100 pairs, payload 100 bytes, ${options.runs} runs of ${options.measureMs / 1000} s`)
+const measured = await measureOneToOne(rows, options)
+
+const columns = ['window', 'server', 'messages/s', 'to relay', 'server CPU µs/message', 'ack p50 ms', 'ack p99 ms', 'delivery p99 ms', 'server RSS MB', 'load generator CPU']
+printTable(columns, measured.map((row) => {
+  const of = (value: (run: OneToOneRow['runs'][number]) => number): number[] => row.runs.map(value)
+  return [
+    String(row.window),
+    row.name,
+    range(of(({ result }) => result.messagesPerSecond)),
+    ratio(row, (other) => other.server.kind === 'relay' && other.server.transport === row.server.transport),
+    range(of((run) => cpuMicros(run, run.result.messagesPerSecond)), 1),
+    mid(of(({ result }) => result.ackMs.p50), 2),
+    mid(of(({ result }) => result.ackMs.p99), 2),
+    mid(of(({ result }) => result.deliveryMs.p99), 2),
+    mid(of(({ after }) => after.rssBytes / 1e6), 0),
+    percent(of(({ result }) => result.loadCPU)),
+  ]
+}))
+
+const others = [...new Set(peers.filter(({ kind }) => kind !== 'relay').map(nameOf))]
+if (others.length > 0 && engines.length > 0) {
+  console.log('Messages per second, as a multiple of what the others do in the same run:\n')
+  const ours = measured.filter(({ server }) => server.kind === 'engine')
+  printTable(['window', 'server', ...others.map((other) => `× ${other}`)], ours.map((row) => [String(row.window), row.name, ...others.map((other) => ratio(row, ({ name }) => name === other))]))
+}
+writeJSON('one-to-one', { runs: options.runs, rows: measured })
+
+function ratio(row: OneToOneRow, matches: (other: OneToOneRow) => boolean): string {
+  const other = measured.find((each) => each.window === row.window && matches(each))
+  return other === undefined ? '' : (rateOf(row) / rateOf(other)).toFixed(2)
 }
 
-const rows: Row[] = []
-for (const window of [64, 1]) for (const kind of ['relay', 'plain', 'encrypted'] as const) rows.push({ kind, window, runs: [] })
-// Interleaved, so that a slow minute of the machine does not fall on one kind alone.
-for (let round = 0; round < Number(values.runs); round++) for (const row of rows) row.runs.push(await measure(row))
-
-console.log(`Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model}, ${values.runs} runs of ${values.seconds} s, median (least – most)\n`)
-console.log('| window | server | messages/s | ratio to relay | server CPU µs/message | p50 ms | p99 ms | load generator CPU |')
-console.log('| --- | --- | --- | --- | --- | --- | --- | --- |')
-for (const row of rows) {
-  const relay = rows.find((other) => other.kind === 'relay' && other.window === row.window)!
-  const rate = of(row, 'messagesPerSecond')
-  const spread = row.runs.map((run) => Math.round(run.messagesPerSecond).toLocaleString('en')).sort((a, b) => Number(a.replaceAll(',', '')) - Number(b.replaceAll(',', '')))
-  console.log(
-    `| ${row.window} | ${row.kind} | ${Math.round(rate).toLocaleString('en')} (${spread[0]} – ${spread.at(-1)}) | ${(rate / of(relay, 'messagesPerSecond')).toFixed(2)} ` +
-      `| ${of(row, 'serverMicros').toFixed(1)} | ${of(row, 'p50Ms').toFixed(2)} | ${of(row, 'p99Ms').toFixed(2)} | ${Math.round(of(row, 'loadCPU') * 100)} % |`,
-  )
+function rateOf(row: OneToOneRow): number {
+  return median(row.runs.map(({ result }) => result.messagesPerSecond))
 }
 
-function of(row: Row, field: keyof Row['runs'][number]): number {
-  const sorted = row.runs.map((run) => run[field]).sort((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)]!
-}
-
-async function measure({ kind, window }: Row): Promise<Row['runs'][number]> {
-  const server = fork(file('server.ts'), [kind])
-  const { port } = (await message(server)) as { port: number }
-  const measureMs = Number(values.seconds) * 1000
-  const job: Job = { kind, port, pairCount: 100, window, payloadBytes: 100, warmUpMs: 1_000, measureMs }
-  const load = fork(file('load.ts'), [JSON.stringify(job)])
-  const done = message(load)
-  // The server's share is taken over the same span, give or take the start of the load.
-  await new Promise((resolve) => setTimeout(resolve, measureMs / 2))
-  server.send('reset')
-  const from = performance.now()
-  const result = (await done) as Result
-  const spanMs = performance.now() - from
-  server.send('cpu')
-  const { cpuMs } = (await message(server)) as Extract<FromServer, { cpuMs: number }>
-  server.kill()
-  await once(server, 'exit')
-  return { ...result, serverMicros: ((cpuMs / spanMs) * 1e6) / result.messagesPerSecond }
-}
-
-async function message(child: ChildProcess): Promise<unknown> {
-  const failed = once(child, 'exit').then(() => {
-    throw new Error('a process of the benchmark has ended early')
-  })
-  const [arrived] = (await Promise.race([once(child, 'message'), failed])) as unknown[]
-  failed.catch(() => undefined)
-  return arrived
+/** The relays over the transports that the engine uses here, and the others that are installed. */
+function peerServers(): ServerSpec[] {
+  const plain = { encryption: 'off', storage: 'memory' } as const
+  const servers: ServerSpec[] = []
+  const transports = new Set(engines.map(({ transport }) => transport))
+  if (options.isPeer('relay')) servers.push(...[...transports].map((transport): ServerSpec => ({ kind: 'relay', transport, ...plain })))
+  if (options.isPeer('aedes')) servers.push({ kind: 'aedes', transport: 'tcp', ...plain })
+  if (options.isPeer('socket.io')) servers.push({ kind: 'socket.io', transport: 'ws', ...plain })
+  if (options.isPeer('mosquitto')) {
+    if (hasMosquitto()) servers.push({ kind: 'mosquitto', transport: 'tcp', ...plain })
+    else console.error('bench: mosquitto IS NOT INSTALLED AND IS LEFT OUT (Debian: apt-get install mosquitto)')
+  }
+  return servers
 }

@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util'
 import { ClassicLevel } from 'classic-level'
 import { ChannelType, type AppendBatch } from 'imengine'
 import { levelStorage, type AnyLevel, type LevelStorage } from 'imengine/level'
+import { writeJSON } from './report.ts'
 import { machine, median, sampleMessage, spread, timed } from './sample.ts'
 
 const { values } = parseArgs({ options: { runs: { type: 'string', default: '5' }, messages: { type: 'string', default: '200000' } } })
@@ -32,6 +33,7 @@ const SIZES = { cacheSize: 64 << 20, writeBufferSize: 32 << 20 } // those of lev
 type Operations = (Buffer | undefined)[]
 type Result = Awaited<ReturnType<typeof timed>>
 
+const rows: { readonly load: string; readonly writer: string; readonly runs: readonly Result[] }[] = []
 const folder = mkdtempSync(join(tmpdir(), 'imengine-bench-'))
 console.log(`${machine()}, ${runs} runs of ${messageCount.toLocaleString('en')} messages, median (least – most)\n`)
 console.log('| load | writer | messages/s | ratio to batch([…]) | ratio to chained batch | CPU µs/message | messages a batch |')
@@ -41,6 +43,7 @@ try {
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }
+writeJSON('storage', { runs, messageCount, rows })
 
 async function compare(load: Load): Promise<void> {
   const writers = new Map<string, Result[]>([['levelStorage', []], ['classic-level, chained batch', []], ['classic-level, batch([…])', []]])
@@ -58,6 +61,7 @@ async function compare(load: Load): Promise<void> {
   const rates = (results: readonly Result[]): number[] => results.map(({ seconds }) => messageCount / seconds)
   const rateOf = (name: string): number => median(rates(writers.get(name)!))
   for (const [name, results] of writers) {
+    rows.push({ load: load.name, writer: name, runs: results })
     const cpu = median(results.map(({ cpuMicros }) => cpuMicros / messageCount)).toFixed(1)
     const ratioTo = (other: string): string => (rateOf(name) / rateOf(other)).toFixed(2)
     const ratios = `${ratioTo('classic-level, batch([…])')} | ${ratioTo('classic-level, chained batch')}`

@@ -1,28 +1,137 @@
-/** What load and servers of a benchmark agree on: the sizes of the raw relay's records, and the messages between processes. */
+/** What the processes of a benchmark agree on: what is served, what load is made, and what they tell each other. */
 
-/** one message of the relay: as long as a SEND of the engine with the same payload */
-export const RELAY_MESSAGE_BYTES = 160
-/** its acknowledgement, as long as a SENDACK */
-export const RELAY_ACK_BYTES = 19
+export type ServerKind = 'engine' | 'relay' | 'aedes' | 'mosquitto' | 'socket.io'
+export type Transport = 'tcp' | 'ws'
 
-export interface Job {
-  readonly kind: 'relay' | 'plain' | 'encrypted'
-  readonly port: number
-  readonly pairCount: number
-  /** messages a sender may have under way */
-  readonly window: number
-  readonly payloadBytes: number
-  readonly warmUpMs: number
-  readonly measureMs: number
+/** One measured server. */
+export interface ServerSpec {
+  readonly kind: ServerKind
+  readonly transport: Transport
+  /** engine: whether the clients agree on a payload key */
+  readonly encryption: 'on' | 'off'
+  /** engine: `memoryStorage()`, or `levelStorage` with `durability: 'sync'` */
+  readonly storage: 'memory' | 'level'
+  /** engine: groups that exist from the start */
+  readonly groups?: readonly { readonly channelID: string; readonly subscribers: readonly string[] }[]
 }
 
+/**
+ * Who sends to whom. 'pairs': sender i to receiver i. 'matrix': each sender to any receiver, so that S senders and R
+ * receivers make S × R person channels. 'group': everybody is a member of one group, the first connections send.
+ */
+export type Topology = 'pairs' | 'matrix' | 'group'
+
+/** Messages from a number of senders for a while. */
+export interface Job {
+  readonly kind: ServerKind
+  readonly transport: Transport
+  readonly encryption: 'on' | 'off'
+  readonly port: number
+  readonly topology: Topology
+  readonly senderCount: number
+  /** connections that only receive */
+  readonly receiverCount: number
+  /** 'matrix': how receivers are chosen */
+  readonly spread?: 'own' | 'uniform' | 'zipf'
+  readonly payloadBytes: number
+  /** messages a sender may have under way; 0 for an open loop */
+  readonly window: number
+  /** open loop: messages a second over all senders, at fixed times, in runs of `batchCount` from one sender */
+  readonly ratePerSecond?: number
+  readonly batchCount?: number
+  /** The warm-up lasts so long, and until so many messages have been acknowledged; default 1 */
+  readonly warmUpMs: number
+  readonly warmUpCount?: number
+  readonly measureMs: number
+  /** for what is under way at the end; what has not come by then is lost */
+  readonly drainMs: number
+}
+
+/** What a load generator has seen between the end of the warm-up and the end of the measurement. */
 export interface Result {
-  /** messages acknowledged and delivered, per second */
+  /** open loop: what was to be sent */
+  readonly offeredPerSecond: number
+  /** acknowledged to the sender and delivered to every receiver: the slower of both */
   readonly messagesPerSecond: number
+  readonly deliveriesPerSecond: number
+  /** SENDs that the server has refused for their rate; never in a closed loop, where a refusal is an error */
+  readonly refusedCount: number
+  readonly seconds: number
   /** share of one core the load generator used: near 1 it is itself the bottleneck */
   readonly loadCPU: number
-  readonly p50Ms: number
-  readonly p99Ms: number
+  /** from the time a message was sent, or, in an open loop, from the time it should have been */
+  readonly ackMs: Quantiles
+  readonly deliveryMs: Quantiles
+  /** open loop: how late the generator itself was */
+  readonly lateMs: Quantiles
+  /** everything sent, acknowledged and delivered from the first message to the last, equal to what was expected */
+  readonly checkedMessageCount: number
+  readonly checkedDeliveryCount: number
 }
 
-export type FromServer = { readonly port: number } | { readonly cpuMs: number }
+export interface Quantiles {
+  readonly p50: number
+  readonly p99: number
+  readonly p999: number
+  readonly max: number
+}
+
+/** CONNECTs at fixed times. */
+export interface StormJob {
+  readonly transport: Transport
+  readonly encryption: 'on' | 'off'
+  readonly port: number
+  readonly connectCount: number
+  readonly connectsPerSecond: number
+}
+
+export interface StormResult {
+  readonly connectsPerSecond: number
+  readonly loadCPU: number
+  /** from the time the connection was due to be opened to its CONNACK */
+  readonly connackMs: Quantiles
+}
+
+/** Connections that are opened and stay, doing nothing. */
+export interface IdleJob {
+  readonly transport: Transport
+  readonly encryption: 'on' | 'off'
+  readonly port: number
+  readonly connectionCount: number
+  /** false for a server that speaks no protocol: the connection is opened, and that is all */
+  readonly logsIn: boolean
+}
+
+/** One process's resources. */
+export interface Sample {
+  /** since the start of the process */
+  readonly cpuMs: number
+  readonly rssBytes: number
+  readonly heapUsedBytes: number
+  readonly externalBytes: number
+}
+
+export type ToServer = { readonly type: 'sample'; readonly collectGarbage?: boolean } | { readonly type: 'close' }
+export type FromServer = { readonly type: 'listening'; readonly port: number } | ({ readonly type: 'sample' } & Sample)
+
+export type LoadTask =
+  | { readonly task: 'traffic'; readonly job: Job }
+  | { readonly task: 'storm'; readonly job: StormJob }
+  | { readonly task: 'idle'; readonly job: IdleJob }
+export type FromLoad =
+  /** the span that counts begins and ends: the server's CPU time is read at both */
+  | { readonly type: 'begin' }
+  | { readonly type: 'end' }
+  | { readonly type: 'result'; readonly result: unknown }
+
+/** one message of the raw relay: as long as a SEND of the engine with 100 bytes of payload */
+export const RELAY_MESSAGE_BYTES = 157
+/** its acknowledgement, as long as a SENDACK */
+export const RELAY_ACK_BYTES = 19
+/** Where a message of the relay says what it is: the number of its sender, and of the message in 8 digits. */
+export const RELAY_HEAD_BYTES = 12
+
+/** Names of equal length, so that frames are made once and only their digits change. */
+export const senderUID = (index: number): string => `s${String(index).padStart(5, '0')}`
+export const receiverUID = (index: number): string => `r${String(index).padStart(5, '0')}`
+export const GROUP_ID = 'group0'
