@@ -22,7 +22,7 @@ const cases = faults.flatMap(([what, code, handler]) => policies.map(([onError, 
 /** Where a handler stands before the message is stored. */
 const places: [EventName, UseOptions][] = [['EventOnSend', {}], ['EventChannelDistribute', { before: 'store' }]]
 
-describe.each(places)('handler-plugin chains with time-out, priority and error policy: in %s', (event, place) => {
+describe.each(places)('M15 Handler-plugin chains with time-out, priority, error policy: in %s', (event, place) => {
   test.each(cases)('a hook that $what is met with $onError within its time-out, and the engine stays up', async ({ code, handler, onError, reasonCode, otherRuns }) => {
     const { engine, connect, clock, errors } = await stage()
     const before: string[] = []

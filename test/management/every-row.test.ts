@@ -45,6 +45,8 @@ const rows: readonly (readonly [route: string, method: string, call: (engine: En
   ['/message/send with subscribers', 'messages.send', ({ messages }) => messages.send({ ...hi, subscribers: ['bob'], noPersist: true })],
   ['/message/sendbatch', 'messages.sendToUsers', ({ messages }) => messages.sendToUsers(['bob'], { fromUID: 'ann', payload })],
   ['several messages', 'messages.sendMany', ({ messages }) => messages.sendMany([hi])],
+  ['/message/sync', 'messages.commands.sync', ({ messages }) => messages.commands.sync('ann')],
+  ['/message/syncack', 'messages.commands.ack', ({ messages }) => messages.commands.ack('ann', ['1'])],
   ['/messages', 'messages.get', ({ messages }) => messages.get({ ...TEAM, seqs: [1, 2] })],
   ['/message', 'messages.get', ({ messages }) => messages.get(['1'])],
   ['/message/byclientmsgno', 'messages.get', ({ messages }) => messages.get({ ...TEAM, fromUID: 'ann', clientMsgNos: ['n'] })],
@@ -63,7 +65,7 @@ const rows: readonly (readonly [route: string, method: string, call: (engine: En
   ['/conversation/channels', 'channels.of', ({ channels }) => channels.of('ann')],
 ]
 
-describe('every row of the management API (users, conn, channel, message, conversation) is callable', () => {
+describe('M16 Management methods: every row (users, conn, channel, message, conversation) is callable', () => {
   test.each(rows)('%s is %s', async (_route, _method, call) => {
     const { engine, errors } = await stage()
     await call(engine)

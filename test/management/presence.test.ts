@@ -13,7 +13,7 @@ async function listening(uids: readonly string[] | '*' = '*') {
   return { ...made, told, unsubscribe }
 }
 
-describe('a subscription', () => {
+describe('M17 Presence query and subscription: a subscription', () => {
   test('hears one online and one offline of a user, however many devices come and go', async () => {
     const { engine, clock, connect, told } = await listening()
     const facts: string[] = []
@@ -108,7 +108,7 @@ test('whatever devices come, go and replace each other, each user is told online
   )
 })
 
-describe('query', () => {
+describe('M17 Presence query and subscription: query', () => {
   test('answers for each in the order asked, with the devices', async () => {
     const { engine, connect } = await stage()
     await connect('ann', { deviceFlag: 1 })
