@@ -1,12 +1,11 @@
 import type { IMEngineOptions, Limits } from './config.ts'
 import { ConnectionRegistry } from './connection/connection-registry.ts'
 import type { Connection, ConnectionHost } from './connection/connection.ts'
-import { defaultKickPolicy } from './connection/kick-policy.ts'
+import { Logins } from './connection/logins.ts'
 import { UserSendRates } from './connection/user-send-rates.ts'
 import type { Clock } from './contracts/clock.ts'
 import type { PresenceChange } from './contracts/facts.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
-import type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { AppendResult } from './contracts/message-store.ts'
 import type { Outbox } from './contracts/outbox.ts'
@@ -15,7 +14,7 @@ import type { Presence, PresenceEntry } from './contracts/presence.ts'
 import type { Random } from './contracts/random.ts'
 import type { LogEntry } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
-import { asIMError, badOption, IMError } from './errors.ts'
+import { asIMError, IMError } from './errors.ts'
 import { ChainRegistry } from './events/chain-registry.ts'
 import { ChannelPool } from './events/channel-pool.ts'
 import { HandOverPool } from './events/hand-over-pool.ts'
@@ -118,11 +117,9 @@ export class Pipeline implements ConnectionHost {
   readonly #peers: PeerPushes | undefined
   readonly #facts: FactEmitter
   readonly #logger: Logger
-  readonly #kickPolicy: KickPolicy
+  readonly #logins: Logins
   readonly #replays: boolean
   readonly #online: OnlineUsers
-  /** whose older connections are being ended for a newer one */
-  #replacing: string | undefined
   /** undefined: users may send as much as their connections may */
   readonly #userSendRates: UserSendRates | undefined
   readonly #revisions = new RecentRevisions()
@@ -199,7 +196,12 @@ export class Pipeline implements ConnectionHost {
       },
     })
     this.#logger = logger
-    this.#kickPolicy = options.kickPolicy ?? defaultKickPolicy
+    this.#logins = new Logins({
+      registry: this.registry,
+      kickPolicy: options.kickPolicy,
+      maxConnectionsPerUID: limits.maxConnectionsPerUID,
+      went: (uid) => this.#online.went(uid),
+    })
     const { maxSendsPerSecondPerUID } = limits
     this.#userSendRates = maxSendsPerSecondPerUID > 0 ? new UserSendRates(maxSendsPerSecondPerUID, clock.monotonicMs()) : undefined
     this.#runner = new ChainRunner({ timers: this.timers, report })
@@ -295,7 +297,7 @@ export class Pipeline implements ConnectionHost {
       waits: this.waits,
       report,
       owe: (entry) => this.#owedToPresence.set(entry.connectionID, entry),
-      makeRoom: (conn, login) => this.#makeRoom(conn as Connection, login),
+      makeRoom: (conn, login) => this.#logins.makeRoom(conn as Connection, login),
       opened: (conn) => this.#opened(conn as Connection),
       offlineMessageCount: (uid) => this.offlineReplay.missedCount(uid),
     }
@@ -399,7 +401,7 @@ export class Pipeline implements ConnectionHost {
 
   /** A login on another node: its kick rules hold here, too. */
   kicked(request: PeerKickRequest): void {
-    this.#endOthers(request)
+    this.#logins.endOthers(request)
   }
 
   /**
@@ -492,7 +494,7 @@ export class Pipeline implements ConnectionHost {
     this.#users.submitClose(connection.connectionID, new ConnCloseEvent(connection, cause, this.#connectServices))
     this.#facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
-    if (connection.uid !== this.#replacing) this.#online.went(connection.uid)
+    this.#logins.left(connection)
   }
 
   refused(connection: Connection, cause: CloseCause, reasonCode: ReasonCode | undefined, detail: string | undefined): void {
@@ -626,36 +628,6 @@ export class Pipeline implements ConnectionHost {
     this.#handOver(channelKeyString(key), key, sources, undefined, true)
   }
 
-  #makeRoom(connection: Connection, login: Login): boolean {
-    const verdicts = this.registry.of(login.uid).map((other) => this.#verdict(login, other))
-    const stayingCount = verdicts.filter((verdict) => verdict === 'keep').length
-    if (stayingCount >= this.limits.maxConnectionsPerUID) return false
-    // Between the end of the old ones and the new one the user is not gone.
-    this.#replacing = login.uid
-    try {
-      this.#endOthers(login)
-      // Ending them has called listeners of the host, which may have ended this one.
-      if (connection.isAuthenticating) this.registry.register(connection)
-    } finally {
-      this.#replacing = undefined
-      this.#online.went(login.uid)
-    }
-    return true
-  }
-
-  #endOthers(login: Login): void {
-    for (const other of this.registry.of(login.uid)) {
-      const verdict = this.#verdict(login, other)
-      if (verdict !== 'keep') other.kick(verdict, verdict === 'kick' ? 'login in other device' : '')
-    }
-  }
-
-  #verdict(login: Login, other: Connection): KickVerdict {
-    const verdict = this.#kickPolicy(login, other.login)
-    if (verdict === 'keep' || verdict === 'kick' || verdict === 'replace') return verdict
-    return badOption("the kick policy's answer", "'keep', 'kick' or 'replace'", verdict)
-  }
-
   #opened(connection: Connection): void {
     if (!connection.isOpen) return
     if (this.#replays) this.offlineReplay.start(connection)
@@ -665,9 +637,10 @@ export class Pipeline implements ConnectionHost {
   }
 
   #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {
+    if (this.notifier?.wants('user.onlinestatus') !== true) return
     const left = this.registry.of(uid)
     const deviceOnlineCount = left.filter((other) => other.deviceFlag === deviceFlag).length
-    this.notifier?.tell({ event: 'user.onlinestatus', uid, deviceFlag, online, connectionID, deviceOnlineCount, onlineCount: left.length })
+    this.notifier.tell({ event: 'user.onlinestatus', uid, deviceFlag, online, connectionID, deviceOnlineCount, onlineCount: left.length })
   }
 
   #flush(): void {
