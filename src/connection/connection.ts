@@ -10,10 +10,12 @@ import type { Message } from '../model/message.ts'
 import { receivedChannelID, receivedRedDot } from '../model/receiver-view.ts'
 import { ReasonCode } from '../model/reason-code.ts'
 import { detectFraming } from '../protocol/detect-framing.ts'
-import { encode } from '../protocol/encode.ts'
+import { encode, sendackByteCount, writeSendack } from '../protocol/encode.ts'
 import { FrameDecoder } from '../protocol/frame-decoder.ts'
 import { negotiateVersion } from '../protocol/negotiate.ts'
+import type { EncodedRecvs } from '../protocol/recv-batch.ts'
 import { RecvEncoder } from '../protocol/recv-encoder.ts'
+import type { Writer } from '../protocol/writer.ts'
 import { Redelivery } from './redelivery.ts'
 import { ReplayGate } from './replay-gate.ts'
 import { SendQueue } from './send-queue.ts'
@@ -40,6 +42,8 @@ export interface ConnectionHost {
   readonly timers: Timers
   readonly limits: ConnectionLimits
   readonly slowConsumer: 'disconnect' | 'skip'
+  /** for whoever writes a frame in place, until the call returns */
+  readonly writer: Writer
   connectArrived(connection: Connection, frame: ConnectPacket): void
   /** authentication has taken too long; the host answers with `refuse` */
   connectTimedOut(connection: Connection): void
@@ -212,15 +216,36 @@ export class Connection implements ConnectingPort, ReplayPort {
     // A kicked connection lingers: what it is still owed (DISCONNECT, a SENDACK) may leave.
     if (this.#outbound.isEnding) return
     this.#outbound.push(bytes)
-    this.#wantFlush()
-    // Pushes stop at the bound; answers to a client that asks without reading must end, too.
-    if (this.#outbound.isBeyond(2 * this.#host.limits.maxOutboundBytes)) this.#cutOff()
+    this.#answered()
+  }
+
+  acknowledge(flags: number, clientSeq: number, reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
+    const outbound = this.#outbound
+    if (outbound.isEnding) return
+    const at = outbound.reserve(sendackByteCount(this.version))
+    const { writer } = this.#host
+    writer.moveTo(outbound.room, at)
+    // Must not throw, with the room made: numbers and ids are the engine's own, or have been checked.
+    writeSendack(writer, this.version, flags, clientSeq, reasonCode, messageID, messageSeq)
+    this.#answered()
   }
 
   push(message: Message, bytes: Uint8Array): boolean {
     if (this.#state !== 'open') return false
     if (this.#gate !== undefined && !this.#passesGate(message)) return false
     return this.#push(message, bytes)
+  }
+
+  pushAll(messages: readonly Message[], { frames, ends }: EncodedRecvs): void {
+    const isRoomy = this.#outbound.hasRoomFor(frames.length, ends.length, this.#host.limits.maxOutboundBytes)
+    if (this.#state !== 'open' || this.#gate !== undefined || !isRoomy) {
+      messages.forEach((message, index) => this.push(message, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index])))
+      return
+    }
+    this.#skipping = false
+    this.#outbound.pushAll(frames, ends)
+    this.#wantFlush()
+    for (const message of messages) if (!message.noPersist) this.#redelivery.pushed(message)
   }
 
   /** Write what has gathered. The engine calls it at the end of a turn. */
@@ -485,6 +510,12 @@ export class Connection implements ConnectingPort, ReplayPort {
     const leftMs = this.#lastInboundMs + limits.idleTimeoutMs - clock.monotonicMs()
     if (leftMs > 0) this.#armIdle(leftMs)
     else this.#endSilently('idle')
+  }
+
+  /** Pushes stop at the bound; answers to a client that asks without reading must end, too. */
+  #answered(): void {
+    this.#wantFlush()
+    if (this.#outbound.isBeyond(2 * this.#host.limits.maxOutboundBytes)) this.#cutOff()
   }
 
   #wantFlush(): void {

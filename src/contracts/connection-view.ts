@@ -1,5 +1,6 @@
 import type { ChannelKey } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
+import type { ReasonCode } from '../model/reason-code.ts'
 
 /** The payload key of one connection, agreed at CONNECT. */
 export interface PayloadCipher {
@@ -55,6 +56,10 @@ export interface ConnectionPort extends ConnectionView {
   takeSendToken(): boolean
   /** Ask the transport to stop reading; `register` is given what starts it again. Nothing happens while it is stopped. */
   pauseUntil(register: (resume: () => void) => void): void
+  /** SENDACK. Ids are '0' and 0 unless the reason is Success. */
+  acknowledge(flags: number, clientSeq: number, reasonCode: ReasonCode, messageID: string, messageSeq: number): void
+  /** `push` for several messages of one channel at once; `ends` says where each frame ends. */
+  pushAll(messages: readonly Message[], recvs: { readonly frames: Uint8Array; readonly ends: readonly number[] }): void
   /** RECVACK has come: the message is not sent again on this connection. */
   settleRecv(messageID: string): void
   /** End it for good after what has been sent so far. */

@@ -9,13 +9,12 @@ import type { IDSource } from '../../contracts/id-source.ts'
 import type { BeforeSendAnswer, Webhook } from '../../contracts/webhook.ts'
 import { IMError, type IMErrorContext } from '../../errors.ts'
 import { channelKeyString, commandKey, isCommandKey, isValidWireID, type ChannelKey } from '../../model/channel.ts'
-import { FrameFlag, FrameType, type SendPacket } from '../../model/frames.ts'
+import { FrameFlag, type SendPacket } from '../../model/frames.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { RECV_SETTING_MASK, Setting } from '../../model/message.ts'
 import { refuse, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
 import { ReasonCode } from '../../model/reason-code.ts'
 import { openSend } from '../../protocol/seal.ts'
-import { encode } from '../../protocol/encode.ts'
 import { DistributeItem } from '../channel/distribute-item.ts'
 import { EngineEvent } from '../engine-event.ts'
 import { reasonOf, type Origin } from '../origin.ts'
@@ -173,7 +172,7 @@ function sendSendack(conn: ConnectionPort, frame: SendPacket, reasonCode: Reason
   const { flags, clientSeq } = frame
   // Clients of these versions do not know the code; 15 tells them the same: it is not going to be stored.
   if (reasonCode === ReasonCode.IdempotencyConflict) reasonCode = ReasonCode.SystemError
-  conn.send(encode({ type: FrameType.SENDACK, flags, messageID, clientSeq, messageSeq, reasonCode }, conn.version))
+  conn.acknowledge(flags, clientSeq, reasonCode, messageID, messageSeq)
 }
 
 function tellRefused(facts: FactSink, fromUID: string, frame: SendPacket, reasonCode: ReasonCode, message: string | undefined): void {
