@@ -474,6 +474,16 @@ export class Pipeline implements ConnectionHost {
     return this.#userSendRates === undefined || this.#userSendRates.take(uid, this.clock.monotonicMs())
   }
 
+  get settlesRecvAcks(): boolean {
+    return this.chains.isAsShipped('EventRecvAck')
+  }
+
+  acknowledged(connection: Connection, message: Message): void {
+    if (message.messageSeq > 0 && keepsConversations(message.channelType)) {
+      this.deliveries.acknowledge(connection.uid, message, message.messageSeq, message.messageSeq, connection)
+    }
+  }
+
   recvAckArrived(connection: Connection, message: Message): void {
     // At the bound the acknowledgement is lost, and the message is sent once more.
     if (this.#users.isSignFull(connection.connectionID)) return

@@ -4,8 +4,9 @@ import type { ConnectionInfo } from '../contracts/facts.ts'
 import type { CloseCause } from '../contracts/handler.ts'
 import type { Login } from '../contracts/kick-policy.ts'
 import type { Socket } from '../contracts/socket.ts'
-import { canonicalKey, channelKeyString, keepsConversations } from '../model/channel.ts'
+import { canonicalKey, channelKeyString, isCommandKey, isValidWireID, keepsConversations } from '../model/channel.ts'
 import { FrameType, type ConnectPacket, type Frame, type MalformedCode, type SendPacket } from '../model/frames.ts'
+import { decimalFromHalves } from '../model/int64.ts'
 import type { Message } from '../model/message.ts'
 import { receivedChannelID, receivedRedDot } from '../model/receiver-view.ts'
 import { ReasonCode } from '../model/reason-code.ts'
@@ -51,6 +52,9 @@ export interface ConnectionHost {
   /** may the user send one more, counted over all connections? */
   takeUserSendToken(uid: string): boolean
   recvAckArrived(connection: Connection, message: Message): void
+  /** Is there nothing but the engine's own steps for EventRecvAck? Then `acknowledged` is told at once, and no event made. */
+  readonly settlesRecvAcks: boolean
+  acknowledged(connection: Connection, message: Message): void
   pingArrived(connection: Connection): void
   /** it has frames to write: call `flush` at the end of the turn */
   flushWanted(connection: Connection): void
@@ -93,6 +97,8 @@ export class Connection implements ConnectingPort, ReplayPort {
   version = 0
   cipher: PayloadCipher | undefined
   kicked = false
+  /** where the deliveries to this user were counted last, kept for whoever counts them */
+  deliveryHint: object | undefined = undefined
 
   readonly #host: ConnectionHost
   readonly #decoder: FrameDecoder
@@ -245,7 +251,7 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.#skipping = false
     this.#outbound.pushAll(frames, ends)
     this.#wantFlush()
-    for (const message of messages) if (!message.noPersist) this.#redelivery.pushed(message)
+    this.#redelivery.pushedAll(messages)
   }
 
   /** Write what has gathered. The engine calls it at the end of a turn. */
@@ -306,7 +312,8 @@ export class Connection implements ConnectingPort, ReplayPort {
     const last = this.#lastChannel
     if (last !== undefined && last.wireID === channelID && last.key.channelType === channelType) return last
     const key = canonicalKey(this.uid, channelID, channelType)
-    return (this.#lastChannel = { wireID: channelID, key, name: channelKeyString(key) })
+    const isValid = isValidWireID(channelID, channelType)
+    return (this.#lastChannel = { wireID: channelID, key, name: channelKeyString(key), isValid, isCommand: isCommandKey(key) })
   }
 
   takeSendToken(): boolean {
@@ -405,6 +412,20 @@ export class Connection implements ConnectingPort, ReplayPort {
     return !this.closed
   }
 
+  /** Unknown ids are no error: some clients acknowledge what was never stored, and one rounds ids. */
+  readonly #onRecvack = (high: number, low: number): boolean => {
+    if (++this.#framesInChunk > MAX_FRAMES_PER_CHUNK) this.#endProtocol('too many frames at once')
+    if (this.#state !== 'open') return !this.closed
+    if (this.#host.settlesRecvAcks) {
+      const message = this.#redelivery.takeAcknowledged(high, low)
+      if (message !== undefined) this.#host.acknowledged(this, message)
+    } else {
+      const message = this.#redelivery.find(decimalFromHalves(high, low))
+      if (message !== undefined) this.#host.recvAckArrived(this, message)
+    }
+    return true
+  }
+
   #onFirstFrame(frame: Frame): void {
     if (frame.type !== FrameType.CONNECT) return this.#endProtocol('the first frame is not CONNECT')
     const { timers, limits } = this.#host
@@ -414,6 +435,7 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.deviceFlag = frame.deviceFlag
     this.version = negotiateVersion(frame.version)
     this.#decoder.version = this.version // rules the very next frame, which may be in the same chunk
+    this.#decoder.onRecvack = this.#onRecvack
     this.#setTimer(timers.after(limits.authTimeoutMs, () => this.#host.connectTimedOut(this)))
     this.#host.connectArrived(this, frame)
   }
@@ -422,12 +444,8 @@ export class Connection implements ConnectingPort, ReplayPort {
     switch (frame.type) {
       case FrameType.SEND:
         return this.#host.sendArrived(this, frame)
-      case FrameType.RECVACK: {
-        // Unknown ids are no error: some clients acknowledge what was never stored, and one rounds ids.
-        const message = this.#redelivery.find(frame.messageID)
-        if (message !== undefined) this.#host.recvAckArrived(this, message)
-        return
-      }
+      case FrameType.RECVACK:
+        return // taken by #onRecvack
       case FrameType.PING:
         return this.#host.pingArrived(this)
       case FrameType.SUB: {

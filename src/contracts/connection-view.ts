@@ -46,6 +46,10 @@ export interface ChannelRef {
   readonly key: ChannelKey
   /** `channelKeyString(key)` */
   readonly name: string
+  /** may a client name a channel like that? */
+  readonly isValid: boolean
+  /** it is the channel of another one's commands */
+  readonly isCommand: boolean
 }
 
 /** A connection as the built-in handlers need it: what a host's handler has no use for. */

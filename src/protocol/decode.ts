@@ -94,7 +94,8 @@ export function hasStream(setting: number, version: number): boolean {
   return (setting & Setting.Stream) !== 0 && version >= 2 && version < 5
 }
 
-function readSeq(reader: Reader, version: number): number {
+/** The sequence number of a frame. */
+export function readSeq(reader: Reader, version: number): number {
   return version >= 6 ? reader.seq64() : reader.u32()
 }
 

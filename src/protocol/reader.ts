@@ -7,6 +7,9 @@ import { asNativeBuffer, type NativeBuffer } from './native-buffer.ts'
 const TWO_32 = 0x1_0000_0000
 const EMPTY = new Uint8Array(0)
 
+/** Up to so many bytes a loop is faster than the call that copies them. */
+const MAX_LOOP_BYTES = 160
+
 /**
  * Reads the fields of one frame body, big-endian. Nothing throws: the first field that does not fit sets `error`, and it
  * and every later field read as zero or empty, so a decoder asks once at the end instead of after each field.
@@ -100,6 +103,34 @@ export class Reader {
       return ''
     }
     return text
+  }
+
+  /** `string` for a field that is likely to say what it said last time: then it is that string, and nothing is made. */
+  stringLike(last: string): string {
+    const at = this.#position
+    const bytes = this.#bytes
+    const start = at + 2
+    const end = start + last.length
+    if (last.length === 0 || end > this.#end || ((bytes[at]! << 8) | bytes[at + 1]!) !== last.length) return this.string()
+    for (let index = 0; index < last.length; index++) {
+      const code = last.charCodeAt(index)
+      if (code > 0x7f || bytes[start + index] !== code) return this.string()
+    }
+    this.#position = end
+    return last
+  }
+
+  /** All that is left of the body, in memory of its own. */
+  copyRest(): Uint8Array {
+    const start = this.#position
+    const byteLength = this.#end - start
+    if (byteLength === 0) return EMPTY
+    this.#position = this.#end
+    const bytes = this.#bytes
+    const copy = Buffer.allocUnsafe(byteLength)
+    if (byteLength > MAX_LOOP_BYTES) bytes.copy(copy, 0, start, this.#end)
+    else for (let index = 0; index < byteLength; index++) copy[index] = bytes[start + index]!
+    return copy
   }
 
   /** All that is left of the body, as a view. A plain Uint8Array, so that `slice()` copies as its type promises. */
