@@ -131,7 +131,7 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.remoteAddress = remoteAddress
     this.connectedAtMs = host.clock.nowMs()
     this.#lastInboundMs = host.clock.monotonicMs()
-    this.#decoder = new FrameDecoder({ maxFrameBytes: host.limits.maxFrameBytes })
+    this.#decoder = new FrameDecoder({ maxFrameBytes: host.limits.maxFrameBytes, copiesPayloads: true })
     this.#outbound = new SendQueue(socket, () => this.destroy('peer'))
     this.#redelivery = new Redelivery({
       clock: host.clock,

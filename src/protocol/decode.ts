@@ -135,7 +135,7 @@ function decodeSend(flags: number, reader: Reader, version: number): SendPacket 
     clientSeq: reader.u32(),
     clientMsgNo: reader.string(),
     streamNo: hasStream(setting, version) ? reader.string() : '',
-    channelID: reader.string(),
+    channelID: reader.channelID(),
     channelType: reader.u8(),
     expireSec: version >= 3 ? reader.u32() : 0,
     msgKey: reader.string(),

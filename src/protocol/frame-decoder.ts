@@ -43,10 +43,12 @@ export class FrameDecoder {
   /**
    * @param options.version        LATEST_VERSION by default
    * @param options.maxFrameBytes  bound of the remaining length, inclusive, 1 MiB by default
+   * @param options.copiesPayloads  payloads are copies, which the sink may keep; false by default
    */
-  constructor(options: { readonly version?: number; readonly maxFrameBytes?: number } = {}) {
+  constructor(options: { readonly version?: number; readonly maxFrameBytes?: number; readonly copiesPayloads?: boolean } = {}) {
     this.version = options.version ?? LATEST_VERSION
     this.#maxFrameBytes = options.maxFrameBytes ?? DEFAULT_MAX_FRAME_BYTES
+    this.#reader.copiesRest = options.copiesPayloads ?? false
   }
 
   /** Bytes of an unfinished frame that are held. */

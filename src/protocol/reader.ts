@@ -7,15 +7,15 @@ import { asNativeBuffer, type NativeBuffer } from './native-buffer.ts'
 const TWO_32 = 0x1_0000_0000
 const EMPTY = new Uint8Array(0)
 
-/** Up to so many bytes a loop is faster than the call that copies them. */
-const MAX_LOOP_BYTES = 160
-
 /**
  * Reads the fields of one frame body, big-endian. Nothing throws: the first field that does not fit sets `error`, and it
  * and every later field read as zero or empty, so a decoder asks once at the end instead of after each field.
  */
 export class Reader {
   error: MalformedCode | undefined = undefined
+  /** `rest` answers with memory of its own */
+  copiesRest = false
+  #lastChannelID = ''
   #bytes: NativeBuffer
   #position = 0
   #end = 0
@@ -105,41 +105,35 @@ export class Reader {
     return text
   }
 
-  /** `string` for a field that is likely to say what it said last time: then it is that string, and nothing is made. */
-  stringLike(last: string): string {
-    const at = this.#position
-    const bytes = this.#bytes
-    const start = at + 2
-    const end = start + last.length
-    if (last.length === 0 || end > this.#end || ((bytes[at]! << 8) | bytes[at + 1]!) !== last.length) return this.string()
-    for (let index = 0; index < last.length; index++) {
-      const code = last.charCodeAt(index)
-      if (code > 0x7f || bytes[start + index] !== code) return this.string()
-    }
-    this.#position = end
-    return last
+  /** `string` for a channel id, which most often is the one of the frame before: then it is that string, and nothing is made. */
+  channelID(): string {
+    return (this.#lastChannelID = this.#repeats(this.#lastChannelID) ? this.#lastChannelID : this.string())
   }
 
-  /** All that is left of the body, in memory of its own. */
-  copyRest(): Uint8Array {
-    const start = this.#position
-    const byteLength = this.#end - start
-    if (byteLength === 0) return EMPTY
-    this.#position = this.#end
-    const bytes = this.#bytes
-    const copy = Buffer.allocUnsafe(byteLength)
-    if (byteLength > MAX_LOOP_BYTES) bytes.copy(copy, 0, start, this.#end)
-    else for (let index = 0; index < byteLength; index++) copy[index] = bytes[start + index]!
-    return copy
-  }
-
-  /** All that is left of the body, as a view. A plain Uint8Array, so that `slice()` copies as its type promises. */
+  /** All that is left of the body, as a view; a plain Uint8Array, so that `slice()` copies as its type promises. Or as a copy. */
   rest(): Uint8Array {
     const start = this.#position
     const byteLength = this.#end - start
     if (byteLength === 0) return EMPTY
     this.#position = this.#end
-    return new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + start, byteLength)
+    const view = new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + start, byteLength)
+    // From the pool of small buffers: a Uint8Array of more than 64 bytes costs five times as much to make.
+    return this.copiesRest ? Buffer.from(view) : view
+  }
+
+  /** Is the next field this text? Then it has been read. */
+  #repeats(text: string): boolean {
+    const { length } = text
+    const at = this.#position
+    const start = at + 2
+    const bytes = this.#bytes
+    if (length === 0 || start + length > this.#end || ((bytes[at]! << 8) | bytes[at + 1]!) !== length) return false
+    for (let index = 0; index < length; index++) {
+      const code = text.charCodeAt(index)
+      if (code > 0x7f || bytes[start + index] !== code) return false
+    }
+    this.#position = start + length
+    return true
   }
 
   #truncated(): number {
