@@ -308,6 +308,7 @@ export class Pipeline implements ConnectionHost {
     this.#sendServices = {
       channels: this.directory,
       authorizeSend: options.authorizeSend ?? sendPolicy(),
+      isOwnPolicy: options.authorizeSend === undefined,
       webhook,
       ids: this.ids,
       clock,

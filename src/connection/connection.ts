@@ -313,7 +313,8 @@ export class Connection implements ConnectingPort, ReplayPort {
     if (last !== undefined && last.wireID === channelID && last.key.channelType === channelType) return last
     const key = canonicalKey(this.uid, channelID, channelType)
     const isValid = isValidWireID(channelID, channelType)
-    return (this.#lastChannel = { wireID: channelID, key, name: channelKeyString(key), isValid, isCommand: isCommandKey(key) })
+    const name = channelKeyString(key)
+    return (this.#lastChannel = { wireID: channelID, key, name, isValid, isCommand: isCommandKey(key), allowedAt: Number.NaN })
   }
 
   takeSendToken(): boolean {

@@ -50,6 +50,8 @@ export interface ChannelRef {
   readonly isValid: boolean
   /** it is the channel of another one's commands */
   readonly isCommand: boolean
+  /** the directory's `changeCount` at which this connection's user was allowed to send here; NaN for never */
+  allowedAt: number
 }
 
 /** A connection as the built-in handlers need it: what a host's handler has no use for. */

@@ -59,6 +59,11 @@ export class CachedDirectory implements ChannelDirectory {
     this.fresh = this.#makeFresh()
   }
 
+  /** Of the directory, and of what its owner has said has changed; NaN, which equals nothing, when it does not count. */
+  changeCount(): number {
+    return (this.#directory.changeCount?.() ?? Number.NaN) + this.#changeCount
+  }
+
   channel(key: ChannelKey): MaybePromise<ChannelInfo | undefined> {
     const kept = this.#kept<ChannelInfo | undefined>(key, 'info', '')
     return kept === undefined ? this.#keep(key, 'info', '', this.#changeCount, this.#directory.channel(key)) : kept.value

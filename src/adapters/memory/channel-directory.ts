@@ -34,7 +34,8 @@ interface ChannelRecord {
   readonly lists: Readonly<Record<ChannelList, PagedMap<string>>>
 }
 
-class MemoryChannelDirectory implements ChannelDirectory {
+class MemoryChannelDirectory implements Required<ChannelDirectory> {
+  #changeCount = 0
   readonly #channels = new ChannelMap<ChannelRecord>()
   readonly #channelsOf = new Map<string, PagedMap<ChannelKey>>()
   readonly #userFlags = new Map<string, UserFlags>()
@@ -42,15 +43,21 @@ class MemoryChannelDirectory implements ChannelDirectory {
   readonly #nextNumber = (): number => ++this.#lastNumber
   readonly #systemUIDs = new PagedMap<string>(this.#nextNumber)
 
+  changeCount(): number {
+    return this.#changeCount
+  }
+
   channel(key: ChannelKey): ChannelInfo | undefined {
     return this.#channels.get(key)?.info
   }
 
   putChannel(info: ChannelInfo): void {
+    this.#changeCount++
     this.#recordFor(info).info = Object.freeze(channelInfo(info, info))
   }
 
   removeChannel(key: ChannelKey): void {
+    this.#changeCount++
     const name = channelKeyString(key)
     for (const uid of this.#channels.get(key)?.members.keys() ?? []) this.#leave(uid, name)
     this.#channels.delete(key)
@@ -61,6 +68,7 @@ class MemoryChannelDirectory implements ChannelDirectory {
   }
 
   putMembers(key: ChannelKey, members: readonly Member[]): void {
+    this.#changeCount++
     const name = channelKeyString(key)
     const joined = Object.freeze({ channelID: key.channelID, channelType: key.channelType })
     const record = this.#recordFor(key)
@@ -72,6 +80,7 @@ class MemoryChannelDirectory implements ChannelDirectory {
   }
 
   removeMembers(key: ChannelKey, uids: readonly string[]): void {
+    this.#changeCount++
     const name = channelKeyString(key)
     const record = this.#channels.get(key)
     if (record === undefined) return
@@ -100,12 +109,14 @@ class MemoryChannelDirectory implements ChannelDirectory {
   }
 
   addToList(key: ChannelKey, list: ChannelList, uids: readonly string[]): void {
+    this.#changeCount++
     const record = this.#recordFor(key)
     for (const uid of uids) record.lists[checkList(list)].set(uid, uid)
     this.#dropIfEmpty(key, record)
   }
 
   removeFromList(key: ChannelKey, list: ChannelList, uids: readonly string[]): void {
+    this.#changeCount++
     const record = this.#channels.get(key)
     if (record === undefined) return
     for (const uid of uids) record.lists[checkList(list)].delete(uid)
@@ -121,6 +132,7 @@ class MemoryChannelDirectory implements ChannelDirectory {
   }
 
   setUserFlags(uid: string, flags: Partial<UserFlags>): void {
+    this.#changeCount++
     const current = this.userFlags(uid)
     const banned = flags.banned ?? current.banned
     const sendBanned = flags.sendBanned ?? current.sendBanned

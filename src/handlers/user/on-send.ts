@@ -23,6 +23,8 @@ export interface OnSendServices {
   readonly channels: ChannelDirectory
   readonly webhook: Webhook | undefined
   readonly authorizeSend: AuthorizeSend
+  /** it is the engine's, and not one that a host has chosen */
+  readonly isOwnPolicy: boolean
   readonly ids: IDSource
   readonly clock: Clock
   readonly facts: FactSink
@@ -201,7 +203,19 @@ function tellRefused(facts: FactSink, fromUID: string, frame: SendPacket, reason
 function checkPermission(ctx: SendEvent): MaybePromise<Outcome> {
   if (ctx.conn.kicked) return refuse(ReasonCode.ConnectKick)
   if (!ctx.channel.isValid) return refuse(ReasonCode.ChannelIDError)
-  return ctx.services.authorizeSend(ctx)
+  const { services, channel } = ctx
+  if (!services.isOwnPolicy) return services.authorizeSend(ctx)
+  // What the engine's own policy has allowed it allows again, until the directory has changed; time alone forbids nothing.
+  const changeCount = services.channels.changeCount?.() ?? Number.NaN
+  if (channel.allowedAt === changeCount) return
+  const outcome = services.authorizeSend(ctx)
+  if (isPromise(outcome)) return outcome.then((late) => allow(channel, changeCount, late))
+  return allow(channel, changeCount, outcome)
+}
+
+function allow(channel: ChannelRef, changeCount: number, outcome: Outcome): Outcome {
+  if (outcome === undefined) channel.allowedAt = changeCount
+  return outcome
 }
 
 function callWebhook(ctx: SendEvent): Outcome | Promise<Outcome> {
