@@ -61,7 +61,8 @@ export class CachedDirectory implements ChannelDirectory {
 
   /** Of the directory, and of what its owner has said has changed; NaN, which equals nothing, when it does not count. */
   changeCount(): number {
-    return (this.#directory.changeCount?.() ?? Number.NaN) + this.#changeCount
+    const count: unknown = this.#directory.changeCount?.() // whoever wraps a directory may have made a promise of it
+    return typeof count === 'number' ? count + this.#changeCount : Number.NaN
   }
 
   channel(key: ChannelKey): MaybePromise<ChannelInfo | undefined> {
