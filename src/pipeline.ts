@@ -39,6 +39,7 @@ import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
 import { ReasonCode } from './model/reason-code.ts'
+import { Writer } from './protocol/writer.ts'
 import { CachedDirectory } from './services/cached-directory.ts'
 import { RecentMessages } from './services/dedup.ts'
 import { Deliveries } from './services/deliveries.ts'
@@ -96,6 +97,7 @@ export class Pipeline implements ConnectionHost {
   readonly limits: Limits
   readonly timers: TimerWheel
   readonly slowConsumer: 'disconnect' | 'skip'
+  readonly writer = new Writer(0)
   readonly registry = new ConnectionRegistry()
   /** aborted when the engine will wait no longer */
   readonly waits = new Waits()
@@ -306,6 +308,7 @@ export class Pipeline implements ConnectionHost {
     this.#sendServices = {
       channels: this.directory,
       authorizeSend: options.authorizeSend ?? sendPolicy(),
+      isOwnPolicy: options.authorizeSend === undefined,
       webhook,
       ids: this.ids,
       clock,
@@ -470,6 +473,16 @@ export class Pipeline implements ConnectionHost {
 
   takeUserSendToken(uid: string): boolean {
     return this.#userSendRates === undefined || this.#userSendRates.take(uid, this.clock.monotonicMs())
+  }
+
+  get settlesRecvAcks(): boolean {
+    return this.chains.isAsShipped('EventRecvAck')
+  }
+
+  acknowledged(connection: Connection, message: Message): void {
+    if (message.messageSeq > 0 && keepsConversations(message.channelType)) {
+      this.deliveries.acknowledge(connection.uid, message, message.messageSeq, message.messageSeq, connection)
+    }
   }
 
   recvAckArrived(connection: Connection, message: Message): void {

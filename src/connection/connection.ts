@@ -4,16 +4,19 @@ import type { ConnectionInfo } from '../contracts/facts.ts'
 import type { CloseCause } from '../contracts/handler.ts'
 import type { Login } from '../contracts/kick-policy.ts'
 import type { Socket } from '../contracts/socket.ts'
-import { canonicalKey, channelKeyString, keepsConversations } from '../model/channel.ts'
+import { canonicalKey, channelKeyString, isCommandKey, isValidWireID, keepsConversations } from '../model/channel.ts'
 import { FrameType, type ConnectPacket, type Frame, type MalformedCode, type SendPacket } from '../model/frames.ts'
+import { decimalFromHalves } from '../model/int64.ts'
 import type { Message } from '../model/message.ts'
 import { receivedChannelID, receivedRedDot } from '../model/receiver-view.ts'
 import { ReasonCode } from '../model/reason-code.ts'
 import { detectFraming } from '../protocol/detect-framing.ts'
-import { encode } from '../protocol/encode.ts'
+import { encode, sendackByteCount, writeSendack } from '../protocol/encode.ts'
 import { FrameDecoder } from '../protocol/frame-decoder.ts'
 import { negotiateVersion } from '../protocol/negotiate.ts'
+import type { EncodedRecvs } from '../protocol/recv-batch.ts'
 import { RecvEncoder } from '../protocol/recv-encoder.ts'
+import type { Writer } from '../protocol/writer.ts'
 import { Redelivery } from './redelivery.ts'
 import { ReplayGate } from './replay-gate.ts'
 import { SendQueue } from './send-queue.ts'
@@ -40,6 +43,8 @@ export interface ConnectionHost {
   readonly timers: Timers
   readonly limits: ConnectionLimits
   readonly slowConsumer: 'disconnect' | 'skip'
+  /** for whoever writes a frame in place, until the call returns */
+  readonly writer: Writer
   connectArrived(connection: Connection, frame: ConnectPacket): void
   /** authentication has taken too long; the host answers with `refuse` */
   connectTimedOut(connection: Connection): void
@@ -47,6 +52,9 @@ export interface ConnectionHost {
   /** may the user send one more, counted over all connections? */
   takeUserSendToken(uid: string): boolean
   recvAckArrived(connection: Connection, message: Message): void
+  /** Is there nothing but the engine's own steps for EventRecvAck? Then `acknowledged` is told at once, and no event made. */
+  readonly settlesRecvAcks: boolean
+  acknowledged(connection: Connection, message: Message): void
   pingArrived(connection: Connection): void
   /** it has frames to write: call `flush` at the end of the turn */
   flushWanted(connection: Connection): void
@@ -89,6 +97,8 @@ export class Connection implements ConnectingPort, ReplayPort {
   version = 0
   cipher: PayloadCipher | undefined
   kicked = false
+  /** where the deliveries to this user were counted last, kept for whoever counts them */
+  deliveryHint: object | undefined = undefined
 
   readonly #host: ConnectionHost
   readonly #decoder: FrameDecoder
@@ -121,7 +131,7 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.remoteAddress = remoteAddress
     this.connectedAtMs = host.clock.nowMs()
     this.#lastInboundMs = host.clock.monotonicMs()
-    this.#decoder = new FrameDecoder({ maxFrameBytes: host.limits.maxFrameBytes })
+    this.#decoder = new FrameDecoder({ maxFrameBytes: host.limits.maxFrameBytes, copiesPayloads: true })
     this.#outbound = new SendQueue(socket, () => this.destroy('peer'))
     this.#redelivery = new Redelivery({
       clock: host.clock,
@@ -212,15 +222,36 @@ export class Connection implements ConnectingPort, ReplayPort {
     // A kicked connection lingers: what it is still owed (DISCONNECT, a SENDACK) may leave.
     if (this.#outbound.isEnding) return
     this.#outbound.push(bytes)
-    this.#wantFlush()
-    // Pushes stop at the bound; answers to a client that asks without reading must end, too.
-    if (this.#outbound.isBeyond(2 * this.#host.limits.maxOutboundBytes)) this.#cutOff()
+    this.#answered()
+  }
+
+  acknowledge(flags: number, clientSeq: number, reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
+    const outbound = this.#outbound
+    if (outbound.isEnding) return
+    const at = outbound.reserve(sendackByteCount(this.version))
+    const { writer } = this.#host
+    writer.moveTo(outbound.room, at)
+    // Must not throw, with the room made: numbers and ids are the engine's own, or have been checked.
+    writeSendack(writer, this.version, flags, clientSeq, reasonCode, messageID, messageSeq)
+    this.#answered()
   }
 
   push(message: Message, bytes: Uint8Array): boolean {
     if (this.#state !== 'open') return false
     if (this.#gate !== undefined && !this.#passesGate(message)) return false
     return this.#push(message, bytes)
+  }
+
+  pushAll(messages: readonly Message[], { frames, ends }: EncodedRecvs): void {
+    const isRoomy = this.#outbound.hasRoomFor(frames.length, ends.length, this.#host.limits.maxOutboundBytes)
+    if (this.#state !== 'open' || this.#gate !== undefined || !isRoomy) {
+      messages.forEach((message, index) => this.push(message, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index])))
+      return
+    }
+    this.#skipping = false
+    this.#outbound.pushAll(frames, ends)
+    this.#wantFlush()
+    this.#redelivery.pushedAll(messages)
   }
 
   /** Write what has gathered. The engine calls it at the end of a turn. */
@@ -281,7 +312,9 @@ export class Connection implements ConnectingPort, ReplayPort {
     const last = this.#lastChannel
     if (last !== undefined && last.wireID === channelID && last.key.channelType === channelType) return last
     const key = canonicalKey(this.uid, channelID, channelType)
-    return (this.#lastChannel = { wireID: channelID, key, name: channelKeyString(key) })
+    const isValid = isValidWireID(channelID, channelType)
+    const name = channelKeyString(key)
+    return (this.#lastChannel = { wireID: channelID, key, name, isValid, isCommand: isCommandKey(key), allowedAt: Number.NaN })
   }
 
   takeSendToken(): boolean {
@@ -380,6 +413,20 @@ export class Connection implements ConnectingPort, ReplayPort {
     return !this.closed
   }
 
+  /** Unknown ids are no error: some clients acknowledge what was never stored, and one rounds ids. */
+  readonly #onRecvack = (high: number, low: number): boolean => {
+    if (++this.#framesInChunk > MAX_FRAMES_PER_CHUNK) this.#endProtocol('too many frames at once')
+    if (this.#state !== 'open') return !this.closed
+    if (this.#host.settlesRecvAcks) {
+      const message = this.#redelivery.takeAcknowledged(high, low)
+      if (message !== undefined) this.#host.acknowledged(this, message)
+    } else {
+      const message = this.#redelivery.find(decimalFromHalves(high, low))
+      if (message !== undefined) this.#host.recvAckArrived(this, message)
+    }
+    return true
+  }
+
   #onFirstFrame(frame: Frame): void {
     if (frame.type !== FrameType.CONNECT) return this.#endProtocol('the first frame is not CONNECT')
     const { timers, limits } = this.#host
@@ -389,6 +436,7 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.deviceFlag = frame.deviceFlag
     this.version = negotiateVersion(frame.version)
     this.#decoder.version = this.version // rules the very next frame, which may be in the same chunk
+    this.#decoder.onRecvack = this.#onRecvack
     this.#setTimer(timers.after(limits.authTimeoutMs, () => this.#host.connectTimedOut(this)))
     this.#host.connectArrived(this, frame)
   }
@@ -397,12 +445,8 @@ export class Connection implements ConnectingPort, ReplayPort {
     switch (frame.type) {
       case FrameType.SEND:
         return this.#host.sendArrived(this, frame)
-      case FrameType.RECVACK: {
-        // Unknown ids are no error: some clients acknowledge what was never stored, and one rounds ids.
-        const message = this.#redelivery.find(frame.messageID)
-        if (message !== undefined) this.#host.recvAckArrived(this, message)
-        return
-      }
+      case FrameType.RECVACK:
+        return // taken by #onRecvack
       case FrameType.PING:
         return this.#host.pingArrived(this)
       case FrameType.SUB: {
@@ -485,6 +529,12 @@ export class Connection implements ConnectingPort, ReplayPort {
     const leftMs = this.#lastInboundMs + limits.idleTimeoutMs - clock.monotonicMs()
     if (leftMs > 0) this.#armIdle(leftMs)
     else this.#endSilently('idle')
+  }
+
+  /** Pushes stop at the bound; answers to a client that asks without reading must end, too. */
+  #answered(): void {
+    this.#wantFlush()
+    if (this.#outbound.isBeyond(2 * this.#host.limits.maxOutboundBytes)) this.#cutOff()
   }
 
   #wantFlush(): void {

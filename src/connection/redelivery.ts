@@ -25,10 +25,25 @@ export class Redelivery {
   }
 
   pushed(message: Message): void {
-    const { clock, timers, afterMs } = this.#options
-    const forgotten = this.#unacked.add(message, clock.monotonicMs() + afterMs)
+    this.#add(message, this.#options.clock.monotonicMs())
+  }
+
+  #add(message: Message, nowMs: number): void {
+    const { timers, afterMs } = this.#options
+    const forgotten = this.#unacked.add(message, nowMs + afterMs)
     if (forgotten !== undefined && afterMs > 0) this.#options.giveUp([forgotten])
     if (afterMs > 0) this.#timer ??= timers.after(afterMs, this.#check)
+  }
+
+  /** `pushed` for several at once. */
+  pushedAll(messages: readonly Message[]): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    for (const message of messages) if (!message.noPersist) this.#add(message, nowMs)
+  }
+
+  /** The message whose id is `high * 2^32 + low`, which has been acknowledged; undefined when nothing is known of it. */
+  takeAcknowledged(high: number, low: number): Message | undefined {
+    return this.#unacked.take(high, low)
   }
 
   find(messageID: string): Message | undefined {

@@ -3,16 +3,34 @@ import type { Socket } from '../contracts/socket.ts'
 /** what a waiting frame weighs besides its bytes, about: a PONG is one byte long */
 const FRAME_BYTES = 64
 
+/** Room for frames is made at least so large, and never larger ahead of time than a flush in the middle of a turn. */
+const MIN_ROOM_BYTES = 256
+const MAX_ROOM_BYTES = 65_536
+
+const NO_ENDS: readonly number[] = []
+
 /**
- * Frames on their way to one socket, and everything else that is asked of it. Frames gather during a turn and leave
- * together: one write on a byte stream, one message per frame (corked) on a transport with messages. While the transport
- * wants no more, frames wait here. Nothing throws: a socket that does is told to `broken`, once.
+ * Frames on their way to one socket, and everything else that is asked of it. Frames gather during a turn, one behind the
+ * other in one piece of memory, and leave together: one write on a byte stream, one message per frame on a transport with
+ * messages. While the transport wants no more, frames wait here. Nothing throws: a socket that does is told to `broken`, once.
+ *
+ * What is alone in its turn, as a message to a large group is on each of its connections, is not copied.
  */
 export class SendQueue {
   readonly #socket: Socket
   readonly #broken: () => void
-  #frames: Uint8Array[] = []
+  /** The first of what waits, as it was pushed, while there is nothing else. */
+  #only: Uint8Array | undefined
+  /** Where frames that wait are laid out; a new one after each flush, because the transport may keep the former one. */
+  #room: Buffer | undefined
+  /** bytes that wait, in `#only` or at the front of `#room` */
   #bytes = 0
+  #frameCount = 0
+  /** where each of them ends; kept for transports with messages */
+  #ends: number[] | undefined
+  readonly #isMessages: boolean
+  /** how much left with the last flush: the next one is likely to be as large */
+  #lastBytes = 0
   /** the transport said false and has not drained since */
   #isBlocked = false
   #drainCount = 0
@@ -28,6 +46,7 @@ export class SendQueue {
   constructor(socket: Socket, broken: () => void) {
     this.#socket = socket
     this.#broken = broken
+    this.#isMessages = socket.framing === 'message'
   }
 
   /** Bytes that have not left the process, here and in the transport. */
@@ -50,13 +69,45 @@ export class SendQueue {
     return this.#ending !== undefined || this.#isOver
   }
 
+  /** One whole frame, which nobody changes any more. */
   push(frame: Uint8Array): void {
     if (this.isEnding) return
-    this.#frames.push(frame)
-    this.#bytes += frame.length
+    if (this.#frameCount === 0) {
+      this.#only = frame
+      this.#bytes = frame.length
+      this.#frameCount = 1
+      if (this.#isMessages) this.#ends = [frame.length]
+    } else {
+      const at = this.reserve(frame.length)
+      this.#room!.set(frame, at)
+    }
+  }
+
+  /** Several whole frames one behind the other, which nobody changes any more; `ends` says where each of them ends. */
+  pushAll(frames: Uint8Array, ends: readonly number[]): void {
+    if (!this.isEnding && ends.length > 0) this.#add(frames, ends)
+  }
+
+  /**
+   * Room for a frame of `byteCount` bytes that the caller writes into `room` at once, before anything else is asked of this
+   * queue; not to be called once it `isEnding`.
+   * @returns where the frame starts in `room`
+   */
+  reserve(byteCount: number): number {
+    const at = this.#makeRoom(byteCount)
+    this.#bytes = at + byteCount
+    this.#frameCount++
+    if (this.#isMessages) (this.#ends ??= []).push(this.#bytes)
+    return at
+  }
+
+  /** What `reserve` has made room in; another one after the next call. */
+  get room(): Buffer {
+    return this.#room!
   }
 
   flush(): void {
+    if (this.#isOver || (this.#frameCount === 0 && this.#ending === undefined)) return
     this.#attempt(() => this.#write())
   }
 
@@ -70,14 +121,20 @@ export class SendQueue {
   }
 
   /**
-   * Does more than `limit` bytes wait for the peer to read, counting what each frame here costs besides? Before that is said of it, what gathered in this turn is
-   * written and the transport is asked again: the peer may have read everything it was given.
+   * Does more than `limit` bytes wait for the peer to read, counting what each frame here costs besides? Before that is said
+   * of it, what gathered in this turn is written and the transport is asked again: the peer may have read everything it was
+   * given.
    */
   isBeyond(limit: number): boolean {
     if (this.#weight <= limit) return false
     this.flush()
     this.#attempt(() => (this.#socketBytes = this.#socket.bufferedBytes))
     return this.#weight > limit
+  }
+
+  /** Would so many frames of so many bytes more stay within `limit`, as far as is known without asking the transport? */
+  hasRoomFor(byteCount: number, frameCount: number, limit: number): boolean {
+    return this.#weight + byteCount + frameCount * FRAME_BYTES <= limit
   }
 
   pause(): void {
@@ -110,43 +167,84 @@ export class SendQueue {
   /** The socket is gone. */
   release(): void {
     this.#isOver = true
-    this.#frames = []
-    this.#bytes = 0
+    this.#forget()
   }
 
   get #weight(): number {
-    return this.bytes + this.#frames.length * FRAME_BYTES
+    return this.bytes + this.#frameCount * FRAME_BYTES
+  }
+
+  #add(frames: Uint8Array, ends: readonly number[]): void {
+    const isFirst = this.#frameCount === 0
+    const at = isFirst ? 0 : this.#makeRoom(frames.length)
+    if (isFirst) this.#only = frames
+    else this.#room!.set(frames, at)
+    this.#bytes = at + frames.length
+    this.#frameCount += ends.length
+    if (!this.#isMessages) return
+    this.#ends ??= []
+    for (const end of ends) this.#ends.push(at + end)
+  }
+
+  #forget(): void {
+    this.#only = this.#room = this.#ends = undefined
+    this.#bytes = this.#frameCount = 0
+  }
+
+  /** @returns where the next `byteCount` bytes go in `#room` */
+  #makeRoom(byteCount: number): number {
+    const at = this.#bytes
+    const room = this.#room
+    if (room !== undefined && at + byteCount <= room.length) return at
+    const likely = Math.min(MAX_ROOM_BYTES, Math.max(MIN_ROOM_BYTES, this.#lastBytes, 2 * at))
+    const larger = Buffer.allocUnsafe(Math.max(likely, at + byteCount))
+    if (this.#only !== undefined) larger.set(this.#only)
+    else if (room !== undefined) larger.set(room.subarray(0, at))
+    this.#only = undefined
+    this.#room = larger
+    return at
   }
 
   #write(): void {
-    if (!this.#isBlocked && this.#frames.length > 0) {
-      const frames = this.#frames
-      const bytes = this.#bytes
-      this.#frames = []
-      this.#bytes = 0
-      if (this.#socket.framing === 'message') this.#sendEach(frames)
-      else this.#send(frames.length === 1 ? frames[0]! : Buffer.concat(frames, bytes))
+    if (!this.#isBlocked && this.#frameCount > 0) {
+      const bytes = this.#only ?? this.#room!.subarray(0, this.#bytes)
+      const ends = this.#ends ?? NO_ENDS
+      this.#lastBytes = this.#bytes
+      this.#forget()
+      if (!this.#isMessages) this.#send(bytes)
+      else if (ends.length > 1 && this.#socket.sendFrames !== undefined) this.#socket.sendFrames(bytes, ends)
+      else this.#sendEach(bytes, ends)
       this.#socketBytes = this.#socket.bufferedBytes
     }
-    if (this.#ending === undefined || this.#frames.length > 0 || this.#isClosing) return
+    if (this.#ending === undefined || this.#frameCount > 0 || this.#isClosing) return
     this.#isClosing = true
     this.#socket.close(this.#ending.code, this.#ending.reason)
   }
 
-  #sendEach(frames: readonly Uint8Array[]): void {
+  #sendEach(bytes: Uint8Array, ends: readonly number[]): void {
     this.#socket.cork?.()
     try {
-      for (let index = 0; index < frames.length; index++) {
-        this.#send(frames[index]!)
+      for (let index = 0, start = 0; index < ends.length; index++) {
+        const end = ends[index]!
+        this.#send(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end))
+        start = end
         if (!this.#isBlocked) continue
-        const rest = frames.slice(index + 1)
-        for (const frame of rest) this.#bytes += frame.length
-        this.#frames = [...rest, ...this.#frames] // behind them: what a transport that calls back at once has caused
+        this.#putBack(bytes.subarray(end), ends.slice(index + 1).map((each) => each - end))
         return
       }
     } finally {
       this.#socket.uncork?.()
     }
+  }
+
+  /** What has not been sent goes in front of what a transport that calls back at once has caused. */
+  #putBack(rest: Uint8Array, ends: readonly number[]): void {
+    const caused = this.#only ?? this.#room?.subarray(0, this.#bytes)
+    const causedEnds = this.#ends ?? NO_ENDS
+    this.#forget()
+    if (this.#isOver) return
+    if (ends.length > 0) this.#add(rest, ends)
+    if (caused !== undefined) this.#add(caused, causedEnds)
   }
 
   #send(bytes: Uint8Array): void {

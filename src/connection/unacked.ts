@@ -1,65 +1,86 @@
+import { isUint64, decimalFromHalves } from '../model/int64.ts'
 import type { Message } from '../model/message.ts'
 
 interface Entry {
   message: Message
   dueMs: number
   redeliveryCount: number
+  /** acknowledged, forgotten or given up; it stays in its place until it is the first */
+  isOver: boolean
 }
+
+/** Places of entries that are over, at the front or in between, are not closed before there are so many. */
+const MIN_COMPACT_COUNT = 64
+
+/** A table of so many is searched faster than an index of it is made. */
+const MAX_SEARCHED_COUNT = 8
 
 /**
  * Messages pushed to one connection that it has not acknowledged, oldest first. RECVACK names no channel, so this table is
  * where it is found. At `maxCount` the oldest is forgotten: it is not delivered again on this connection, and its RECVACK
  * means nothing any more.
+ *
+ * Clients acknowledge in the order in which they are sent to, so the first entry is as good as always the one that is asked
+ * for. Only for a client that does otherwise is there an index, until nothing waits for it.
  */
 export class UnackedRecvs {
   readonly #maxCount: number
-  readonly #entries = new Map<string, Entry>()
+  /** from `#first` on, in order of their due time: one that is due moves to the end with the latest one */
+  #entries: Entry[] = []
+  #first = 0
+  #count = 0
+  #index: Map<string, Entry> | undefined
 
   constructor(maxCount: number) {
     this.#maxCount = maxCount
   }
 
   get count(): number {
-    return this.#entries.size
+    return this.#count
   }
 
   /** When the oldest is due again. */
   get nextDueMs(): number | undefined {
-    for (const entry of this.#entries.values()) return entry.dueMs
-    return undefined
+    return this.#entries[this.#first]?.dueMs
   }
 
   /** @returns what had to be forgotten for it */
   add(message: Message, dueMs: number): Message | undefined {
-    const forgotten = this.#entries.size >= this.#maxCount ? this.#takeOldest() : undefined
-    this.#entries.set(message.messageID, { message, dueMs, redeliveryCount: 0 })
-    return forgotten
+    const forgotten = this.#count >= this.#maxCount ? this.#entries[this.#first] : undefined
+    if (forgotten !== undefined) this.#remove(forgotten)
+    this.#append({ message, dueMs, redeliveryCount: 0, isOver: false })
+    return forgotten?.message
   }
 
   find(messageID: string): Message | undefined {
-    return this.#entries.get(messageID)?.message
+    return this.#entryOf(messageID)?.message
   }
 
   /** The message has changed: from now on this is what is sent again. */
   revise(message: Message): void {
-    const entry = this.#entries.get(message.messageID)
+    const entry = this.#entryOf(message.messageID)
     if (entry !== undefined) entry.message = message
   }
 
   remove(messageID: string): void {
-    this.#entries.delete(messageID)
+    const entry = this.#entryOf(messageID)
+    if (entry !== undefined) this.#remove(entry)
   }
 
-  #takeOldest(): Message | undefined {
-    for (const [messageID, { message }] of this.#entries) {
-      this.#entries.delete(messageID)
-      return message
-    }
-    return undefined
+  /** Find the one whose id is `high * 2^32 + low`, and remove it. */
+  take(high: number, low: number): Message | undefined {
+    const first = this.#entries[this.#first]
+    const isFirst = first !== undefined && isUint64(first.message.messageID, high, low)
+    const entry = isFirst ? first : this.#entryOf(decimalFromHalves(high, low))
+    if (entry === undefined) return undefined
+    this.#remove(entry)
+    return entry.message
   }
 
   clear(): void {
-    this.#entries.clear()
+    this.#entries = []
+    this.#first = this.#count = 0
+    this.#index = undefined
   }
 
   /**
@@ -69,19 +90,51 @@ export class UnackedRecvs {
   takeDue(nowMs: number, afterMs: number, maxRedeliveries: number): { again: Message[]; givenUp: Message[] } {
     const again: Message[] = []
     const givenUp: Message[] = []
-    // Entries are in order of their due time, because each one that is due moves to the end with the latest one.
-    for (const [messageID, entry] of this.#entries) {
-      if (entry.dueMs > nowMs) break
-      this.#entries.delete(messageID)
+    for (;;) {
+      const entry = this.#entries[this.#first]
+      if (entry === undefined || entry.dueMs > nowMs) return { again, givenUp }
+      this.#remove(entry)
       if (entry.redeliveryCount >= maxRedeliveries) {
         givenUp.push(entry.message)
         continue
       }
       again.push(entry.message)
-      entry.redeliveryCount++
-      entry.dueMs = nowMs + afterMs
-      this.#entries.set(messageID, entry)
+      this.#append({ message: entry.message, dueMs: nowMs + afterMs, redeliveryCount: entry.redeliveryCount + 1, isOver: false })
     }
-    return { again, givenUp }
+  }
+
+  #append(entry: Entry): void {
+    this.#entries.push(entry)
+    this.#count++
+    this.#index?.set(entry.message.messageID, entry)
+  }
+
+  #entryOf(messageID: string): Entry | undefined {
+    const entries = this.#entries
+    const first = entries[this.#first]
+    if (first === undefined || first.message.messageID === messageID) return first
+    if (this.#index !== undefined) return this.#index.get(messageID)
+    if (entries.length - this.#first <= MAX_SEARCHED_COUNT) {
+      return entries.find((entry, index) => index > this.#first && !entry.isOver && entry.message.messageID === messageID)
+    }
+    this.#index = new Map()
+    for (let index = this.#first; index < entries.length; index++) {
+      const entry = entries[index]!
+      if (!entry.isOver) this.#index.set(entry.message.messageID, entry)
+    }
+    return this.#index.get(messageID)
+  }
+
+  #remove(entry: Entry): void {
+    entry.isOver = true
+    this.#count--
+    if (this.#count === 0) return this.clear()
+    if (this.#index?.get(entry.message.messageID) === entry) this.#index.delete(entry.message.messageID)
+    // The first one is never over, so that whoever looks for it need not search.
+    while (this.#entries[this.#first]!.isOver) this.#first++
+    // Also when the first one stays for ever: at most half of the places are of entries that are over.
+    if (this.#entries.length - this.#count < Math.max(MIN_COMPACT_COUNT, this.#count)) return
+    this.#entries = this.#entries.filter((each) => !each.isOver)
+    this.#first = 0
   }
 }

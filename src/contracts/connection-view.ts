@@ -1,5 +1,6 @@
 import type { ChannelKey } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
+import type { ReasonCode } from '../model/reason-code.ts'
 
 /** The payload key of one connection, agreed at CONNECT. */
 export interface PayloadCipher {
@@ -45,6 +46,12 @@ export interface ChannelRef {
   readonly key: ChannelKey
   /** `channelKeyString(key)` */
   readonly name: string
+  /** may a client name a channel like that? */
+  readonly isValid: boolean
+  /** it is the channel of another one's commands */
+  readonly isCommand: boolean
+  /** the directory's `changeCount` at which this connection's user was allowed to send here; NaN for never */
+  allowedAt: number
 }
 
 /** A connection as the built-in handlers need it: what a host's handler has no use for. */
@@ -55,6 +62,10 @@ export interface ConnectionPort extends ConnectionView {
   takeSendToken(): boolean
   /** Ask the transport to stop reading; `register` is given what starts it again. Nothing happens while it is stopped. */
   pauseUntil(register: (resume: () => void) => void): void
+  /** SENDACK. Ids are '0' and 0 unless the reason is Success. */
+  acknowledge(flags: number, clientSeq: number, reasonCode: ReasonCode, messageID: string, messageSeq: number): void
+  /** `push` for several messages of one channel at once; `ends` says where each frame ends. */
+  pushAll(messages: readonly Message[], recvs: { readonly frames: Uint8Array; readonly ends: readonly number[] }): void
   /** RECVACK has come: the message is not sent again on this connection. */
   settleRecv(messageID: string): void
   /** End it for good after what has been sent so far. */

@@ -10,6 +10,11 @@ export interface Socket {
    * May throw: the connection is closed then, nothing else happens.
    */
   send(bytes: Uint8Array): boolean | void
+  /**
+   * 'message': several frames at once, one behind the other; `ends` says where each of them ends. Each is a message of its own.
+   * Used where it is there, for a transport that can write them faster together; the rules of `send` hold.
+   */
+  sendFrames?(frames: Uint8Array, ends: readonly number[]): void
   /** Close after what was sent has left. `code` and `reason` are WebSocket's, for transports that have them. */
   close(code?: number, reason?: string): void
   /** Close at once and throw away what waits; `close` is used where this is missing. */

@@ -51,6 +51,7 @@ interface Chain {
   slots: readonly Slot[]
   /** what runs, made anew with every change */
   steps: readonly AnyStep[]
+  isAsShipped: boolean
 }
 
 /** The chains of one engine: built-in steps and the host's handlers among them. Changes concern events that start later. */
@@ -62,7 +63,7 @@ export class ChainRegistry {
     this.#stepTimeoutMs = stepTimeoutMs
     for (const [event, chain] of Object.entries(builtIn)) {
       const slots = chain.steps.map((base): Slot => ({ base, replacements: [], place: undefined, priority: 0 }))
-      this.#chains.set(event as EventName, { builtIn: chain, slots, steps: chain.steps })
+      this.#chains.set(event as EventName, { builtIn: chain, slots, steps: chain.steps, isAsShipped: true })
     }
   }
 
@@ -70,6 +71,11 @@ export class ChainRegistry {
   current<C>(event: EventName): readonly Step<C>[] {
     // The registry keeps handlers of all contexts in one map; `use` is where event and context are matched.
     return this.#chain(event).steps as unknown as readonly Step<C>[]
+  }
+
+  /** Are the steps those that the engine ships, without a host's among them or in their place? */
+  isAsShipped(event: EventName): boolean {
+    return this.#chain(event).isAsShipped
   }
 
   names(event: EventName): string[] {
@@ -170,6 +176,7 @@ const POLICIES = { 'fail-closed': 'fail', 'fail-open': 'open' } as const
 function put(chain: Chain, slots: readonly Slot[]): void {
   chain.slots = slots
   chain.steps = slots.map(({ base, replacements }) => replacements.at(-1) ?? base)
+  chain.isAsShipped = slots.every(({ place, replacements }) => place === undefined && replacements.length === 0)
 }
 
 function checkWatch(timeoutMs: unknown, onError: unknown): void {

@@ -1,6 +1,6 @@
 /**
  * 64-bit numbers as two uint32 halves and as decimal strings: message ids pass through here once per message and receiver.
- * Reading digits avoids BigInt; writing them above 2^53 does not, because two divisions and a joined string cost more.
+ * Reading digits avoids BigInt; writing them above 2^53 does not, because two divisions and a joined string cost as much.
  */
 
 const TWO_32 = 0x1_0000_0000
@@ -10,6 +10,20 @@ const MILLION = 1_000_000
 export function decimalFromHalves(high: number, low: number): string {
   if (high < 0x20_0000) return String(high * TWO_32 + low) // below 2^53: exact as a number
   return ((BigInt(high) << 32n) | BigInt(low)).toString()
+}
+
+/** Is the decimal the unsigned 64-bit number `high * 2^32 + low`? Both halves are uint32, the decimal has no leading zero. */
+export function isUint64(decimal: string, high: number, low: number): boolean {
+  const digitCount = decimal.length
+  const split = digitCount > 6 ? digitCount - 6 : 0
+  let upper = 0
+  let rest = 0
+  for (let i = 0; i < split; i++) upper = upper * 10 + decimal.charCodeAt(i) - 48
+  for (let i = split; i < digitCount; i++) rest = rest * 10 + decimal.charCodeAt(i) - 48
+  const upperHigh = Math.floor(upper / TWO_32)
+  const lowSum = (upper - upperHigh * TWO_32) * MILLION + rest
+  const carry = Math.floor(lowSum / TWO_32)
+  return upperHigh * MILLION + carry === high && lowSum - carry * TWO_32 === low
 }
 
 /**

@@ -94,7 +94,8 @@ export function hasStream(setting: number, version: number): boolean {
   return (setting & Setting.Stream) !== 0 && version >= 2 && version < 5
 }
 
-function readSeq(reader: Reader, version: number): number {
+/** The sequence number of a frame. */
+export function readSeq(reader: Reader, version: number): number {
   return version >= 6 ? reader.seq64() : reader.u32()
 }
 
@@ -134,7 +135,7 @@ function decodeSend(flags: number, reader: Reader, version: number): SendPacket 
     clientSeq: reader.u32(),
     clientMsgNo: reader.string(),
     streamNo: hasStream(setting, version) ? reader.string() : '',
-    channelID: reader.string(),
+    channelID: reader.channelID(),
     channelType: reader.u8(),
     expireSec: version >= 3 ? reader.u32() : 0,
     msgKey: reader.string(),

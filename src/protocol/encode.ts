@@ -144,13 +144,32 @@ function encodeSend(packet: SendPacket, version: number): Uint8Array {
   return writer.bytes
 }
 
-function encodeSendack(packet: SendackPacket, version: number): Uint8Array {
-  const writer = startFrame(packet.type, packet.flags, 13 + seqByteCount(version))
-  writer.u64(packet.messageID)
-  writer.u32(packet.clientSeq)
-  writeSeq(writer, packet.messageSeq, version)
-  writer.u8(packet.reasonCode)
+function encodeSendack({ flags, messageID, clientSeq, messageSeq, reasonCode }: SendackPacket, version: number): Uint8Array {
+  const writer = new Writer(sendackByteCount(version))
+  writeSendack(writer, version, flags, clientSeq, reasonCode, messageID, messageSeq)
   return writer.bytes
+}
+
+/** Of a whole SENDACK. */
+export function sendackByteCount(version: number): number {
+  return 2 + 13 + seqByteCount(version)
+}
+
+/** What a server writes most, to where the writer stands: `sendackByteCount` bytes. */
+export function writeSendack(
+  writer: Writer,
+  version: number,
+  flags: number,
+  clientSeq: number,
+  reasonCode: number,
+  messageID: string,
+  messageSeq: number,
+): void {
+  writer.header(FrameType.SENDACK, flags, 13 + seqByteCount(version))
+  writer.u64(messageID)
+  writer.u32(clientSeq)
+  writeSeq(writer, messageSeq, version)
+  writer.u8(reasonCode)
 }
 
 function encodeRecv(packet: RecvPacket, version: number): Uint8Array {

@@ -1,5 +1,5 @@
-import { LATEST_VERSION, type Frame, type MalformedCode } from '../model/frames.ts'
-import { decodeBody } from './decode.ts'
+import { FrameType, LATEST_VERSION, type Frame, type MalformedCode } from '../model/frames.ts'
+import { decodeBody, readSeq } from './decode.ts'
 import { findFrame, type FrameBounds } from './frame-splitter.ts'
 import { DEFAULT_MAX_FRAME_BYTES } from './limits.ts'
 import { Reader } from './reader.ts'
@@ -8,7 +8,6 @@ const EMPTY = Buffer.alloc(0)
 
 /** Smallest memory for the start of a frame whose rest has not arrived. */
 const MIN_TAIL_BYTES = 256
-
 
 /**
  * Decodes one connection's byte stream, however it is cut into chunks.
@@ -25,6 +24,12 @@ export class FrameDecoder {
    */
   version: number
 
+  /**
+   * Takes RECVACKs in the place of the sink, as the halves of the id they name: every message delivered is acknowledged, and no
+   * packet has to be made for it. Undefined by default. Called like the sink; false stops.
+   */
+  onRecvack: ((high: number, low: number) => boolean) | undefined = undefined
+
   readonly #maxFrameBytes: number
   readonly #bounds: FrameBounds = { bodyStart: 0, end: 0 }
   readonly #reader = new Reader(EMPTY)
@@ -38,10 +43,12 @@ export class FrameDecoder {
   /**
    * @param options.version        LATEST_VERSION by default
    * @param options.maxFrameBytes  bound of the remaining length, inclusive, 1 MiB by default
+   * @param options.copiesPayloads  payloads are copies, which the sink may keep; false by default
    */
-  constructor(options: { readonly version?: number; readonly maxFrameBytes?: number } = {}) {
+  constructor(options: { readonly version?: number; readonly maxFrameBytes?: number; readonly copiesPayloads?: boolean } = {}) {
     this.version = options.version ?? LATEST_VERSION
     this.#maxFrameBytes = options.maxFrameBytes ?? DEFAULT_MAX_FRAME_BYTES
+    this.#reader.copiesRest = options.copiesPayloads ?? false
   }
 
   /** Bytes of an unfinished frame that are held. */
@@ -132,6 +139,7 @@ export class FrameDecoder {
   #deliver(firstByte: number, onFrame: (frame: Frame) => boolean | void): boolean {
     const reader = this.#reader
     reader.setBody(this.#bounds.bodyStart, this.#bounds.end)
+    if (this.onRecvack !== undefined && firstByte >>> 4 === FrameType.RECVACK) return this.#deliverRecvack(reader, this.onRecvack)
     const frame = decodeBody(firstByte, reader, this.version)
     if (reader.error !== undefined) {
       this.#break(reader.error)
@@ -142,6 +150,19 @@ export class FrameDecoder {
       return false
     }
     return true
+  }
+
+  #deliverRecvack(reader: Reader, onRecvack: (high: number, low: number) => boolean): boolean {
+    const high = reader.u32()
+    const low = reader.u32()
+    readSeq(reader, this.version) // must be there, and says nothing that the id does not
+    if (reader.error !== undefined) {
+      this.#break(reader.error)
+      return false
+    }
+    if (onRecvack(high, low)) return true
+    this.#break(undefined)
+    return false
   }
 
   #appendToTail(chunk: Uint8Array, start: number, end: number): void {

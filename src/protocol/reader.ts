@@ -13,6 +13,9 @@ const EMPTY = new Uint8Array(0)
  */
 export class Reader {
   error: MalformedCode | undefined = undefined
+  /** `rest` answers with memory of its own */
+  copiesRest = false
+  #lastChannelID = ''
   #bytes: NativeBuffer
   #position = 0
   #end = 0
@@ -102,13 +105,35 @@ export class Reader {
     return text
   }
 
-  /** All that is left of the body, as a view. A plain Uint8Array, so that `slice()` copies as its type promises. */
+  /** `string` for a channel id, which most often is the one of the frame before: then it is that string, and nothing is made. */
+  channelID(): string {
+    return (this.#lastChannelID = this.#repeats(this.#lastChannelID) ? this.#lastChannelID : this.string())
+  }
+
+  /** All that is left of the body, as a view; a plain Uint8Array, so that `slice()` copies as its type promises. Or as a copy. */
   rest(): Uint8Array {
     const start = this.#position
     const byteLength = this.#end - start
     if (byteLength === 0) return EMPTY
     this.#position = this.#end
-    return new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + start, byteLength)
+    const view = new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + start, byteLength)
+    // From the pool of small buffers: a Uint8Array of more than 64 bytes costs five times as much to make.
+    return this.copiesRest ? Buffer.from(view) : view
+  }
+
+  /** Is the next field this text? Then it has been read. */
+  #repeats(text: string): boolean {
+    const { length } = text
+    const at = this.#position
+    const start = at + 2
+    const bytes = this.#bytes
+    if (length === 0 || start + length > this.#end || ((bytes[at]! << 8) | bytes[at + 1]!) !== length) return false
+    for (let index = 0; index < length; index++) {
+      const code = text.charCodeAt(index)
+      if (code > 0x7f || bytes[start + index] !== code) return false
+    }
+    this.#position = start + length
+    return true
   }
 
   #truncated(): number {

@@ -1,6 +1,6 @@
 import { writeUint64Decimal } from '../model/int64.ts'
 import { MAX_BODY_BYTES, MAX_STRING_BYTES } from './limits.ts'
-import { allocateNative, type NativeBuffer } from './native-buffer.ts'
+import { allocateNative, asNativeBuffer, type NativeBuffer } from './native-buffer.ts'
 
 const TWO_32 = 0x1_0000_0000
 
@@ -31,20 +31,31 @@ export function lengthByteCount(bodyBytes: number): number {
 }
 
 /**
- * Writes fields big-endian into memory of exactly the size asked for; who asks has added the sizes up before. A number that
+ * Writes fields big-endian into memory of exactly the size asked for, or into memory that is there; who asks has added the sizes
+ * up before. A number that
  * does not fit its field is a RangeError, so that no wrapped value ever reaches a client.
  */
 export class Writer {
-  readonly bytes: NativeBuffer
+  #bytes: NativeBuffer
   #position = 0
 
   constructor(byteCount: number) {
-    this.bytes = allocateNative(byteCount)
+    this.#bytes = allocateNative(byteCount)
+  }
+
+  get bytes(): NativeBuffer {
+    return this.#bytes
+  }
+
+  /** Goes on at `position` of other memory. */
+  moveTo(bytes: Uint8Array, position: number): void {
+    this.#bytes = asNativeBuffer(bytes)
+    this.#position = position
   }
 
   u8(value: number): void {
     if ((value & 0xff) !== value) throw notAnInteger(value, 8)
-    this.bytes[this.#position++] = value
+    this.#bytes[this.#position++] = value
   }
 
   u32(value: number): void {
@@ -59,7 +70,7 @@ export class Writer {
 
   /** A 64-bit id from its unsigned decimal digits. */
   u64(decimal: string): void {
-    if (!writeUint64Decimal(this.bytes, this.#position, decimal)) {
+    if (!writeUint64Decimal(this.#bytes, this.#position, decimal)) {
       throw new RangeError('imengine: an id must be the decimal digits of an unsigned 64-bit number')
     }
     this.#position += 8
@@ -73,12 +84,12 @@ export class Writer {
   }
 
   i64(value: bigint): void {
-    this.#position = this.bytes.writeBigInt64BE(value, this.#position)
+    this.#position = this.#bytes.writeBigInt64BE(value, this.#position)
   }
 
   /** `byteLength` is what `textByteLength` said. */
   string(text: string, byteLength: number): void {
-    const bytes = this.bytes
+    const bytes = this.#bytes
     let at = this.#position
     bytes[at++] = byteLength >>> 8
     bytes[at++] = byteLength & 0xff
@@ -92,14 +103,14 @@ export class Writer {
   raw(source: Uint8Array): void {
     // `set` would take a string and write zeros.
     if (!ArrayBuffer.isView(source)) throw new TypeError('imengine: a payload must be a Uint8Array')
-    this.bytes.set(source, this.#position)
+    this.#bytes.set(source, this.#position)
     this.#position += source.length
   }
 
   /** First byte and remaining length. */
   header(type: number, flags: number, bodyBytes: number): void {
     if ((flags & 0x0f) !== flags) throw notAnInteger(flags, 4)
-    const bytes = this.bytes
+    const bytes = this.#bytes
     let at = this.#position
     bytes[at++] = (type << 4) | flags
     let rest = bodyBytes
@@ -112,7 +123,7 @@ export class Writer {
   }
 
   #word(value: number): void {
-    const bytes = this.bytes
+    const bytes = this.#bytes
     const at = this.#position
     bytes[at] = value >>> 24
     bytes[at + 1] = value >>> 16

@@ -59,6 +59,12 @@ export class CachedDirectory implements ChannelDirectory {
     this.fresh = this.#makeFresh()
   }
 
+  /** Of the directory, and of what its owner has said has changed; NaN, which equals nothing, when it does not count. */
+  changeCount(): number {
+    const count: unknown = this.#directory.changeCount?.() // whoever wraps a directory may have made a promise of it
+    return typeof count === 'number' ? count + this.#changeCount : Number.NaN
+  }
+
   channel(key: ChannelKey): MaybePromise<ChannelInfo | undefined> {
     const kept = this.#kept<ChannelInfo | undefined>(key, 'info', '')
     return kept === undefined ? this.#keep(key, 'info', '', this.#changeCount, this.#directory.channel(key)) : kept.value

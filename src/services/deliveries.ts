@@ -29,12 +29,20 @@ class Delivery {
   deliveredSeq = 0
   /** what the store says has arrived, so that the next seq is known */
   isLoaded = false
+  /** it is among those that have moved since the last flush */
+  hasMoved = false
+  /** it is no longer the one that counts */
+  isDropped = false
   /** acknowledged beyond a gap: [first, last] pairs, ascending, never touching each other */
   readonly #runs: [first: number, last: number][] = []
 
   constructor(uid: string, key: ChannelKey) {
     this.uid = uid
     this.key = { channelID: key.channelID, channelType: key.channelType }
+  }
+
+  isOf(uid: string, { channelID, channelType }: ChannelKey): boolean {
+    return !this.isDropped && this.uid === uid && this.key.channelID === channelID && this.key.channelType === channelType
   }
 
   /** @returns true when `deliveredSeq` has moved */
@@ -77,6 +85,11 @@ class Delivery {
   }
 }
 
+/** Remembers for its owner what was counted last: most often it is the next one's, too. */
+export interface DeliveryHolder {
+  deliveryHint: object | undefined
+}
+
 /**
  * What users have acknowledged, channel by channel: RECVACKs name single messages, in any order and from any device, and the
  * stored position moves over what is acknowledged without a gap. Written behind, in one call for everybody.
@@ -86,6 +99,10 @@ export class Deliveries {
   readonly #deliveries: LRUCache<string, Delivery>
   /** moved since the last flush; also what has fallen out of the cache meanwhile */
   #moved = new Map<string, Delivery>()
+  /** for those who keep no hint of their own */
+  readonly #anybody: DeliveryHolder = { deliveryHint: undefined }
+  /** what is being written */
+  #flushing: ReadonlyMap<string, Delivery> | undefined
   #isArmed = false
   #isClosing = false
 
@@ -95,20 +112,35 @@ export class Deliveries {
       max: options.maxCount,
       maxSize: options.maxCount * NAME_LENGTH,
       sizeCalculation: (_delivery, name) => name.length,
+      dispose: (delivery) => {
+        delivery.isDropped = true
+      },
     })
   }
 
   /** `uid` has got everything from `first` to `last`, or there is nothing of it to be got. */
-  acknowledge(uid: string, key: ChannelKey, first: number, last = first): void {
+  acknowledge(uid: string, key: ChannelKey, first: number, last = first, holder: DeliveryHolder = this.#anybody): void {
+    const { deliveryHint } = holder
+    if (deliveryHint instanceof Delivery && deliveryHint.isOf(uid, key)) {
+      if (deliveryHint.acknowledge(first, last) && !deliveryHint.hasMoved) this.#hasMoved(nameOf(uid, key), deliveryHint)
+    } else {
+      holder.deliveryHint = this.#lookUp(uid, key, first, last)
+    }
+  }
+
+  #lookUp(uid: string, key: ChannelKey, first: number, last: number): Delivery {
     const name = nameOf(uid, key)
     let delivery = this.#deliveries.get(name)
     if (delivery === undefined) {
-      const moved = this.#moved.get(name)
+      // One that has fallen out of the cache counts on until it is written: the store does not know better before.
+      const moved = this.#moved.get(name) ?? this.#flushing?.get(name)
       delivery = moved ?? new Delivery(uid, key)
       this.#deliveries.set(name, delivery)
+      delivery.isDropped = !this.#deliveries.has(name) // its name alone may be more than there is room for
       if (moved === undefined) this.#load(name, delivery)
     }
     if (delivery.acknowledge(first, last)) this.#hasMoved(name, delivery)
+    return delivery
   }
 
   /** How far the user has come, of what is kept in memory; the store has the rest. */
@@ -127,6 +159,8 @@ export class Deliveries {
   forget(uid: string, key: ChannelKey): void {
     const name = nameOf(uid, key)
     this.#deliveries.delete(name)
+    const moved = this.#moved.get(name)
+    if (moved !== undefined) moved.hasMoved = false
     this.#moved.delete(name)
   }
 
@@ -135,6 +169,8 @@ export class Deliveries {
     const moved = this.#moved
     if (moved.size === 0) return
     this.#moved = new Map()
+    this.#flushing = moved
+    for (const delivery of moved.values()) delivery.hasMoved = false
     const updates = Array.from(moved.values(), ({ uid, key, deliveredSeq }): CursorUpdate => ({ uid, key, deliveredSeq }))
     try {
       await this.#options.cursors.advance(updates)
@@ -143,6 +179,8 @@ export class Deliveries {
       for (const [name, delivery] of moved) this.#hasMoved(name, delivery)
       this.#options.report(asIMError(error, 'IM_STORE_UNAVAILABLE', {}))
       this.#arm()
+    } finally {
+      if (this.#flushing === moved) this.#flushing = undefined
     }
   }
 
@@ -173,11 +211,13 @@ export class Deliveries {
 
   #hasMoved(name: string, delivery: Delivery): void {
     if (this.#moved.size >= this.#options.maxCount && !this.#moved.has(name)) {
-      for (const oldest of this.#moved.keys()) {
+      for (const [oldest, dropped] of this.#moved) {
+        dropped.hasMoved = false
         this.#moved.delete(oldest) // the store cannot be written for long: those messages are sent once more
         break
       }
     }
+    delivery.hasMoved = true
     this.#moved.set(name, delivery)
     this.#arm()
   }

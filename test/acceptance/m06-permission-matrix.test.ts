@@ -326,6 +326,25 @@ describe('answers that are kept', () => {
     expect(checks()).toEqual(['userFlags', 'channel', 'isListed', 'member', 'isListEmpty'])
   })
 
+  test.each(['memory', 'memory behind promises'])('that allowed a SEND hold no longer than the directory is as it was (%s)', async (kind) => {
+    const storage = memoryStorage()
+    const channels = kind === 'memory' ? storage.channels : slowly(storage.channels)
+    const made = await stage({ storage: { ...storage, channels }, limits: { permissionCacheMs: 0 } })
+    const { client } = await made.connect('ann')
+    const send = async (): Promise<number> => (await client.send({ channelID: 'team', channelType: ChannelType.Group, payload: 'x' })).reasonCode
+    expect(await send()).toBe(Success)
+    // Not through the engine: the host changes what it owns.
+    await storage.channels.addToList(TEAM, 'deny', ['ann'])
+    expect(await send()).toBe(ReasonCode.InBlacklist)
+    await storage.channels.removeFromList(TEAM, 'deny', ['ann'])
+    expect(await send()).toBe(Success)
+    await storage.channels.setUserFlags('ann', { sendBanned: true })
+    expect(await send()).toBe(ReasonCode.SendBan)
+    await storage.channels.setUserFlags('ann', { sendBanned: false })
+    await storage.channels.removeMembers(TEAM, ['ann'])
+    expect(await send()).toBe(ReasonCode.SubscriberNotExist)
+  })
+
   test('are not kept about long names, which would fill the memory of whoever lets clients invent them', async () => {
     const { connect, checks } = await asking()
     const { client } = await connect('bob')

@@ -32,6 +32,7 @@ const PIECE_LENGTH = 10_000
 
 /** A listing is in the order of the bytes of what it lists. */
 export class LevelChannelDirectory implements Required<ChannelDirectory> {
+  #changeCount = 0
   readonly #database: Database
   readonly #writer: Writer
   readonly #values: KnownValues
@@ -52,8 +53,13 @@ export class LevelChannelDirectory implements Required<ChannelDirectory> {
 
   /** The database may hold something else than was known. */
   forget(): void {
+    this.#changeCount++
     this.#values.forget()
     this.#somebody.forget()
+  }
+
+  changeCount(): number {
+    return this.#changeCount
   }
 
   channel({ channelID, channelType }: ChannelKey): MaybePromise<Required<ChannelInfo> | undefined> {
@@ -73,6 +79,7 @@ export class LevelChannelDirectory implements Required<ChannelDirectory> {
    */
   removeChannel(key: ChannelKey): Promise<void> {
     const name = channelName(key)
+    this.#changeCount++
     return this.#removals.take(nameOf(name), () => this.#remove(name))
   }
 
@@ -136,6 +143,7 @@ export class LevelChannelDirectory implements Required<ChannelDirectory> {
 
   setUserFlags(uid: string, { banned, sendBanned, system }: Partial<UserFlags>): Promise<void> {
     const key = userKey(uid)
+    this.#changeCount++
     // One after the other for each user: what a call does not name must still be there when it writes.
     return this.#flagChanges.take(uid, async () => {
       const current = decodeFlags(await this.#values.get(key))
@@ -159,11 +167,13 @@ export class LevelChannelDirectory implements Required<ChannelDirectory> {
 
   /** Write to a channel, when no removal of it that was asked for earlier is under way. */
   #write(name: Buffer, operations: Operations, changedLists: readonly Buffer[] = []): Promise<void> {
+    this.#changeCount++
     return this.#removals.after(nameOf(name), () => this.#apply(operations, changedLists))
   }
 
   #apply(operations: Operations, changedLists: readonly Buffer[] = []): Promise<void> {
     return this.#writer.write(operations, () => {
+      this.#changeCount++
       for (let index = 0; index < operations.length; index += 2) {
         const key = operations[index]!
         if (key[0] === Tag.Membership || key[0] === Tag.System) continue // those are only listed

@@ -13,6 +13,7 @@ import {
   type Page,
   type UserFlags,
 } from '../../model/channel.ts'
+import { ChannelMap } from './channel-map.ts'
 import { checkPageQuery, PagedMap } from './paged-map.ts'
 
 const NO_FLAGS: UserFlags = Object.freeze({ banned: false, sendBanned: false })
@@ -33,33 +34,41 @@ interface ChannelRecord {
   readonly lists: Readonly<Record<ChannelList, PagedMap<string>>>
 }
 
-class MemoryChannelDirectory implements ChannelDirectory {
-  readonly #channels = new Map<string, ChannelRecord>()
+class MemoryChannelDirectory implements Required<ChannelDirectory> {
+  #changeCount = 0
+  readonly #channels = new ChannelMap<ChannelRecord>()
   readonly #channelsOf = new Map<string, PagedMap<ChannelKey>>()
   readonly #userFlags = new Map<string, UserFlags>()
   #lastNumber = 0
   readonly #nextNumber = (): number => ++this.#lastNumber
   readonly #systemUIDs = new PagedMap<string>(this.#nextNumber)
 
+  changeCount(): number {
+    return this.#changeCount
+  }
+
   channel(key: ChannelKey): ChannelInfo | undefined {
-    return this.#channels.get(channelKeyString(key))?.info
+    return this.#channels.get(key)?.info
   }
 
   putChannel(info: ChannelInfo): void {
+    this.#changeCount++
     this.#recordFor(info).info = Object.freeze(channelInfo(info, info))
   }
 
   removeChannel(key: ChannelKey): void {
+    this.#changeCount++
     const name = channelKeyString(key)
-    for (const uid of this.#channels.get(name)?.members.keys() ?? []) this.#leave(uid, name)
-    this.#channels.delete(name)
+    for (const uid of this.#channels.get(key)?.members.keys() ?? []) this.#leave(uid, name)
+    this.#channels.delete(key)
   }
 
   member(key: ChannelKey, uid: string): Member | undefined {
-    return this.#channels.get(channelKeyString(key))?.members.get(uid)
+    return this.#channels.get(key)?.members.get(uid)
   }
 
   putMembers(key: ChannelKey, members: readonly Member[]): void {
+    this.#changeCount++
     const name = channelKeyString(key)
     const joined = Object.freeze({ channelID: key.channelID, channelType: key.channelType })
     const record = this.#recordFor(key)
@@ -67,23 +76,24 @@ class MemoryChannelDirectory implements ChannelDirectory {
       record.members.set(uid, Object.freeze(mutedUntilMs === undefined ? { uid, role } : { uid, role, mutedUntilMs }))
       this.#channelsFor(uid).set(name, joined)
     }
-    this.#dropIfEmpty(name, record)
+    this.#dropIfEmpty(key, record)
   }
 
   removeMembers(key: ChannelKey, uids: readonly string[]): void {
+    this.#changeCount++
     const name = channelKeyString(key)
-    const record = this.#channels.get(name)
+    const record = this.#channels.get(key)
     if (record === undefined) return
     for (const uid of uids) {
       if (!record.members.has(uid)) continue
       record.members.delete(uid)
       this.#leave(uid, name)
     }
-    this.#dropIfEmpty(name, record)
+    this.#dropIfEmpty(key, record)
   }
 
   members(key: ChannelKey, query: PageQuery = {}): Page<Member> {
-    return pageOf(this.#channels.get(channelKeyString(key))?.members, query)
+    return pageOf(this.#channels.get(key)?.members, query)
   }
 
   channelsOf(uid: string, query: PageQuery = {}): Page<ChannelKey> {
@@ -99,17 +109,18 @@ class MemoryChannelDirectory implements ChannelDirectory {
   }
 
   addToList(key: ChannelKey, list: ChannelList, uids: readonly string[]): void {
+    this.#changeCount++
     const record = this.#recordFor(key)
     for (const uid of uids) record.lists[checkList(list)].set(uid, uid)
-    this.#dropIfEmpty(channelKeyString(key), record)
+    this.#dropIfEmpty(key, record)
   }
 
   removeFromList(key: ChannelKey, list: ChannelList, uids: readonly string[]): void {
-    const name = channelKeyString(key)
-    const record = this.#channels.get(name)
+    this.#changeCount++
+    const record = this.#channels.get(key)
     if (record === undefined) return
     for (const uid of uids) record.lists[checkList(list)].delete(uid)
-    this.#dropIfEmpty(name, record)
+    this.#dropIfEmpty(key, record)
   }
 
   listed(key: ChannelKey, list: ChannelList, query: PageQuery = {}): Page<string> {
@@ -121,6 +132,7 @@ class MemoryChannelDirectory implements ChannelDirectory {
   }
 
   setUserFlags(uid: string, flags: Partial<UserFlags>): void {
+    this.#changeCount++
     const current = this.userFlags(uid)
     const banned = flags.banned ?? current.banned
     const sendBanned = flags.sendBanned ?? current.sendBanned
@@ -136,25 +148,24 @@ class MemoryChannelDirectory implements ChannelDirectory {
   }
 
   #recordFor(key: ChannelKey): ChannelRecord {
-    const name = channelKeyString(key)
-    let record = this.#channels.get(name)
+    let record = this.#channels.get(key)
     if (record === undefined) {
       record = {
         info: undefined,
         members: new PagedMap<Member>(this.#nextNumber),
         lists: { deny: new PagedMap<string>(this.#nextNumber), allow: new PagedMap<string>(this.#nextNumber) },
       }
-      this.#channels.set(name, record)
+      this.#channels.set(key, record)
     }
     return record
   }
 
-  #dropIfEmpty(name: string, { info, members, lists }: ChannelRecord): void {
-    if (info === undefined && members.size + lists.deny.size + lists.allow.size === 0) this.#channels.delete(name)
+  #dropIfEmpty(key: ChannelKey, { info, members, lists }: ChannelRecord): void {
+    if (info === undefined && members.size + lists.deny.size + lists.allow.size === 0) this.#channels.delete(key)
   }
 
   #list(key: ChannelKey, list: ChannelList): PagedMap<string> | undefined {
-    return this.#channels.get(channelKeyString(key))?.lists[checkList(list)]
+    return this.#channels.get(key)?.lists[checkList(list)]
   }
 
   #channelsFor(uid: string): PagedMap<ChannelKey> {

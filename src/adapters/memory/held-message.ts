@@ -3,9 +3,8 @@ import type { MessageChange } from '../../contracts/message-store.ts'
 import type { Message, Revision } from '../../model/message.ts'
 
 /**
- * A message as the memory store holds it: a copy of its own, numbered when it enters a channel's log, and a link in the
- * list of everything the store holds. Fields are copied one by one, so that all have one shape; spreading is several times
- * slower.
+ * A message as the memory store holds it: a copy of its own, numbered when it enters a channel's log. Fields are copied one by
+ * one, so that all have one shape; spreading is several times slower.
  */
 export class HeldMessage implements Omit<Message, 'revision'> {
   readonly messageID: string
@@ -28,8 +27,10 @@ export class HeldMessage implements Omit<Message, 'revision'> {
   /** when the store may forget it, by its own `expireSec` or by the store's retention; Infinity for never */
   readonly endsAtMs: number
   heapIndex = -1
-  older: HeldMessage | undefined = undefined
-  newer: HeldMessage | undefined = undefined
+  /** its id was above all before it: see `Arrivals` */
+  isAscending = false
+  /** it has left the store */
+  isGone = false
 
   constructor(message: Message, maxAgeMs: number) {
     this.messageID = message.messageID
@@ -96,29 +97,4 @@ export class HeldMessage implements Omit<Message, 'revision'> {
 
 function digestOf(payload: Buffer): Buffer {
   return createHash('sha256').update(payload).digest()
-}
-
-/** Everything a store holds, in the order of storing; a message knows its neighbours, so any of them leaves in O(1). */
-export class HeldMessageList {
-  count = 0
-  oldest: HeldMessage | undefined = undefined
-  #newest: HeldMessage | undefined = undefined
-
-  add(message: HeldMessage): void {
-    message.older = this.#newest
-    if (this.#newest === undefined) this.oldest = message
-    else this.#newest.newer = message
-    this.#newest = message
-    this.count++
-  }
-
-  remove(message: HeldMessage): void {
-    if (message.older === undefined) this.oldest = message.newer
-    else message.older.newer = message.newer
-    if (message.newer === undefined) this.#newest = message.older
-    else message.newer.older = message.older
-    // A reader of a removed message must not keep its former neighbours alive.
-    message.older = message.newer = undefined
-    this.count--
-  }
 }

@@ -13,11 +13,13 @@ import type {
   SweepResult,
 } from '../../contracts/message-store.ts'
 import { badOption } from '../../errors.ts'
-import { channelKeyString, ChannelType, personChannelUIDs, sourceKey, type ChannelKey, type Page } from '../../model/channel.ts'
+import { ChannelType, personChannelUIDs, sourceKey, type ChannelKey, type Page } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
+import { Arrivals } from './arrivals.ts'
 import { ChannelLog } from './channel-log.ts'
+import { ChannelMap } from './channel-map.ts'
 import { EndingHeap } from './ending-heap.ts'
-import { HeldMessage, HeldMessageList } from './held-message.ts'
+import { HeldMessage } from './held-message.ts'
 import { checkPageQuery, PagedMap } from './paged-map.ts'
 import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
 
@@ -49,9 +51,8 @@ export function memoryMessageStore(options: MemoryMessageStoreOptions = {}): Mes
 }
 
 class MemoryMessageStore implements MessageStore {
-  readonly #logs = new Map<string, ChannelLog>()
-  readonly #byID = new Map<string, HeldMessage>()
-  readonly #all = new HeldMessageList()
+  readonly #logs = new ChannelMap<ChannelLog>()
+  readonly #all = new Arrivals()
   readonly #ending = new EndingHeap()
   readonly #personChannels = new Map<string, PagedMap<ChannelKey>>()
   #lastNumber = 0
@@ -78,26 +79,26 @@ class MemoryMessageStore implements MessageStore {
   }
 
   range(key: ChannelKey, query: RangeQuery = {}): Message[] {
-    const log = this.#logs.get(channelKeyString(key))
+    const log = this.#logs.get(key)
     const range = resolveRange(query, { firstSeq: log?.firstSeq ?? 1, lastSeq: log?.lastSeq ?? 0 })
     return log === undefined || range === undefined ? [] : log.read(range, this.#nowMs())
   }
 
   lastSeq(key: ChannelKey): number {
-    return this.#logs.get(channelKeyString(key))?.lastSeq ?? 0
+    return this.#logs.get(key)?.lastSeq ?? 0
   }
 
   findByClientMsgNo(key: ChannelKey, fromUID: string, clientMsgNo: string): Message | undefined {
-    return this.#readable(this.#logs.get(channelKeyString(key))?.find(fromUID, clientMsgNo))
+    return this.#readable(this.#logs.get(key)?.find(fromUID, clientMsgNo))
   }
 
   get(messageIDs: readonly string[]): (Message | undefined)[] {
-    return messageIDs.map((messageID) => this.#readable(this.#byID.get(messageID)))
+    return messageIDs.map((messageID) => this.#readable(this.#all.find(messageID)))
   }
 
   truncate(key: ChannelKey, beforeSeq: number): { removedCount: number } {
     checkSeq('beforeSeq', beforeSeq)
-    const log = this.#logs.get(channelKeyString(key))
+    const log = this.#logs.get(key)
     let removedCount = 0
     while (log !== undefined && log.count > 0 && log.firstSeq < beforeSeq) {
       this.#dropFirst(log)
@@ -108,14 +109,14 @@ class MemoryMessageStore implements MessageStore {
 
   summaries(uid: string, keys: readonly ChannelKey[]): ChannelSummary[] {
     return keys.map((key) => {
-      const log = this.#logs.get(channelKeyString(key))
+      const log = this.#logs.get(key)
       return log?.summary(uid) ?? { lastSeq: 0, floorSeq: 0, lastTimestampMs: 0, sentSeq: 0 }
     })
   }
 
   countAfter(key: ChannelKey, afterSeq: number): number {
     checkSeq('afterSeq', afterSeq)
-    return this.#logs.get(channelKeyString(key))?.countAfter(afterSeq) ?? 0
+    return this.#logs.get(key)?.countAfter(afterSeq) ?? 0
   }
 
   personChannelsOf(uid: string, query: PageQuery = {}): Page<ChannelKey> {
@@ -128,7 +129,7 @@ class MemoryMessageStore implements MessageStore {
   revise(key: ChannelKey, messageSeq: number, change: MessageChange): Message | undefined {
     checkSeq('messageSeq', messageSeq)
     checkChange(change)
-    const log = this.#logs.get(channelKeyString(key))
+    const log = this.#logs.get(key)
     const message = log?.at(messageSeq)
     if (log === undefined || message === undefined || message.isExpiredAt(this.#nowMs())) return undefined
     log.revise(message, change)
@@ -153,9 +154,8 @@ class MemoryMessageStore implements MessageStore {
   }
 
   #logFor(key: ChannelKey): ChannelLog {
-    const name = channelKeyString(key)
-    let log = this.#logs.get(name)
-    if (log === undefined) this.#logs.set(name, (log = new ChannelLog()))
+    let log = this.#logs.get(key)
+    if (log === undefined) this.#logs.set(key, (log = new ChannelLog()))
     return log
   }
 
@@ -165,7 +165,6 @@ class MemoryMessageStore implements MessageStore {
       const status = earlier.cameWith(message.payload) ? 'duplicate' : 'conflict'
       return { status, messageID: earlier.messageID, messageSeq: earlier.messageSeq }
     }
-    this.#byID.set(message.messageID, message)
     this.#all.add(message)
     if (message.endsAtMs < Infinity) this.#ending.add(message)
     if (message.messageSeq === 1 && message.channelType === ChannelType.Person) this.#listPersonChannel(message)
@@ -184,7 +183,6 @@ class MemoryMessageStore implements MessageStore {
   #release(message: HeldMessage): void {
     this.#all.remove(message)
     this.#ending.remove(message)
-    if (this.#byID.get(message.messageID) === message) this.#byID.delete(message.messageID)
   }
 
   #listPersonChannel(message: ChannelKey): void {

@@ -1,6 +1,7 @@
 import type { ChannelKey } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
 import { ReasonCode } from '../../model/reason-code.ts'
+import type { PushSource } from '../pusher/push-online.ts'
 import type { Origin } from '../origin.ts'
 
 /**
@@ -15,7 +16,7 @@ type Stage = 'waiting' | 'kept' | 'repeat' | 'done'
 const ITEM_BYTES = 512
 
 /** One message in its channel's queue, with whoever waits for its fate. */
-export class DistributeItem {
+export class DistributeItem implements PushSource {
   /** only its `messageSeq` is ever assigned, by the store's answer */
   readonly message: { -readonly [K in keyof Message]: Message[K] }
   readonly key: ChannelKey
@@ -34,6 +35,10 @@ export class DistributeItem {
     this.receivers = receivers
     const charCount = message.channelID.length + message.clientMsgNo.length + message.topic.length
     this.queueBytes = ITEM_BYTES + message.payload.length + 2 * charCount
+  }
+
+  get connectionID(): string | undefined {
+    return this.origin.connectionID
   }
 
   keep(messageSeq: number): void {

@@ -113,8 +113,13 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
   }
 
   /** What is to be stored: an unpersisted message passes by, and is kept only when the rest of its batch has been. */
-  toPersist(): DistributeItem[] {
-    return this.items.filter((item) => item.stage === 'waiting' && !item.message.noPersist)
+  toPersist(): readonly DistributeItem[] {
+    return this.allOr((item) => item.stage === 'waiting' && !item.message.noPersist)
+  }
+
+  /** As good as always it is all of them. */
+  allOr(isMeant: (item: DistributeItem) => boolean): readonly DistributeItem[] {
+    return this.items.every(isMeant) ? this.items : this.items.filter(isMeant)
   }
 
   rememberOrigins(items: readonly DistributeItem[]): void {
@@ -322,17 +327,18 @@ function acknowledge(ctx: DistributeEvent): Outcome {
 /** Tell the host, then the members. Repeats concern nobody. */
 function postProcess(ctx: DistributeEvent): Outcome {
   const { services, channel, key } = ctx
-  const kept = ctx.inStage('kept')
+  const kept = ctx.allOr((item) => item.stage === 'kept')
   // What went through the log has been told and delivered when it was applied, in log order.
   const items = services.replicator === undefined ? kept : kept.filter((item) => item.message.noPersist)
   if (items.length === 0) return
-  const stored = items.filter((item) => !item.message.noPersist).map((item) => item.message)
-  if (stored.length > 0) services.facts.emit('messageStored', { key, messages: stored })
+  if (services.facts.has('messageStored')) {
+    const stored = items.filter((item) => !item.message.noPersist).map((item) => item.message)
+    if (stored.length > 0) services.facts.emit('messageStored', { key, messages: stored })
+  }
   // Runs of messages for the same receivers, so that whoever gets several of them gets them in order.
   for (let first = 0, end = 1; first < items.length; first = end++) {
     const { receivers } = items[first]!
     while (end < items.length && items[end]!.receivers === receivers) end++
-    const run = first === 0 && end === items.length ? items : items.slice(first, end)
-    services.handOver(channel, key, run.map(({ message, origin }): PushSource => ({ message, connectionID: origin.connectionID })), receivers)
+    services.handOver(channel, key, first === 0 && end === items.length ? items : items.slice(first, end), receivers)
   }
 }

@@ -1,5 +1,5 @@
 import type { AbortGroup } from '../../contracts/abort-group.ts'
-import type { ConnectionView } from '../../contracts/connection-view.ts'
+import type { ConnectionPort } from '../../contracts/connection-view.ts'
 import type { FactSink, IsOffline, OnlineDevice } from '../../contracts/facts.ts'
 import type { Steps, PushOnlineContext } from '../../contracts/handler.ts'
 import type { Presence } from '../../contracts/presence.ts'
@@ -9,6 +9,7 @@ import { isPromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
 import type { Outcome } from '../../model/outcome.ts'
 import { receivedChannelID, receivedRedDot } from '../../model/receiver-view.ts'
+import { RecvBatch } from '../../protocol/recv-batch.ts'
 import { RecvEncoder } from '../../protocol/recv-encoder.ts'
 import { EngineEvent } from '../engine-event.ts'
 
@@ -20,7 +21,7 @@ export interface PushSource {
 
 export interface PushOnlineServices {
   /** the open connections of a user on this node */
-  readonly connectionsOf: (uid: string) => readonly ConnectionView[]
+  readonly connectionsOf: (uid: string) => readonly ConnectionPort[]
   /** where users are; undefined on a single node, and where every node delivers what it applies. Ends in time */
   readonly locate: Presence['locate'] | undefined
   /** the devices of a user who is on another node; undefined where `locate` is. Ends in time */
@@ -55,10 +56,10 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
   /** another node has sent it: not to be sent on */
   readonly fromPeer: boolean
   /** set by filterOnline */
-  targets: readonly ConnectionView[] = []
+  targets: readonly ConnectionPort[] = []
   remote: ReadonlyMap<number, readonly string[]> = new Map()
   /** set by encode */
-  encoders: readonly RecvEncoder[] = []
+  batch: RecvBatch | undefined
 
   constructor(
     key: ChannelKey,
@@ -114,7 +115,7 @@ function filterOnline(ctx: PushOnlineEvent): Outcome | Promise<Outcome> {
 /** Into connections here, users on other nodes, and users nowhere. The own registry knows better than presence. */
 function sortOut(ctx: PushOnlineEvent, nodes: ReadonlyMap<string, readonly number[]> | undefined): void {
   const { services } = ctx
-  const targets: ConnectionView[] = []
+  const targets: ConnectionPort[] = []
   const remote = new Map<number, string[]>()
   const listens = !ctx.fromPeer && (services.notifyOffline !== undefined || services.facts.has('offlineMessage'))
   const offline: string[] = []
@@ -195,23 +196,67 @@ function tellOffline(ctx: PushOnlineEvent, offline: readonly string[], devices: 
 
 /** What does not depend on the receiver is laid out once; equal receivers share their bytes. */
 function encode(ctx: PushOnlineEvent): Outcome {
-  if (ctx.targets.length > 0) ctx.encoders = ctx.sources.map(({ message }) => new RecvEncoder(ctx.services.current(message)))
+  if (ctx.targets.length > 0) ctx.batch = new RecvBatch(ctx.sources.map(({ message }) => ctx.services.current(message)))
 }
 
 function write(ctx: PushOnlineEvent): Outcome {
-  for (const connection of ctx.targets) {
-    const { connectionID, uid, version, cipher } = connection
-    for (let index = 0; index < ctx.encoders.length; index++) {
-      const source = ctx.sources[index]!
-      if (source.connectionID === connectionID) continue
-      const message = ctx.services.current(source.message)
-      if (message.revision?.kind === 'recalled') {
-        ctx.services.delivered(uid, message) // nobody is to see what it was, and there is nothing else
-        continue
+  const { batch, sources } = ctx
+  if (batch !== undefined) {
+    const origins = originsOf(sources)
+    const isToBeShown = sources.every((source) => !isRecalled(ctx.services.current(source.message)))
+    let encoders: readonly RecvEncoder[] | undefined
+    for (const connection of ctx.targets) {
+      if (connection.cipher !== undefined) {
+        encoders ??= batch.messages.map((message) => new RecvEncoder(message))
+        writeSealed(ctx, connection, encoders)
+      } else if (isToBeShown && !origins.includes(connection.connectionID)) {
+        connection.pushAll(batch.messages, batch.encode(connection.version, connection.uid))
+      } else {
+        writeSome(ctx, connection, batch)
       }
-      const view = { version, channelID: receivedChannelID(message, uid), redDot: receivedRedDot(message, uid), cipher }
-      connection.push(message, ctx.encoders[index]!.encode(view))
     }
   }
   for (const [nodeID, uids] of ctx.remote) ctx.services.pushToPeer(nodeID, ctx.key, ctx.messages, uids)
+}
+
+/** The connections that messages came in on: as a rule there is one. */
+function originsOf(sources: readonly PushSource[]): string[] {
+  const origins: string[] = []
+  for (const { connectionID } of sources) {
+    if (connectionID !== undefined && origins.at(-1) !== connectionID && !origins.includes(connectionID)) origins.push(connectionID)
+  }
+  return origins
+}
+
+/** One by one, to a connection that has sent some of them itself, or when some are not to be shown any more. */
+function writeSome(ctx: PushOnlineEvent, connection: ConnectionPort, batch: RecvBatch): void {
+  const isForIt = ctx.sources.map((source) => isToGo(ctx, source, connection))
+  if (!isForIt.includes(true)) return
+  const { frames, ends } = batch.encode(connection.version, connection.uid)
+  isForIt.forEach((goes, index) => {
+    if (goes) connection.push(batch.messages[index]!, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index]))
+  })
+}
+
+function writeSealed(ctx: PushOnlineEvent, connection: ConnectionPort, encoders: readonly RecvEncoder[]): void {
+  const { uid, version, cipher } = connection
+  for (let index = 0; index < encoders.length; index++) {
+    const source = ctx.sources[index]!
+    if (!isToGo(ctx, source, connection)) continue
+    const message = ctx.services.current(source.message)
+    const view = { version, channelID: receivedChannelID(message, uid), redDot: receivedRedDot(message, uid), cipher }
+    connection.push(message, encoders[index]!.encode(view))
+  }
+}
+
+/** Not back to where it came from; and nobody is to see what a recalled message was, and there is nothing else. */
+function isToGo({ services }: PushOnlineEvent, { message, connectionID }: PushSource, connection: ConnectionPort): boolean {
+  if (connectionID === connection.connectionID) return false
+  if (!isRecalled(services.current(message))) return true
+  services.delivered(connection.uid, message)
+  return false
+}
+
+function isRecalled({ revision }: Message): boolean {
+  return revision?.kind === 'recalled'
 }

@@ -8,14 +8,13 @@ import type { Steps, OnSendContext } from '../../contracts/handler.ts'
 import type { IDSource } from '../../contracts/id-source.ts'
 import type { BeforeSendAnswer, Webhook } from '../../contracts/webhook.ts'
 import { IMError, type IMErrorContext } from '../../errors.ts'
-import { channelKeyString, commandKey, isCommandKey, isValidWireID, type ChannelKey } from '../../model/channel.ts'
-import { FrameFlag, FrameType, type SendPacket } from '../../model/frames.ts'
+import { channelKeyString, commandKey, type ChannelKey } from '../../model/channel.ts'
+import { FrameFlag, type SendPacket } from '../../model/frames.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { RECV_SETTING_MASK, Setting } from '../../model/message.ts'
 import { refuse, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
 import { ReasonCode } from '../../model/reason-code.ts'
 import { openSend } from '../../protocol/seal.ts'
-import { encode } from '../../protocol/encode.ts'
 import { DistributeItem } from '../channel/distribute-item.ts'
 import { EngineEvent } from '../engine-event.ts'
 import { reasonOf, type Origin } from '../origin.ts'
@@ -24,6 +23,8 @@ export interface OnSendServices {
   readonly channels: ChannelDirectory
   readonly webhook: Webhook | undefined
   readonly authorizeSend: AuthorizeSend
+  /** it is the engine's, and not one that a host has chosen */
+  readonly isOwnPolicy: boolean
   readonly ids: IDSource
   readonly clock: Clock
   readonly facts: FactSink
@@ -48,7 +49,7 @@ export const onSendSteps: Steps<SendEvent> = { checkPermission, callWebhook, acc
 const EVENT_BYTES = 512
 
 /** A SEND that may wait for many things and gets exactly one SENDACK. */
-export class SendEvent extends EngineEvent implements OnSendContext, Origin {
+export class SendEvent extends EngineEvent implements OnSendContext, AuthorizeSendRequest, Origin {
   readonly event = 'EventOnSend'
   readonly conn: ConnectionPort
   readonly frame: SendPacket
@@ -91,6 +92,22 @@ export class SendEvent extends EngineEvent implements OnSendContext, Origin {
     return this.conn.connectionID
   }
 
+  get uid(): string {
+    return this.conn.uid
+  }
+
+  get deviceFlag(): number {
+    return this.conn.deviceFlag
+  }
+
+  get channelID(): string {
+    return this.frame.channelID
+  }
+
+  get nowMs(): number {
+    return this.services.clock.nowMs()
+  }
+
   describe(): IMErrorContext {
     const { channelID, channelType } = this.channel.key
     return { uid: this.conn.uid, connectionID: this.conn.connectionID, channelID, channelType }
@@ -129,7 +146,7 @@ function channelOf(conn: ConnectionPort, { channelID, channelType, flags }: Send
   const channel = conn.channel(channelID, channelType)
   if ((flags & (FrameFlag.SyncOnce | FrameFlag.NoPersist)) !== FrameFlag.SyncOnce) return channel
   const key = commandKey(channel.key)
-  return { wireID: channel.wireID, key, name: channelKeyString(key) }
+  return { ...channel, key, name: channelKeyString(key), isCommand: true }
 }
 
 /** What a SEND holds in memory, about: the client chooses how long its texts are, too. */
@@ -157,11 +174,11 @@ export function receiveSend(conn: ConnectionPort, frame: SendPacket, services: O
   if (!services.submit(conn.uid, event)) event.settle(ReasonCode.RateLimit, '0', 0)
 }
 
-/** The plaintext in memory of its own: the frame's is a view on a buffer that is about to be reused. */
+/** The plaintext, in memory of its own: a frame's payload is a copy. */
 function openPayload(conn: ConnectionPort, frame: SendPacket, services: OnSendServices): Uint8Array | undefined {
   const { cipher } = conn
   const isPlain = cipher === undefined || (services.plaintext === 'allow' && (frame.setting & Setting.NoEncrypt) !== 0)
-  return isPlain ? Buffer.from(frame.payload) : openSend(frame, cipher)
+  return isPlain ? frame.payload : openSend(frame, cipher)
 }
 
 function turnAway(conn: ConnectionPort, frame: SendPacket, services: OnSendServices, reasonCode: ReasonCode): void {
@@ -173,7 +190,7 @@ function sendSendack(conn: ConnectionPort, frame: SendPacket, reasonCode: Reason
   const { flags, clientSeq } = frame
   // Clients of these versions do not know the code; 15 tells them the same: it is not going to be stored.
   if (reasonCode === ReasonCode.IdempotencyConflict) reasonCode = ReasonCode.SystemError
-  conn.send(encode({ type: FrameType.SENDACK, flags, messageID, clientSeq, messageSeq, reasonCode }, conn.version))
+  conn.acknowledge(flags, clientSeq, reasonCode, messageID, messageSeq)
 }
 
 function tellRefused(facts: FactSink, fromUID: string, frame: SendPacket, reasonCode: ReasonCode, message: string | undefined): void {
@@ -185,46 +202,20 @@ function tellRefused(facts: FactSink, fromUID: string, frame: SendPacket, reason
 /** What no policy may waive comes first: who has been kicked sends nothing, and an id that is none is no channel. */
 function checkPermission(ctx: SendEvent): MaybePromise<Outcome> {
   if (ctx.conn.kicked) return refuse(ReasonCode.ConnectKick)
-  if (!isValidWireID(ctx.frame.channelID, ctx.frame.channelType)) return refuse(ReasonCode.ChannelIDError)
-  return ctx.services.authorizeSend(new SendRequest(ctx))
+  if (!ctx.channel.isValid) return refuse(ReasonCode.ChannelIDError)
+  const { services, channel } = ctx
+  if (!services.isOwnPolicy) return services.authorizeSend(ctx)
+  // What the engine's own policy has allowed it allows again, until the directory has changed; time alone forbids nothing.
+  const changeCount = services.channels.changeCount?.() ?? Number.NaN
+  if (channel.allowedAt === changeCount) return
+  const outcome = services.authorizeSend(ctx)
+  if (isPromise(outcome)) return outcome.then((late) => allow(channel, changeCount, late))
+  return allow(channel, changeCount, outcome)
 }
 
-/** What a policy may know of a SEND. */
-class SendRequest implements AuthorizeSendRequest {
-  readonly #ctx: SendEvent
-
-  constructor(ctx: SendEvent) {
-    this.#ctx = ctx
-  }
-
-  get uid(): string {
-    return this.#ctx.conn.uid
-  }
-
-  get deviceFlag(): number {
-    return this.#ctx.conn.deviceFlag
-  }
-
-  get channelID(): string {
-    return this.#ctx.frame.channelID
-  }
-
-  get key(): ChannelKey {
-    return this.#ctx.key
-  }
-
-  get channels(): ChannelDirectory {
-    return this.#ctx.channels
-  }
-
-  get nowMs(): number {
-    return this.#ctx.services.clock.nowMs()
-  }
-
-  /** made only for who asks for it */
-  get signal(): AbortSignal {
-    return this.#ctx.signal
-  }
+function allow(channel: ChannelRef, changeCount: number, outcome: Outcome): Outcome {
+  if (outcome === undefined) channel.allowedAt = changeCount
+  return outcome
 }
 
 function callWebhook(ctx: SendEvent): Outcome | Promise<Outcome> {
@@ -271,7 +262,7 @@ function acceptSend(ctx: SendEvent): Outcome {
       noPersist: (frame.flags & FrameFlag.NoPersist) !== 0,
       redDot: (frame.flags & FrameFlag.RedDot) !== 0,
       // Whoever names the channel of commands sends one: among the messages its number would be somebody else's.
-      syncOnce: (frame.flags & FrameFlag.SyncOnce) !== 0 || isCommandKey(channel.key),
+      syncOnce: (frame.flags & FrameFlag.SyncOnce) !== 0 || channel.isCommand,
     },
     channel.key,
     ctx,

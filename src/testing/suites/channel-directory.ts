@@ -52,6 +52,30 @@ const channelScenarios: readonly Scenario<ChannelDirectory>[] = [
     },
   ],
   [
+    'changeCount, where there is one, grows with every change',
+    async (directory) => {
+      const changes: readonly (() => unknown)[] = [
+        () => directory.putChannel(infoOf(ROOM)),
+        () => directory.putMembers(ROOM, [{ uid: 'ann', role: MemberRole.Member }]),
+        () => directory.addToList(ROOM, 'deny', ['ann']),
+        () => directory.removeFromList(ROOM, 'deny', ['ann']),
+        () => directory.removeMembers(ROOM, ['ann']),
+        () => directory.removeChannel(ROOM),
+        () => directory.setUserFlags('ann', { banned: true }),
+      ]
+      if (directory.changeCount === undefined) return
+      for (const [index, change] of changes.entries()) {
+        const before = directory.changeCount()
+        const changed = change()
+        assert.ok(directory.changeCount() > before, `change ${index} has begun`)
+        await changed
+        await directory.channel(ROOM)
+        assert.ok(directory.changeCount() > before, `change ${index}`)
+      }
+      assert.equal(directory.changeCount(), directory.changeCount())
+    },
+  ],
+  [
     'a channel is what was put last',
     async (directory) => {
       for (const info of [infoOf(ROOM), infoOf(ROOM, { ban: true }), infoOf(ROOM, { disband: true }), infoOf(ROOM)]) {
