@@ -1,8 +1,8 @@
-import { badOption } from '../../errors.ts'
 import type { Message } from '../../model/message.ts'
 import { setChannelNo } from './keys.ts'
 import type { NumberFilter } from './number-filter.ts'
-import { encodeRecord, expiryOf, idKeyOf, numberKeyOf } from './record.ts'
+import { expiryOf, numberKeyOf, recordBytes, writeRecord } from './record.ts'
+import { beginRecord, HEAD_BYTES, SEVERAL_HEAD_BYTES } from './row.ts'
 
 /** The message that a repeat repeats. */
 export interface Original {
@@ -11,16 +11,25 @@ export interface Original {
   hasPayload(payload: Uint8Array): boolean
 }
 
-/** A message on its way in, as bytes: nothing of it is the caller's. One object for everything, because there are many. */
+/** Messages on their way in, as bytes: nothing of them is the caller's. */
+export interface Encoded {
+  readonly entries: readonly Entry[]
+  /** a row of all of them, but for its head (`sealSeveral`) */
+  readonly bytes: Buffer
+}
+
+/** One of them. One object for everything, because there are many. */
 export class Entry implements Original {
   readonly messageID: string
   readonly fromUID: string
   readonly timestampMs: number
   readonly expiresAtMs: number
-  readonly record: Buffer
-  readonly idKey: Buffer
   /** undefined for a message that is never a repeat */
   readonly numberKey: Buffer | undefined
+  /** where it is in the bytes of all */
+  readonly start: number
+  readonly end: number
+  readonly #bytes: Buffer
   readonly #payloadBytes: number
   /** of `numberKey`, once the channel's number is in it */
   numberHash = 0
@@ -30,22 +39,25 @@ export class Entry implements Original {
   sameHash: Entry | undefined = undefined
   messageSeq = 0
 
-  constructor(message: Message) {
-    const { messageID, fromUID, payload, timestampMs } = message
-    if (!(payload instanceof Uint8Array)) badOption('message payload', 'a Uint8Array', payload)
-    this.messageID = messageID
-    this.fromUID = fromUID
-    this.timestampMs = timestampMs
+  constructor(message: Message, bytes: Buffer, start: number, end: number) {
+    this.messageID = message.messageID
+    this.fromUID = message.fromUID
+    this.timestampMs = message.timestampMs
     this.expiresAtMs = expiryOf(message)
-    this.record = encodeRecord(message)
-    this.#payloadBytes = payload.length
-    this.idKey = idKeyOf(this.record)
-    this.numberKey = numberKeyOf(this.record)
+    this.numberKey = numberKeyOf(bytes, start)
+    this.start = start
+    this.end = end
+    this.#bytes = bytes
+    this.#payloadBytes = message.payload.length
   }
 
-  /** the end of `record` */
+  get record(): Buffer {
+    return this.#bytes.subarray(this.start, this.end)
+  }
+
+  /** the end of the record */
   get payload(): Buffer {
-    return this.record.subarray(this.record.length - this.#payloadBytes)
+    return this.#bytes.subarray(this.end - this.#payloadBytes, this.end)
   }
 
   hasPayload(payload: Uint8Array): boolean {
@@ -65,4 +77,19 @@ export class Entry implements Original {
     this.numberHash = filter.hash(setChannelNo(this.numberKey, channelNo))
     return true
   }
+}
+
+/** @throws TypeError for a message that cannot be stored */
+export function encodeMessages(messages: readonly Message[]): Encoded {
+  const lengths = messages.map(recordBytes)
+  let length = SEVERAL_HEAD_BYTES
+  for (const each of lengths) length += HEAD_BYTES + each
+  const bytes = Buffer.allocUnsafe(length)
+  let offset = SEVERAL_HEAD_BYTES
+  const entries = messages.map((message, index) => {
+    const start = beginRecord(bytes, offset, lengths[index]!)
+    offset = writeRecord(bytes, start, message)
+    return new Entry(message, bytes, start, offset)
+  })
+  return { entries, bytes }
 }

@@ -14,11 +14,13 @@ export const Tag = {
   Channel: 0x43, // C
   /** channel number → channel name */
   Name: 0x4e, // N
-  /** channel number, seq → message */
+  /** channel number, seq → message, or several of which that is the last one */
   Message: 0x6d, // m
-  /** message id → key of the message */
+  /** message id → key of the row with the message */
   ID: 0x69, // i
-  /** channel number, sender, clientMsgNo → key of the message */
+  /** last of some message ids that rise, channel number, seq of the row with those messages → the ids */
+  IDs: 0x49, // I
+  /** channel number, sender, clientMsgNo → key of the row with the message */
   Number: 0x64, // d
   /** channel number, sender → seq of the sender's last message */
   Sent: 0x73, // s

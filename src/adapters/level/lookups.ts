@@ -1,11 +1,13 @@
 import { IMError } from '../../errors.ts'
+import type { ChannelKey } from '../../model/channel.ts'
 import type { Entry, Original } from './append-entry.ts'
 import type { AppendTask } from './append-task.ts'
 import type { ChannelState, ChannelStates } from './channel-states.ts'
 import type { Database } from './database.ts'
-import { seqOfKey } from './keys.ts'
+import { channelNoOfKey, setChannelNo } from './keys.ts'
 import type { NumberFilter } from './number-filter.ts'
-import { decodeRecord, isFirstPayload } from './record.ts'
+import { decodeRecord, isFirstPayload, numberKeyOf, type MessageRecord } from './record.ts'
+import { Row } from './row.ts'
 
 export interface LookupsOptions {
   readonly database: Database
@@ -97,7 +99,7 @@ export class Lookups {
     const records = await database.getMany(hits.map(({ at }) => at))
     for (const [index, { entry, state, at }] of hits.entries()) {
       const bytes = records[index]
-      if (bytes !== undefined) entry.found = originalOf(bytes, state, seqOfKey(at))
+      if (bytes !== undefined) entry.found = originalOf(new Row(at, bytes, state.key), entry, state)
     }
   }
 
@@ -127,7 +129,19 @@ export class Lookups {
   }
 }
 
-function originalOf(bytes: Buffer, { key }: ChannelState, messageSeq: number): Original {
-  const record = decodeRecord(bytes, key, messageSeq)
-  return { messageID: record.message.messageID, messageSeq, hasPayload: (payload) => isFirstPayload(record, payload) }
+function originalOf(row: Row, { numberKey }: Entry, { key }: ChannelState): Original | undefined {
+  const record = messageWithNumber(row, numberKey!, key)
+  if (record === undefined) return undefined // it has been removed meanwhile
+  const { messageID, messageSeq } = record.message
+  return { messageID, messageSeq, hasPayload: (payload) => isFirstPayload(record, payload) }
+}
+
+/** The message of a row by its whole key of Tag.Number. */
+export function messageWithNumber(row: Row, numberKey: Buffer, key: ChannelKey): MessageRecord | undefined {
+  const no = channelNoOfKey(numberKey)
+  const found = row.find((record) => {
+    const number = numberKeyOf(record)
+    return number !== undefined && setChannelNo(number, no).equals(numberKey)
+  })
+  return found && decodeRecord(found.record, key, found.seq)
 }

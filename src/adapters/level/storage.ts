@@ -22,8 +22,12 @@ import type { Retention } from './sweeper.ts'
 import { LevelTokenStore } from './token-store.ts'
 import { Writer } from './writer.ts'
 
-/** The layout of keys and values. A database of another one is not touched. */
-const FORMAT = 1
+/**
+ * The layout of keys and values. A database of an earlier one is read as it is and called one of this from then on: what is
+ * in it stays, beside what is written now. One of a later layout is not touched.
+ */
+const FORMAT = 2
+const FIRST_FORMAT = 1
 
 const MEBIBYTE = 1 << 20
 
@@ -221,6 +225,8 @@ async function checkFormat(database: Database): Promise<void> {
   const found = await database.get(key)
   if (found?.toString() === String(FORMAT)) return
   if (found !== undefined) {
+    const format = Number(found.toString())
+    if (format >= FIRST_FORMAT && format < FORMAT) return database.write([key, Buffer.from(String(FORMAT))])
     throw new IMError('IM_STORE_FORMAT', { detail: `${database.place} has format ${found.toString()}, this version knows ${FORMAT}` })
   }
   const [anything] = await database.entries({ gte: Buffer.alloc(0), lt: Buffer.from([0xff]), limit: 1 })
