@@ -245,12 +245,12 @@ describe('a damaged folder', () => {
       value[value.length - 5]! ^= 1
       await raw.put(key, value)
     }
-    await spoil(Buffer.from([0x6d, 0, 0, 0, 1, 0, 0, 0, 7]))
+    await spoil(Buffer.from([0x6d, 0, 0, 0, 1, 0, 0, 0, 50])) // the first fifty messages
     await spoil(Buffer.from('C\u0002b'))
     await raw.close()
     const storage = await open()
     await expect(storage.messages.range(keys[0]!)).rejects.toMatchObject(corrupt)
-    expect(await seqsOf(storage, 0, 8, 20)).toEqual(numbers(8, 20))
+    expect(await seqsOf(storage, 0, 51, 120)).toEqual(numbers(51, 120))
     await expect(Promise.resolve(storage.messages.lastSeq(keys[1]!))).rejects.toMatchObject(corrupt)
     // In one turn: what is damaged fails, and takes nobody with it.
     const append = async (channelID: string, no: string): Promise<unknown> =>

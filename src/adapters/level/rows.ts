@@ -36,7 +36,8 @@ export class Rows {
 
   /** The first row that ends at `seq` or behind it, and may begin behind `last` by less than the length of a row. */
   async next({ key, no }: Place, seq: number, last: number): Promise<Row | undefined> {
-    const [found] = await this.#database.entries({ ...rowsFrom(no, seq, last), limit: 1 })
+    const end = Math.min(MAX_SEQ, last + MAX_ROW_COUNT - 1)
+    const [found] = await this.#database.entries({ ...seqRange(Tag.Message, no, seq, end), limit: 1 })
     return found && new Row(...found, key)
   }
 
@@ -44,14 +45,16 @@ export class Rows {
   async *walk(place: Place, { first, last, isDown = false, likelyCount = 1_000 }: Walk): AsyncGenerator<Row, void, undefined> {
     const stride = Math.min(likelyCount, last - first + 1, 1_000)
     if (!isDown) {
-      for await (const row of this.#rows(place, rowsFrom(place.no, first, last), stride)) {
-        if (row.firstSeq > last) return
+      let next = first
+      for await (const row of this.#rows(place, seqRange(Tag.Message, place.no, first, last), stride)) {
         yield row
-        if (row.lastSeq >= last) return
+        next = row.lastSeq + 1
       }
+      const rest = next > last ? undefined : await this.next(place, next, last) // it ends behind `last`
+      if (rest !== undefined && rest.firstSeq <= last) yield rest
       return
     }
-    const top = await this.next(place, last, last) // what it ends with is not known
+    const top = await this.next(place, last, last)
     if (top !== undefined && top.firstSeq <= last) yield top
     const below = Math.min(last, top?.firstSeq ?? last + 1) - 1
     if (below >= first) yield* this.#rows(place, { ...seqRange(Tag.Message, place.no, first, below), reverse: true }, stride)
@@ -62,8 +65,4 @@ export class Rows {
   }
 }
 
-/** Keys of rows that may have numbers from `first` to `last` in them, and of some behind them. */
-function rowsFrom(no: number, first: number, last: number): { gte: Buffer; lt: Buffer } {
-  return seqRange(Tag.Message, no, first, Math.min(MAX_SEQ, last + MAX_ROW_COUNT - 1))
-}
 
