@@ -1,7 +1,7 @@
 import type { Message } from '../../model/message.ts'
-import { setChannelNo } from './keys.ts'
+import type { NumberText } from './keys.ts'
 import type { NumberFilter } from './number-filter.ts'
-import { expiryOf, numberKeyOf, recordBytes, writeRecord } from './record.ts'
+import { expiryOf, NUMBER_OFFSET, numberEndOf, recordBytes, writeRecord } from './record.ts'
 import { beginRecord, HEAD_BYTES, SEVERAL_HEAD_BYTES } from './row.ts'
 
 /** The message that a repeat repeats. */
@@ -19,19 +19,21 @@ export interface Encoded {
 }
 
 /** One of them. One object for everything, because there are many. */
-export class Entry implements Original {
+export class Entry implements Original, NumberText {
   readonly messageID: string
   readonly fromUID: string
   readonly timestampMs: number
   readonly expiresAtMs: number
-  /** undefined for a message that is never a repeat */
-  readonly numberKey: Buffer | undefined
-  /** where it is in the bytes of all */
+  /** of all */
+  readonly bytes: Buffer
+  /** where this one is in them */
+  readonly recordStart: number
+  readonly recordEnd: number
+  /** where its number is; the end is 0 for a message that is never a repeat */
   readonly start: number
   readonly end: number
-  readonly #bytes: Buffer
   readonly #payloadBytes: number
-  /** of `numberKey`, once the channel's number is in it */
+  /** of its number in its channel, once that is known; 0 before and when there is none */
   numberHash = 0
   /** what the database has under that number, once it has been asked */
   found: Original | undefined = undefined
@@ -44,20 +46,21 @@ export class Entry implements Original {
     this.fromUID = message.fromUID
     this.timestampMs = message.timestampMs
     this.expiresAtMs = expiryOf(message)
-    this.numberKey = numberKeyOf(bytes, start)
-    this.start = start
-    this.end = end
-    this.#bytes = bytes
+    this.bytes = bytes
+    this.recordStart = start
+    this.recordEnd = end
+    this.start = start + NUMBER_OFFSET
+    this.end = numberEndOf(bytes, start)
     this.#payloadBytes = message.payload.length
   }
 
   get record(): Buffer {
-    return this.#bytes.subarray(this.start, this.end)
+    return this.bytes.subarray(this.recordStart, this.recordEnd)
   }
 
   /** the end of the record */
   get payload(): Buffer {
-    return this.#bytes.subarray(this.end - this.#payloadBytes, this.end)
+    return this.bytes.subarray(this.recordEnd - this.#payloadBytes, this.recordEnd)
   }
 
   hasPayload(payload: Uint8Array): boolean {
@@ -70,11 +73,10 @@ export class Entry implements Original {
     this.found = undefined
   }
 
-  /** Put the channel's number where it belongs. @returns false for a message that is never a repeat */
-  takeChannelNo(channelNo: number, filter: NumberFilter): boolean {
-    if (this.numberKey === undefined) return false
-    if (this.numberHash !== 0) return true
-    this.numberHash = filter.hash(setChannelNo(this.numberKey, channelNo))
+  /** @returns false for a message that is never a repeat */
+  takeHash(channelNo: number, filter: NumberFilter): boolean {
+    if (this.end === 0) return false
+    if (this.numberHash === 0) this.numberHash = filter.hashOf(channelNo, this)
     return true
   }
 }

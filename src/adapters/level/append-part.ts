@@ -7,6 +7,7 @@ import type { Operations } from './database.ts'
 import { EMPTY, expiryKey, sentKey, seqKey, Tag, uint32 } from './keys.ts'
 import { putIDs } from './message-ids.ts'
 import type { NumberFilter } from './number-filter.ts'
+import type { NumberIndex } from './number-index.ts'
 import type { RecentNumbers } from './recent-numbers.ts'
 import { copyID } from './record.ts'
 import { encodeRow, MAX_ROW_BYTES, MAX_ROW_COUNT, sealOne, sealSeveral } from './row.ts'
@@ -15,6 +16,7 @@ export interface PartHost {
   readonly states: ChannelStates
   readonly numbers: RecentNumbers
   readonly filter: NumberFilter
+  readonly index: NumberIndex
 }
 
 /** What the wire has room for. */
@@ -65,7 +67,7 @@ export class AppendPart {
       }
       entry.messageSeq = ++lastSeq
       stored.push(entry)
-      if (entry.numberKey !== undefined) {
+      if (entry.numberHash !== 0) {
         this.#host.filter.add(entry.numberHash)
         this.#host.numbers.add(entry)
       }
@@ -88,7 +90,7 @@ export class AppendPart {
 
   #originalOf(entry: Entry): Original | undefined {
     const { filter, numbers } = this.#host
-    if (!entry.takeChannelNo(this.state.no, filter) || !filter.mayHave(entry.numberHash)) return undefined
+    if (!entry.takeHash(this.state.no, filter) || !filter.mayHave(entry.numberHash)) return undefined
     return numbers.find(entry) ?? entry.found
   }
 
@@ -96,15 +98,15 @@ export class AppendPart {
   #putRows(stored: readonly Entry[], operations: Operations): void {
     let first = 0
     let bytes = 0
-    for (const [index, { start, end, expiresAtMs }] of stored.entries()) {
-      const isFull = bytes + end - start > MAX_ROW_BYTES || index - first === MAX_ROW_COUNT
+    for (const [index, { recordStart, recordEnd, expiresAtMs }] of stored.entries()) {
+      const isFull = bytes + recordEnd - recordStart > MAX_ROW_BYTES || index - first === MAX_ROW_COUNT
       const isApart = expiresAtMs > 0 || (index > first && stored[index - 1]!.expiresAtMs > 0)
       if (index > first && (isFull || isApart)) {
         this.#putRow(stored.slice(first, index), operations)
         first = index
         bytes = 0
       }
-      bytes += end - start
+      bytes += recordEnd - recordStart
     }
     this.#putRow(first === 0 ? stored : stored.slice(first), operations)
   }
@@ -113,25 +115,27 @@ export class AppendPart {
     const { no } = this.state
     const { messageSeq, expiresAtMs } = entries.at(-1)!
     const at = seqKey(Tag.Message, no, messageSeq)
-    operations.push(at, this.#rowOf(entries))
+    const { index } = this.#host
+    const isListed = index.isListed(entries.length, messageSeq)
+    operations.push(at, this.#rowOf(entries, isListed))
+    if (isListed) index.putList(operations, at, entries.map(({ numberHash }) => numberHash))
+    else for (const entry of entries) if (entry.numberHash !== 0) index.putOne(operations, at, no, entry)
     const ids = Buffer.allocUnsafe(8 * entries.length)
     const { bytes } = this.#encoded
-    for (const [index, { start, numberKey }] of entries.entries()) {
-      copyID(bytes, start, ids, 8 * index)
-      if (numberKey !== undefined) operations.push(numberKey, at)
-    }
+    for (const [position, { recordStart }] of entries.entries()) copyID(bytes, recordStart, ids, 8 * position)
     putIDs(operations, at, ids)
     if (expiresAtMs > 0) operations.push(expiryKey(expiresAtMs, no, messageSeq), EMPTY)
   }
 
   /** Where they are, as a rule: only those behind something else that was not stored with them have to be moved. */
-  #rowOf(entries: readonly Entry[]): Buffer {
+  #rowOf(entries: readonly Entry[], isListed: boolean): Buffer {
     const { bytes, entries: all } = this.#encoded
     const first = entries[0]!
     const last = entries.at(-1)!
-    if (entries.length === 1) return sealOne(bytes, first.start, first.end)
+    if (entries.length === 1) return sealOne(bytes, first.recordStart, first.recordEnd)
     const isAtStart = first === all[0] && last === all[entries.length - 1]
-    return isAtStart ? sealSeveral(bytes.subarray(0, last.end), entries.length) : encodeRow(entries.map(({ record }) => record))
+    if (!isAtStart) return encodeRow(entries.map(({ record }) => record), isListed)
+    return sealSeveral(bytes.subarray(0, last.recordEnd), entries.length, isListed)
   }
 
   /** The last number of everybody who has sent something. */

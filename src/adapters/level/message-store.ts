@@ -20,10 +20,11 @@ import type { Message, Revision } from '../../model/message.ts'
 import { AppendTask, type AppendHost } from './append-task.ts'
 import { ChannelStates, decodeStanding, NEW_CHANNEL, personPrefix, putStanding, type ChannelState } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
-import { channelNoOfKey, EMPTY, numberKey, sentKey, seqKey, seqOfKey, seqRange, setChannelNo, Tag } from './keys.ts'
-import { Lookups, messageWithNumber } from './lookups.ts'
+import { channelNoOfKey, EMPTY, numberText, sentKey, seqKey, seqOfKey, seqRange, SEED_KEY, Tag } from './keys.ts'
+import { Lookups } from './lookups.ts'
 import { MessageIDs } from './message-ids.ts'
 import { NumberFilter } from './number-filter.ts'
+import { NumberIndex } from './number-index.ts'
 import { pageOfKeys } from './paging.ts'
 import { RecentNumbers } from './recent-numbers.ts'
 import { decodeRecord, encodeRecord, expiryOf, expiryOfRecord, firstPayload, isID } from './record.ts'
@@ -40,7 +41,6 @@ export interface LevelMessageStoreOptions {
   readonly maxCachedChannels: number
   readonly maxPendingBytes: number
   readonly dedupeFilterBytes: number
-  readonly filterSeed: number
   readonly retention: SweeperOptions['retention']
   readonly dedupeKeepMs: number
   readonly nowMs: () => number
@@ -64,6 +64,7 @@ export class LevelMessageStore implements MessageStore {
   readonly #ids: MessageIDs
   readonly #numbers: RecentNumbers
   readonly #filter: NumberFilter
+  readonly #index: NumberIndex
   readonly #lookups: Lookups
   readonly #appends: AppendHost
   /** by channel: for what reads a channel's messages and then changes or removes them. Appends touch none that is there */
@@ -83,17 +84,19 @@ export class LevelMessageStore implements MessageStore {
     this.#rows = new Rows(database)
     this.#ids = new MessageIDs(database)
     this.#numbers = new RecentNumbers(() => writer.gatheringNumber)
-    this.#filter = new NumberFilter({ maxBytes: options.dedupeFilterBytes, seed: options.filterSeed })
+    this.#filter = new NumberFilter({ maxBytes: options.dedupeFilterBytes })
+    this.#index = new NumberIndex({ database, filter: this.#filter })
     const ready = (task: AppendTask): void => writer.submit(task)
     const isMending = (): boolean => writer.isMending
-    this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready, isMending, maxPendingBytes: options.maxPendingBytes })
-    this.#appends = { states: this.#states, numbers: this.#numbers, filter: this.#filter, askAgain: (task) => this.#lookups.submit(task) }
-    this.#removals = new Removals({ database, writer, states: this.#states, rows: this.#rows })
+    this.#lookups = new Lookups({ states: this.#states, index: this.#index, filter: this.#filter, batchCount, ready, isMending, maxPendingBytes: options.maxPendingBytes })
+    this.#appends = { states: this.#states, numbers: this.#numbers, filter: this.#filter, index: this.#index, askAgain: (task) => this.#lookups.submit(task) }
+    this.#removals = new Removals({ database, writer, states: this.#states, rows: this.#rows, index: this.#index })
     this.#sweeper = new Sweeper({ ...options, states: this.#states, rows: this.#rows, turns: this.#turns, removals: this.#removals })
   }
 
   async open(): Promise<void> {
     await this.#states.open()
+    this.#filter.seed = (await this.#database.get(SEED_KEY))?.readInt32BE() ?? 0
     this.#isStopped = false
     this.#fill()
   }
@@ -155,12 +158,10 @@ export class LevelMessageStore implements MessageStore {
 
   async findByClientMsgNo(key: ChannelKey, fromUID: string, clientMsgNo: string): Promise<Message | undefined> {
     if (clientMsgNo === '') return undefined
-    const { no } = await this.#standing(key)
+    const { no, committed } = await this.#standing(key)
     if (no === 0) return undefined
-    const number = setChannelNo(numberKey(fromUID, clientMsgNo), no)
-    const at = await this.#database.get(number)
-    const bytes = at && (await this.#database.get(at))
-    return this.#readable(bytes && messageWithNumber(new Row(at, bytes, key), number, key)?.message)
+    const [record] = await this.#index.find([{ channel: { key, no, committed }, number: numberText(fromUID, clientMsgNo) }])
+    return this.#readable(record?.message)
   }
 
   async get(messageIDs: readonly string[]): Promise<(Message | undefined)[]> {

@@ -1,4 +1,5 @@
 import type { Entry } from './append-entry.ts'
+import { isSameNumber } from './number-index.ts'
 
 interface RecentBatch {
   readonly batchNumber: number
@@ -33,10 +34,10 @@ export class RecentNumbers {
   }
 
   /** What is here under the number of this message. */
-  find({ numberKey, numberHash }: Entry): Entry | undefined {
+  find(message: Entry): Entry | undefined {
     for (const batch of this.#batches) {
-      for (let entry = indexed(batch).get(numberHash); entry !== undefined; entry = entry.sameHash) {
-        if (entry.numberKey!.equals(numberKey!)) return entry
+      for (let entry = indexed(batch).get(message.numberHash); entry !== undefined; entry = entry.sameHash) {
+        if (isSameNumber(entry, message)) return entry
       }
     }
     return undefined

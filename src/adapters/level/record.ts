@@ -12,7 +12,7 @@ import { badOption } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { decimalFromHalves, writeUint64Decimal } from '../../model/int64.ts'
 import type { Message, Revision } from '../../model/message.ts'
-import { MAX_TEXT_BYTES, MAX_TIME_MS, numberKeyOfTexts } from './keys.ts'
+import { MAX_TEXT_BYTES, MAX_TIME_MS, type NumberText } from './keys.ts'
 
 const HEAD_BYTES = 20
 
@@ -148,16 +148,20 @@ export function idsOf(records: readonly Buffer[]): Buffer {
   return ids
 }
 
-/**
- * The key that recognises repeats of the message that begins at `start`, without its channel number; undefined when there can
- * be none.
- */
-export function numberKeyOf(bytes: Buffer, start = 0): Buffer | undefined {
-  const uidStart = start + HEAD_BYTES + 2
-  const uidEnd = uidStart + ((bytes[uidStart - 2]! << 8) | bytes[uidStart - 1]!)
-  const numberStart = uidEnd + 2
-  const numberEnd = numberStart + ((bytes[uidEnd]! << 8) | bytes[uidEnd + 1]!)
-  return numberEnd === numberStart ? undefined : numberKeyOfTexts(bytes, { uidStart, uidEnd, numberStart, numberEnd })
+/** Where the text of its number begins, behind the message's `start`. */
+export const NUMBER_OFFSET = HEAD_BYTES
+
+/** The end of what recognises repeats of the message that begins at `start`; 0 when it never has any. */
+export function numberEndOf(bytes: Buffer, start: number): number {
+  const uidEnd = start + HEAD_BYTES + 2 + ((bytes[start + HEAD_BYTES]! << 8) | bytes[start + HEAD_BYTES + 1]!)
+  const numberBytes = (bytes[uidEnd]! << 8) | bytes[uidEnd + 1]!
+  return numberBytes === 0 ? 0 : uidEnd + 2 + numberBytes
+}
+
+/** What recognises repeats of the message; undefined when it never has any. */
+export function numberOf(record: Buffer): NumberText | undefined {
+  const end = numberEndOf(record, 0)
+  return end === 0 ? undefined : { bytes: record, start: NUMBER_OFFSET, end }
 }
 
 /** When the message is to be gone, 0 for never. */

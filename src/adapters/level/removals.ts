@@ -1,9 +1,10 @@
 import type { IMError } from '../../errors.ts'
 import { putStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
-import { EMPTY, expiryKey, seqKey, seqRange, setChannelNo, Tag } from './keys.ts'
+import { EMPTY, expiryKey, seqKey, seqRange, Tag } from './keys.ts'
 import { putIDs } from './message-ids.ts'
-import { expiryOfRecord, idsOf, numberKeyOf, timestampOf } from './record.ts'
+import type { NumberIndex } from './number-index.ts'
+import { expiryOfRecord, idsOf, timestampOf } from './record.ts'
 import type { Row } from './row.ts'
 import type { Rows } from './rows.ts'
 import type { Writer } from './writer.ts'
@@ -13,6 +14,7 @@ export interface RemovalsOptions {
   readonly writer: Writer
   readonly states: ChannelStates
   readonly rows: Rows
+  readonly index: NumberIndex
 }
 
 /** Messages removed with one batch. */
@@ -24,12 +26,14 @@ export class Removals {
   readonly #writer: Writer
   readonly #states: ChannelStates
   readonly #rows: Rows
+  readonly #index: NumberIndex
 
-  constructor({ database, writer, states, rows }: RemovalsOptions) {
+  constructor({ database, writer, states, rows, index }: RemovalsOptions) {
     this.#database = database
     this.#writer = writer
     this.#states = states
     this.#rows = rows
+    this.#index = index
   }
 
   /** Plan a change of the channel's standing, durable once resolved. */
@@ -124,10 +128,7 @@ export class Removals {
       const numberFloorSeq = Math.min(lastSeq, first + PIECE_COUNT - 1)
       const operations: Operations = []
       for await (const row of this.#rows.walk(state, { first, last: numberFloorSeq })) {
-        for (const { seq, record } of row.between(first, numberFloorSeq)) {
-          const number = this.#numberOf(state, seq, record)
-          if (number !== undefined) operations.push(number, undefined)
-        }
+        this.#index.remove(operations, state.no, row, first, numberFloorSeq)
       }
       const next = await this.#timestampAt(state, numberFloorSeq + 1)
       await this.change(state, (batch) => {
@@ -159,18 +160,11 @@ export class Removals {
     putIDs(operations, row.at, idsOf(row.records), true)
     if (left !== undefined) putIDs(operations, row.at, idsOf(left.records))
     operations.push(row.at, left?.bytes)
+    // Of those that are forgotten already a later message may have the number since.
+    this.#index.remove(operations, state.no, row, state.committed.numberFloorSeq + 1, lastSeq)
     for (const { seq, record } of row.between(row.firstSeq, lastSeq)) {
-      const number = this.#numberOf(state, seq, record)
-      if (number !== undefined) operations.push(number, undefined)
       const expiresAtMs = expiryOfRecord(record)
       if (expiresAtMs > 0) operations.push(expiryKey(expiresAtMs, state.no, seq), undefined)
     }
-  }
-
-  /** The key that recognises the message's repeats, while there is one: a later message may have it since. */
-  #numberOf(state: ChannelState, messageSeq: number, record: Buffer): Buffer | undefined {
-    if (messageSeq <= state.committed.numberFloorSeq) return undefined
-    const number = numberKeyOf(record)
-    return number && setChannelNo(number, state.no)
   }
 }

@@ -3,7 +3,8 @@
  * follow each other. The key has the number of the last one.
  *
  *   u8 version 1 · u32 CRC-32 of all that follows · message (`record.ts`)
- *   u8 version 2 · u32 CRC-32 of all that follows, begun with 2 · u16 count · count times: u8 1 · u32 length · message
+ *   u8 version 2 · u32 CRC-32 of all that follows, begun with 2 · u8 flags · u16 count · count times: u8 1 · u32 length · message
+ *   flags: 1: its numbers are in one entry (`number-index.ts`)
  *
  * Both so that a message in a row of version 2 can be made a row of version 1 where it is: the five bytes before it are enough.
  */
@@ -13,11 +14,12 @@ import type { ChannelKey } from '../../model/channel.ts'
 import { seqOfKey } from './keys.ts'
 
 const Version = { One: 1, Several: 2 } as const
+const HAS_LIST = 1
 
 /** version and sum, also the room before each message */
 export const HEAD_BYTES = 5
-/** the head of a row of several: with their count */
-export const SEVERAL_HEAD_BYTES = HEAD_BYTES + 2
+/** the head of a row of several: with flags and their count */
+export const SEVERAL_HEAD_BYTES = HEAD_BYTES + 3
 
 /** A row is read as a whole, for one of its messages, too, so it stays small. A larger message is alone in its row. */
 export const MAX_ROW_BYTES = 32_768
@@ -27,6 +29,8 @@ export const MAX_ROW_COUNT = 128
 export class Row {
   readonly at: Buffer
   readonly lastSeq: number
+  /** its numbers are in one entry, and not each in its own */
+  readonly hasList: boolean
   readonly #records: readonly Buffer[]
 
   /** @throws IM_STORE_CORRUPT when the bytes are not what was written; IM_STORE_FORMAT for a version of later days */
@@ -38,6 +42,7 @@ export class Row {
       throw new IMError('IM_STORE_CORRUPT', { detail: `message ${this.lastSeq} is not what was written`, context: key })
     }
     const version = bytes[0]!
+    this.hasList = version === Version.Several && bytes[HEAD_BYTES] === HAS_LIST
     if (version === Version.One) this.#records = [bytes.subarray(HEAD_BYTES)]
     else if (version === Version.Several) this.#records = recordsOf(bytes)
     else throw new IMError('IM_STORE_FORMAT', { detail: `a message of version ${version}`, context: key })
@@ -67,14 +72,14 @@ export class Row {
 
   /** The row with another message at `seq`. */
   with(seq: number, record: Buffer): Buffer {
-    return encodeRow(this.#records.with(seq - this.firstSeq, record))
+    return encodeRow(this.#records.with(seq - this.firstSeq, record), this.hasList)
   }
 
   /** The row without the messages before `seq`; undefined when nothing is left of it. */
   from(seq: number): { readonly bytes: Buffer; readonly records: readonly Buffer[] } | undefined {
     if (seq > this.lastSeq) return undefined
     const records = this.#records.slice(Math.max(0, seq - this.firstSeq))
-    return { bytes: encodeRow(records), records }
+    return { bytes: encodeRow(records, this.hasList), records }
   }
 
   get records(): readonly Buffer[] {
@@ -83,7 +88,7 @@ export class Row {
 }
 
 /** A row of these messages, which are copied. */
-export function encodeRow(records: readonly Buffer[]): Buffer {
+export function encodeRow(records: readonly Buffer[], hasList: boolean): Buffer {
   let length = SEVERAL_HEAD_BYTES
   for (const record of records) length += HEAD_BYTES + record.length
   const bytes = Buffer.allocUnsafe(length)
@@ -92,7 +97,8 @@ export function encodeRow(records: readonly Buffer[]): Buffer {
     offset = beginRecord(bytes, offset, record.length)
     offset += record.copy(bytes, offset)
   }
-  return records.length === 1 ? sealOne(bytes, SEVERAL_HEAD_BYTES + HEAD_BYTES, length) : sealSeveral(bytes, records.length)
+  const isOne = records.length === 1 && !hasList
+  return isOne ? sealOne(bytes, SEVERAL_HEAD_BYTES + HEAD_BYTES, length) : sealSeveral(bytes, records.length, hasList)
 }
 
 /** Where a message of so many bytes is to begin, in a row of several. */
@@ -110,9 +116,10 @@ export function sealOne(bytes: Buffer, start: number, end: number): Buffer {
 }
 
 /** Bytes whose head is still to be written, as a row. */
-export function sealSeveral(bytes: Buffer, count: number): Buffer {
+export function sealSeveral(bytes: Buffer, count: number, hasList: boolean): Buffer {
   bytes[0] = Version.Several
-  bytes.writeUInt16BE(count, HEAD_BYTES)
+  bytes[HEAD_BYTES] = hasList ? HAS_LIST : 0
+  bytes.writeUInt16BE(count, HEAD_BYTES + 1)
   bytes.writeUInt32BE(sumOf(bytes), 1)
   return bytes
 }
