@@ -47,7 +47,7 @@ export class NumberIndex {
     operations.push(numberKey(no, number), at)
   }
 
-  /** Forget the numbers of the row's messages `first` .. `last`, which its channel does not know as its own any more. */
+  /** Forget the numbers of the row's messages `first` .. `last`; those before `first` are forgotten already. */
   remove(operations: Operations, no: number, row: Row, first: number, last: number): void {
     if (row.hasList) {
       const left = row.from(last + 1)?.records ?? []
@@ -98,7 +98,7 @@ export class NumberIndex {
     return hits
   }
 
-  /** A hash may be another number's, and what is behind the channel's floors does not count any more. */
+  /** A hash may be another number's. */
   async #read(wanted: readonly Wanted[], hits: readonly Hit[]): Promise<(MessageRecord | undefined)[]> {
     const found: (MessageRecord | undefined)[] = wanted.map(() => undefined)
     if (hits.length === 0) return found
@@ -109,8 +109,7 @@ export class NumberIndex {
       const { channel, number } = wanted[index]!
       const row = new Row(at, bytes, channel.key)
       const match = row.find((record) => isSameNumber(number, numberOf(record)))
-      if (match === undefined || (row.hasList && match.seq <= channel.committed.numberFloorSeq)) continue
-      found[index] = decodeRecord(match.record, channel.key, match.seq)
+      if (match !== undefined) found[index] = decodeRecord(match.record, channel.key, match.seq)
     }
     return found
   }

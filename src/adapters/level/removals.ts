@@ -161,7 +161,8 @@ export class Removals {
     if (left !== undefined) putIDs(operations, row.at, idsOf(left.records))
     operations.push(row.at, left?.bytes)
     // Of those that are forgotten already a later message may have the number since.
-    this.#index.remove(operations, state.no, row, state.committed.numberFloorSeq + 1, lastSeq)
+    const { numberFloorSeq } = state.committed
+    this.#index.remove(operations, state.no, row, numberFloorSeq + 1, Math.max(numberFloorSeq, lastSeq))
     for (const { seq, record } of row.between(row.firstSeq, lastSeq)) {
       const expiresAtMs = expiryOfRecord(record)
       if (expiresAtMs > 0) operations.push(expiryKey(expiresAtMs, state.no, seq), undefined)

@@ -106,7 +106,7 @@ describe('messages that are appended together', () => {
 
 describe('one message of a row', () => {
   it('is edited and recalled without a change to the others, and repeats are judged by what it came with', async () => {
-    const { messages, append } = await open()
+    const { messages, append, entries } = await open()
     await append(names(20))
     const by = { byUID: 'bob', timestampMs: NOW_MS + 1 }
     await messages.revise(key, 7, { kind: 'edited', ...by, payload: Buffer.from('a longer text than before') })
@@ -117,6 +117,8 @@ describe('one message of a row', () => {
     expect(found.filter(({ revision }) => revision !== undefined).map(({ messageSeq }) => messageSeq)).toEqual([7, 20])
     expect(statusesOf(await append(names(20)))).toEqual(names(20).map((_, index) => `duplicate ${index + 1}`))
     expect(await messages.countAfter(key, 0)).toBe(19)
+    await messages.truncate(key, 21)
+    expect(await entries(Tag.Message, Tag.Number, Tag.Numbers, Tag.ID, Tag.IDs)).toEqual([])
   })
 
   it('is removed with all that leads to it, and the rest stays', async () => {
@@ -134,21 +136,24 @@ describe('one message of a row', () => {
     expect((await entries()).map(([at]) => String.fromCharCode(at[0]!)).join('')).toBe('!!CNs')
   })
 
-  it('is forgotten as an original when its time has come, and those behind it are not', async () => {
+  it.each([7, 10])('of %i is forgotten as an original when its time has come, and those behind it are not', async (count) => {
     let nowMs = NOW_MS
     const { messages, entries } = await open(undefined, { dedupeKeepMs: 1_000, nowMs: () => nowMs })
     const say = async (numbers: readonly string[], ages: readonly number[]): Promise<string[]> => {
       const drafts = numbers.map((no, index) => ({ ...message('a', no), timestampMs: NOW_MS + ages[index]! }))
       return statusesOf((await messages.append([{ key, messages: drafts }]))[0]!)
     }
-    await say(names(10), names(10).map((_, index) => 100 * index))
+    await say(names(count), names(count).map((_, index) => 100 * index))
     nowMs = NOW_MS + 1_450
     await messages.sweep!(nowMs)
     expect(await messages.findByClientMsgNo(key, 'ann', 'n5')).toBeUndefined()
     expect(await messages.findByClientMsgNo(key, 'ann', 'n6')).toMatchObject({ messageSeq: 6 })
-    expect(await say(['n5', 'n6'], [1_450, 1_450])).toEqual(['stored 11', 'duplicate 6'])
-    await messages.truncate(key, 9) // what is forgotten already takes nothing of 'n5' with it
-    expect(await say(['n5', 'n9', 'n8'], [1_450, 1_450, 1_450])).toEqual(['duplicate 11', 'duplicate 9', 'stored 12'])
+    expect(await say(['n5', 'n6'], [1_450, 1_450])).toEqual([`stored ${count + 1}`, 'duplicate 6'])
+    for (const beforeSeq of [3, 7]) {
+      await messages.truncate(key, beforeSeq) // what is forgotten already takes nothing of 'n5' with it, and does not come back
+      expect(await messages.findByClientMsgNo(key, 'ann', 'n4')).toBeUndefined()
+      expect(await say(['n5', 'n7'], [1_450, 1_450])).toEqual([`duplicate ${count + 1}`, 'duplicate 7'])
+    }
     nowMs = NOW_MS + 5_000
     await messages.sweep!(nowMs)
     expect(await entries(Tag.Number, Tag.Numbers)).toEqual([])
