@@ -200,7 +200,8 @@ describe('close', () => {
 describe('a database that is not ours', () => {
   const metaKey = Buffer.from('!format')
   it.each([
-    ['of a later format', metaKey, '2', /has format 2, this version knows 1/],
+    ['of a later format', metaKey, '3', /has format 3, this version knows 2/],
+    ['of no format at all', metaKey, '0', /has format 0/],
     ['of somebody else', Buffer.from('user:1'), 'x', /has not written/],
   ] as const)('%s is not touched', async (_name, key, value, detail) => {
     const level = new WatchedLevel()

@@ -210,8 +210,10 @@ describe('a damaged folder', () => {
       await rm(path, { recursive: true })
       await cp(whole, path, { recursive: true })
       await damage(secrets[10 + step * 24]!, (bytes, at) => bytes.fill(bytes[at]! ^ 0xff, at - step * 9, at - step * 9 + 4))
-      const storage = await open()
-      const seqs = await seqsOf(storage, 0).catch((error: { code: string }) => error.code)
+      const codeOf = (error: { code: string }): string => error.code
+      const storage = levelStorage({ path })
+      const failure = await storage.open().then(() => undefined, codeOf) // what is read at the start may be in the same block
+      const seqs = failure ?? (await seqsOf(storage, 0).catch(codeOf))
       if (seqs === corrupt.code) toldCount++
       else expect(seqs, `step ${step}`).toEqual(numbers(1, COUNT))
       await storage.close()
@@ -245,12 +247,12 @@ describe('a damaged folder', () => {
       value[value.length - 5]! ^= 1
       await raw.put(key, value)
     }
-    await spoil(Buffer.from([0x6d, 0, 0, 0, 1, 0, 0, 0, 7]))
+    await spoil(Buffer.from([0x6d, 0, 0, 0, 1, 0, 0, 0, 50])) // the first fifty messages
     await spoil(Buffer.from('C\u0002b'))
     await raw.close()
     const storage = await open()
     await expect(storage.messages.range(keys[0]!)).rejects.toMatchObject(corrupt)
-    expect(await seqsOf(storage, 0, 8, 20)).toEqual(numbers(8, 20))
+    expect(await seqsOf(storage, 0, 51, 120)).toEqual(numbers(51, 120))
     await expect(Promise.resolve(storage.messages.lastSeq(keys[1]!))).rejects.toMatchObject(corrupt)
     // In one turn: what is damaged fails, and takes nobody with it.
     const append = async (channelID: string, no: string): Promise<unknown> =>

@@ -1,8 +1,8 @@
-import { badOption } from '../../errors.ts'
 import type { Message } from '../../model/message.ts'
-import { setChannelNo } from './keys.ts'
+import type { NumberText } from './keys.ts'
 import type { NumberFilter } from './number-filter.ts'
-import { encodeRecord, expiryOf, idKeyOf, numberKeyOf } from './record.ts'
+import { expiryOf, NUMBER_OFFSET, numberEndOf, recordBytes, writeRecord } from './record.ts'
+import { beginRecord, HEAD_BYTES, SEVERAL_HEAD_BYTES } from './row.ts'
 
 /** The message that a repeat repeats. */
 export interface Original {
@@ -11,18 +11,29 @@ export interface Original {
   hasPayload(payload: Uint8Array): boolean
 }
 
-/** A message on its way in, as bytes: nothing of it is the caller's. One object for everything, because there are many. */
-export class Entry implements Original {
+/** Messages on their way in, as bytes: nothing of them is the caller's. */
+export interface Encoded {
+  readonly entries: readonly Entry[]
+  /** a row of all of them, but for its head (`sealSeveral`) */
+  readonly bytes: Buffer
+}
+
+/** One of them. One object for everything, because there are many. */
+export class Entry implements Original, NumberText {
   readonly messageID: string
   readonly fromUID: string
   readonly timestampMs: number
   readonly expiresAtMs: number
-  readonly record: Buffer
-  readonly idKey: Buffer
-  /** undefined for a message that is never a repeat */
-  readonly numberKey: Buffer | undefined
+  /** of all */
+  readonly bytes: Buffer
+  /** where this one is in them */
+  readonly recordStart: number
+  readonly recordEnd: number
+  /** where its number is; the end is 0 for a message that is never a repeat */
+  readonly start: number
+  readonly end: number
   readonly #payloadBytes: number
-  /** of `numberKey`, once the channel's number is in it */
+  /** of its number in its channel, once that is known; 0 before and when there is none */
   numberHash = 0
   /** what the database has under that number, once it has been asked */
   found: Original | undefined = undefined
@@ -30,22 +41,26 @@ export class Entry implements Original {
   sameHash: Entry | undefined = undefined
   messageSeq = 0
 
-  constructor(message: Message) {
-    const { messageID, fromUID, payload, timestampMs } = message
-    if (!(payload instanceof Uint8Array)) badOption('message payload', 'a Uint8Array', payload)
-    this.messageID = messageID
-    this.fromUID = fromUID
-    this.timestampMs = timestampMs
+  constructor(message: Message, bytes: Buffer, start: number, end: number) {
+    this.messageID = message.messageID
+    this.fromUID = message.fromUID
+    this.timestampMs = message.timestampMs
     this.expiresAtMs = expiryOf(message)
-    this.record = encodeRecord(message)
-    this.#payloadBytes = payload.length
-    this.idKey = idKeyOf(this.record)
-    this.numberKey = numberKeyOf(this.record)
+    this.bytes = bytes
+    this.recordStart = start
+    this.recordEnd = end
+    this.start = start + NUMBER_OFFSET
+    this.end = numberEndOf(bytes, start)
+    this.#payloadBytes = message.payload.length
   }
 
-  /** the end of `record` */
+  get record(): Buffer {
+    return this.bytes.subarray(this.recordStart, this.recordEnd)
+  }
+
+  /** the end of the record */
   get payload(): Buffer {
-    return this.record.subarray(this.record.length - this.#payloadBytes)
+    return this.bytes.subarray(this.recordEnd - this.#payloadBytes, this.recordEnd)
   }
 
   hasPayload(payload: Uint8Array): boolean {
@@ -58,11 +73,25 @@ export class Entry implements Original {
     this.found = undefined
   }
 
-  /** Put the channel's number where it belongs. @returns false for a message that is never a repeat */
-  takeChannelNo(channelNo: number, filter: NumberFilter): boolean {
-    if (this.numberKey === undefined) return false
-    if (this.numberHash !== 0) return true
-    this.numberHash = filter.hash(setChannelNo(this.numberKey, channelNo))
+  /** @returns false for a message that is never a repeat */
+  takeHash(channelNo: number, filter: NumberFilter): boolean {
+    if (this.end === 0) return false
+    if (this.numberHash === 0) this.numberHash = filter.hashOf(channelNo, this)
     return true
   }
+}
+
+/** @throws TypeError for a message that cannot be stored */
+export function encodeMessages(messages: readonly Message[]): Encoded {
+  const lengths = messages.map(recordBytes)
+  let length = SEVERAL_HEAD_BYTES
+  for (const each of lengths) length += HEAD_BYTES + each
+  const bytes = Buffer.allocUnsafe(length)
+  let offset = SEVERAL_HEAD_BYTES
+  const entries = messages.map((message, index) => {
+    const start = beginRecord(bytes, offset, lengths[index]!)
+    offset = writeRecord(bytes, start, message)
+    return new Entry(message, bytes, start, offset)
+  })
+  return { entries, bytes }
 }

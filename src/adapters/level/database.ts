@@ -11,6 +11,8 @@ export interface KeyRange {
   readonly lt: Buffer
   readonly reverse?: boolean
   readonly limit?: number
+  /** of classic-level: how much is handed over at once */
+  readonly highWaterMarkBytes?: number
 }
 
 type Encodings = { readonly keyEncoding: 'buffer'; readonly valueEncoding: 'buffer' }
@@ -69,7 +71,7 @@ const ENCODINGS: Encodings = Object.freeze({ keyEncoding: 'buffer', valueEncodin
 const STRIDE = 1_000
 
 /** classic-level hands over so much at once, whatever is asked for; its own default is made for small ranges. */
-const READ_AHEAD = Object.freeze({ highWaterMarkBytes: 262_144 })
+export const READ_AHEAD = Object.freeze({ highWaterMarkBytes: 262_144 })
 
 /** All failures leave it as IMErrors that say what to do. */
 export class Database {

@@ -14,12 +14,16 @@ export const Tag = {
   Channel: 0x43, // C
   /** channel number → channel name */
   Name: 0x4e, // N
-  /** channel number, seq → message */
+  /** channel number, seq → message, or several of which that is the last one */
   Message: 0x6d, // m
-  /** message id → key of the message */
+  /** message id → key of the row with the message */
   ID: 0x69, // i
-  /** channel number, sender, clientMsgNo → key of the message */
+  /** last of some message ids that rise, channel number, seq of the row with those messages → the ids */
+  IDs: 0x49, // I
+  /** channel number, sender, clientMsgNo → key of the row with the message */
   Number: 0x64, // d
+  /** channel number, seq of a row → hashes of the keys of Tag.Number that its messages would have */
+  Numbers: 0x44, // D
   /** channel number, sender → seq of the sender's last message */
   Sent: 0x73, // s
   /** channel number, seq → nothing: recalled, or removed from the middle */
@@ -106,6 +110,9 @@ export function after(prefix: Buffer): Buffer {
   return next
 }
 
+/** meta row → what numbers are hashed with, 4 bytes */
+export const SEED_KEY = textKey(Tag.Meta, Buffer.from('seed'))
+
 /** `tag`, channel number. */
 export function channelNoKey(tag: number, channelNo: number): Buffer {
   const key = Buffer.allocUnsafe(5)
@@ -145,42 +152,44 @@ export function idKey(messageID: string): Buffer {
   return key
 }
 
-/** Sender and clientMsgNo as a key of Tag.Number whose channel number is still to be filled in (`setChannelNo`). */
-export function numberKey(fromUID: string, clientMsgNo: string): Buffer {
-  const uid = Buffer.from(fromUID)
-  const texts = Buffer.concat([uid, Buffer.from(clientMsgNo)])
-  return numberKeyOfTexts(texts, { uidStart: 0, uidEnd: uid.length, numberStart: uid.length, numberEnd: texts.length })
+/** Where a sender and a clientMsgNo are, each behind its length in two bytes, as in a message's record. */
+export interface NumberText {
+  readonly bytes: Buffer
+  readonly start: number
+  readonly end: number
 }
 
-/** Where sender and clientMsgNo are. */
-export interface NumberTexts {
-  readonly uidStart: number
-  readonly uidEnd: number
-  readonly numberStart: number
-  readonly numberEnd: number
+export function numberText(fromUID: string, clientMsgNo: string): NumberText {
+  const bytes = Buffer.concat([Buffer.alloc(2), Buffer.from(fromUID), Buffer.alloc(2), Buffer.from(clientMsgNo)])
+  const uidBytes = Buffer.byteLength(fromUID)
+  const numberBytes = bytes.length - uidBytes - 4
+  if (Math.max(uidBytes, numberBytes) > MAX_TEXT_BYTES) badOption('text', `at most ${MAX_TEXT_BYTES} bytes`, fromUID)
+  bytes.writeUInt16BE(uidBytes)
+  bytes.writeUInt16BE(numberBytes, 2 + uidBytes)
+  return { bytes, start: 0, end: bytes.length }
 }
 
-/** As `numberKey`, of texts that are bytes already. */
-export function numberKeyOfTexts(bytes: Buffer, { uidStart, uidEnd, numberStart, numberEnd }: NumberTexts): Buffer {
-  const uidBytes = uidEnd - uidStart
-  const length = uidBytes + numberEnd - numberStart
-  if (length <= MAX_PLAIN_NUMBER_BYTES) {
-    const key = Buffer.allocUnsafe(6 + length)
-    key[0] = Tag.Number
-    key[5] = uidBytes
-    let at = 6
-    for (let index = uidStart; index < uidEnd; index++) key[at++] = bytes[index]!
-    for (let index = numberStart; index < numberEnd; index++) key[at++] = bytes[index]!
-    return key
+/** Room for `writeNumberKey`. */
+export const MAX_NUMBER_KEY_BYTES = 6 + MAX_PLAIN_NUMBER_BYTES
+
+/** The text in a channel as a key of Tag.Number. @returns how long it is */
+export function writeNumberKey(key: Buffer, channelNo: number, { bytes, start, end }: NumberText): number {
+  key[0] = Tag.Number
+  key[1] = channelNo >>> 24
+  key[2] = channelNo >>> 16
+  key[3] = channelNo >>> 8
+  key[4] = channelNo
+  const uidEnd = start + 2 + ((bytes[start]! << 8) | bytes[start + 1]!)
+  if (end - start - 4 > MAX_PLAIN_NUMBER_BYTES) {
+    key[5] = 0xff
+    const parts = textKey(0, bytes.subarray(start + 2, uidEnd), bytes.subarray(uidEnd + 2, end))
+    return 6 + createHash('sha256').update(parts).digest().copy(key, 6) // nobody can find two that fall together
   }
-  const text = textKey(0, bytes.subarray(uidStart, uidEnd), bytes.subarray(numberStart, numberEnd))
-  const hash = createHash('sha256').update(text).digest() // nobody can find two that fall together
-  return Buffer.concat([Buffer.from([Tag.Number, 0, 0, 0, 0, 0xff]), hash])
-}
-
-export function setChannelNo(key: Buffer, channelNo: number): Buffer {
-  key.writeUInt32BE(channelNo, 1)
-  return key
+  key[5] = uidEnd - start - 2
+  let at = 6
+  for (let index = start + 2; index < uidEnd; index++) key[at++] = bytes[index]!
+  for (let index = uidEnd + 2; index < end; index++) key[at++] = bytes[index]!
+  return at
 }
 
 /** `Tag.Sent`, channel number, sender. */

@@ -2,14 +2,13 @@ import { IMError } from '../../errors.ts'
 import type { Entry, Original } from './append-entry.ts'
 import type { AppendTask } from './append-task.ts'
 import type { ChannelState, ChannelStates } from './channel-states.ts'
-import type { Database } from './database.ts'
-import { seqOfKey } from './keys.ts'
 import type { NumberFilter } from './number-filter.ts'
-import { decodeRecord, isFirstPayload } from './record.ts'
+import type { NumberIndex } from './number-index.ts'
+import { isFirstPayload, type MessageRecord } from './record.ts'
 
 export interface LookupsOptions {
-  readonly database: Database
   readonly states: ChannelStates
+  readonly index: NumberIndex
   readonly filter: NumberFilter
   /** batches that are durable */
   readonly batchCount: () => number
@@ -87,18 +86,11 @@ export class Lookups {
   }
 
   async #ask(tasks: readonly AppendTask[]): Promise<void> {
-    const { database, states } = this.#options
-    await states.loadAll([...new Set(tasks.flatMap((task) => task.parts.map(({ state }) => state)))])
+    await this.#options.states.loadAll([...new Set(tasks.flatMap((task) => task.parts.map(({ state }) => state)))])
     const unsure = tasks.flatMap((task) => this.#unsure(task))
     if (unsure.length === 0) return
-    const places = await database.getMany(unsure.map(({ entry }) => entry.numberKey!))
-    const hits = unsure.flatMap((asked, index) => (places[index] === undefined ? [] : [{ ...asked, at: places[index] }]))
-    if (hits.length === 0) return
-    const records = await database.getMany(hits.map(({ at }) => at))
-    for (const [index, { entry, state, at }] of hits.entries()) {
-      const bytes = records[index]
-      if (bytes !== undefined) entry.found = originalOf(bytes, state, seqOfKey(at))
-    }
+    const found = await this.#options.index.find(unsure.map(({ entry, state }) => ({ channel: state, number: entry })))
+    for (const [index, { entry }] of unsure.entries()) entry.found = found[index] && originalOf(found[index])
   }
 
   /** Nothing has to be asked: the channels are known, and the numbers are surely new. */
@@ -123,11 +115,11 @@ export class Lookups {
 
   #mayBeUsed(entry: Entry, { no }: ChannelState): boolean {
     const { filter } = this.#options
-    return entry.takeChannelNo(no, filter) && filter.mayHave(entry.numberHash)
+    return entry.takeHash(no, filter) && filter.mayHave(entry.numberHash)
   }
 }
 
-function originalOf(bytes: Buffer, { key }: ChannelState, messageSeq: number): Original {
-  const record = decodeRecord(bytes, key, messageSeq)
-  return { messageID: record.message.messageID, messageSeq, hasPayload: (payload) => isFirstPayload(record, payload) }
+function originalOf(record: MessageRecord): Original {
+  const { messageID, messageSeq } = record.message
+  return { messageID, messageSeq, hasPayload: (payload) => isFirstPayload(record, payload) }
 }

@@ -20,13 +20,17 @@ import type { Message, Revision } from '../../model/message.ts'
 import { AppendTask, type AppendHost } from './append-task.ts'
 import { ChannelStates, decodeStanding, NEW_CHANNEL, personPrefix, putStanding, type ChannelState } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
-import { channelNoOfKey, EMPTY, idKey, numberKey, sentKey, seqKey, seqOfKey, seqRange, setChannelNo, Tag } from './keys.ts'
+import { channelNoOfKey, EMPTY, numberText, sentKey, seqKey, seqOfKey, seqRange, SEED_KEY, Tag } from './keys.ts'
 import { Lookups } from './lookups.ts'
+import { MessageIDs } from './message-ids.ts'
 import { NumberFilter } from './number-filter.ts'
+import { NumberIndex } from './number-index.ts'
 import { pageOfKeys } from './paging.ts'
 import { RecentNumbers } from './recent-numbers.ts'
-import { decodeRecord, encodeRecord, expiryOf, firstPayload } from './record.ts'
+import { decodeRecord, encodeRecord, expiryOf, expiryOfRecord, firstPayload, isID } from './record.ts'
 import { Removals } from './removals.ts'
+import { Row } from './row.ts'
+import { Rows } from './rows.ts'
 import { Sweeper, type SweeperOptions } from './sweeper.ts'
 import { Turns } from '../../model/turns.ts'
 import type { Writer } from './writer.ts'
@@ -37,7 +41,6 @@ export interface LevelMessageStoreOptions {
   readonly maxCachedChannels: number
   readonly maxPendingBytes: number
   readonly dedupeFilterBytes: number
-  readonly filterSeed: number
   readonly retention: SweeperOptions['retention']
   readonly dedupeKeepMs: number
   readonly nowMs: () => number
@@ -57,8 +60,11 @@ export class LevelMessageStore implements MessageStore {
   readonly #writer: Writer
   readonly #nowMs: () => number
   readonly #states: ChannelStates
+  readonly #rows: Rows
+  readonly #ids: MessageIDs
   readonly #numbers: RecentNumbers
   readonly #filter: NumberFilter
+  readonly #index: NumberIndex
   readonly #lookups: Lookups
   readonly #appends: AppendHost
   /** by channel: for what reads a channel's messages and then changes or removes them. Appends touch none that is there */
@@ -75,18 +81,22 @@ export class LevelMessageStore implements MessageStore {
     this.#writer = writer
     this.#nowMs = options.nowMs
     this.#states = new ChannelStates(options)
+    this.#rows = new Rows(database)
+    this.#ids = new MessageIDs(database)
     this.#numbers = new RecentNumbers(() => writer.gatheringNumber)
-    this.#filter = new NumberFilter({ maxBytes: options.dedupeFilterBytes, seed: options.filterSeed })
+    this.#filter = new NumberFilter({ maxBytes: options.dedupeFilterBytes })
+    this.#index = new NumberIndex({ database, filter: this.#filter })
     const ready = (task: AppendTask): void => writer.submit(task)
     const isMending = (): boolean => writer.isMending
-    this.#lookups = new Lookups({ database, states: this.#states, filter: this.#filter, batchCount, ready, isMending, maxPendingBytes: options.maxPendingBytes })
-    this.#appends = { states: this.#states, numbers: this.#numbers, filter: this.#filter, askAgain: (task) => this.#lookups.submit(task) }
-    this.#removals = new Removals({ database, writer, states: this.#states })
-    this.#sweeper = new Sweeper({ ...options, states: this.#states, turns: this.#turns, removals: this.#removals })
+    this.#lookups = new Lookups({ states: this.#states, index: this.#index, filter: this.#filter, batchCount, ready, isMending, maxPendingBytes: options.maxPendingBytes })
+    this.#appends = { states: this.#states, numbers: this.#numbers, filter: this.#filter, index: this.#index, askAgain: (task) => this.#lookups.submit(task) }
+    this.#removals = new Removals({ database, writer, states: this.#states, rows: this.#rows, index: this.#index })
+    this.#sweeper = new Sweeper({ ...options, states: this.#states, rows: this.#rows, turns: this.#turns, removals: this.#removals })
   }
 
   async open(): Promise<void> {
     await this.#states.open()
+    this.#filter.seed = (await this.#database.get(SEED_KEY))?.readInt32BE() ?? 0
     this.#isStopped = false
     this.#fill()
   }
@@ -126,15 +136,14 @@ export class LevelMessageStore implements MessageStore {
     const found: Message[] = []
     let expectedSeq = range.startSeq
     // Some may have expired, so there may have to be more than `limit` of them.
-    const keys = { ...seqRange(Tag.Message, no, first, last), reverse: range.step === -1 }
-    for await (const stride of this.#database.strides(keys, Math.min(range.limit, last - first + 1, 1_000))) {
-      for (const [at, bytes] of stride) {
-        const messageSeq = seqOfKey(at)
-        if (messageSeq !== expectedSeq) await this.#checkRemoved({ key, no, expectedSeq, endSeq: messageSeq, step: range.step })
-        expectedSeq = messageSeq + range.step
-        const { message } = decodeRecord(bytes, key, messageSeq)
-        if (isExpired(message, nowMs)) continue
-        found.push(message)
+    for await (const row of this.#rows.walk({ key, no }, { first, last, isDown: range.step === -1, likelyCount: range.limit })) {
+      const inside = row.between(first, last)
+      if (range.step === -1) inside.reverse()
+      for (const { seq, record } of inside) {
+        if (seq !== expectedSeq) await this.#checkRemoved({ key, no, expectedSeq, endSeq: seq, step: range.step })
+        expectedSeq = seq + range.step
+        if (isExpired(record, nowMs)) continue
+        found.push(decodeRecord(record, key, seq).message)
         if (found.length === range.limit) return found
       }
     }
@@ -149,24 +158,20 @@ export class LevelMessageStore implements MessageStore {
 
   async findByClientMsgNo(key: ChannelKey, fromUID: string, clientMsgNo: string): Promise<Message | undefined> {
     if (clientMsgNo === '') return undefined
-    const { no } = await this.#standing(key)
+    const { no, committed } = await this.#standing(key)
     if (no === 0) return undefined
-    const at = await this.#database.get(setChannelNo(numberKey(fromUID, clientMsgNo), no))
-    const bytes = at && (await this.#database.get(at))
-    return this.#readable(bytes && decodeRecord(bytes, key, seqOfKey(at)).message)
+    const [record] = await this.#index.find([{ channel: { key, no, committed }, number: numberText(fromUID, clientMsgNo) }])
+    return this.#readable(record?.message)
   }
 
   async get(messageIDs: readonly string[]): Promise<(Message | undefined)[]> {
-    const places = await this.#database.getMany(messageIDs.map(idKey))
-    const records = await this.#database.getMany(places.filter((at) => at !== undefined))
-    const found: (Message | undefined)[] = []
-    let index = 0
-    for (const at of places) {
-      const bytes = at && records[index++]
-      const key = bytes && (await this.#states.keyOf(channelNoOfKey(at)))
-      found.push(this.#readable(key && decodeRecord(bytes, key, seqOfKey(at)).message))
-    }
-    return found
+    const places = await this.#ids.find(messageIDs)
+    const rows = await this.#rowsAt(places.filter((at) => at !== undefined))
+    return places.map((at, index) => {
+      const found = at && rows.get(nameOf(at))
+      const message = found?.row.find((record) => isID(record, messageIDs[index]!))
+      return this.#readable(message && decodeRecord(message.record, found!.key, message.seq).message)
+    })
   }
 
   async truncate(key: ChannelKey, beforeSeq: number): Promise<{ removedCount: number }> {
@@ -209,15 +214,15 @@ export class LevelMessageStore implements MessageStore {
     const payload = kind === 'edited' ? Buffer.from(change.payload) : EMPTY
     return this.#change(key, async (state) => {
       if (state.no === 0 || messageSeq <= state.committed.floorSeq) return undefined
-      const at = seqKey(Tag.Message, state.no, messageSeq)
-      const bytes = await this.#database.get(at)
+      const row = await this.#rows.at(state, messageSeq)
+      const bytes = row?.recordAt(messageSeq)
       const record = bytes && decodeRecord(bytes, key, messageSeq)
       if (record === undefined || this.#readable(record.message) === undefined) return undefined
       const { message } = record
       if (message.revision?.kind === 'recalled') return message
       const revision: Revision = { kind, version: (message.revision?.version ?? 0) + 1, byUID, timestampMs }
       const revised: Message = { ...message, payload, revision }
-      const operations: Operations = [at, encodeRecord(revised, record.first ?? firstPayload(message.payload))]
+      const operations: Operations = [row!.at, row!.with(messageSeq, encodeRecord(revised, record.first ?? firstPayload(message.payload)))]
       if (kind === 'edited') await this.#writer.write(operations)
       else await this.#makeHole(state, messageSeq, operations)
       return { ...revised, payload: Buffer.from(payload) }
@@ -293,8 +298,21 @@ export class LevelMessageStore implements MessageStore {
     })
   }
 
+  /** Rows by `nameOf` their keys, each read once; those that are there. */
+  async #rowsAt(places: readonly Buffer[]): Promise<Map<string, { readonly row: Row; readonly key: ChannelKey }>> {
+    const unique = [...new Map(places.map((at) => [nameOf(at), at])).values()]
+    const found = await this.#database.getMany(unique)
+    const rows = new Map<string, { row: Row; key: ChannelKey }>()
+    for (const [index, at] of unique.entries()) {
+      const bytes = found[index]
+      const key = bytes && (await this.#states.keyOf(channelNoOfKey(at)))
+      if (key !== undefined) rows.set(nameOf(at), { row: new Row(at, bytes!, key), key })
+    }
+    return rows
+  }
+
   #readable(message: Message | undefined): Message | undefined {
-    return message === undefined || isExpired(message, this.#nowMs()) ? undefined : message
+    return message === undefined || isPast(expiryOf(message), this.#nowMs()) ? undefined : message
   }
 }
 
@@ -302,8 +320,14 @@ function isState(value: object): value is ChannelState {
   return 'committed' in value
 }
 
-function isExpired(message: Message, nowMs: number): boolean {
-  const expiresAtMs = expiryOf(message)
+function isExpired(record: Buffer, nowMs: number): boolean {
+  return isPast(expiryOfRecord(record), nowMs)
+}
+
+function isPast(expiresAtMs: number, nowMs: number): boolean {
   return expiresAtMs > 0 && expiresAtMs <= nowMs
 }
 
+function nameOf(key: Buffer): string {
+  return key.toString('latin1')
+}

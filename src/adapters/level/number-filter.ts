@@ -1,5 +1,5 @@
-import { Tag } from './keys.ts'
-import type { Database } from './database.ts'
+import { READ_AHEAD, type Database } from './database.ts'
+import { MAX_NUMBER_KEY_BYTES, Tag, writeNumberKey, type NumberText } from './keys.ts'
 
 /** With 10 bits a number and so many probes, of numbers that were never used two in a hundred are looked up all the same. */
 const PROBE_COUNT = 6
@@ -10,8 +10,6 @@ const BLOCK_WORDS = 16
 export interface NumberFilterOptions {
   /** memory for it, rounded down to a power of two */
   readonly maxBytes: number
-  /** any 32-bit number, so that nobody can choose client numbers that all look used */
-  readonly seed: number
 }
 
 /**
@@ -23,14 +21,15 @@ export interface NumberFilterOptions {
 export class NumberFilter {
   readonly #bits: Uint32Array
   readonly #blockMask: number
-  readonly #seed: number
+  readonly #key = Buffer.allocUnsafe(MAX_NUMBER_KEY_BYTES)
+  /** the database's own 32-bit number, so that nobody can choose client numbers that all look used */
+  seed = 0
   #isComplete = false
 
-  constructor({ maxBytes, seed }: NumberFilterOptions) {
+  constructor({ maxBytes }: NumberFilterOptions) {
     const wordCount = 2 ** Math.floor(Math.log2(Math.max(4 * BLOCK_WORDS, maxBytes) / 4))
     this.#bits = new Uint32Array(wordCount)
     this.#blockMask = wordCount / BLOCK_WORDS - 1
-    this.#seed = seed
   }
 
   /** It knows every number there is. */
@@ -38,19 +37,24 @@ export class NumberFilter {
     return this.#isComplete
   }
 
-  /** The hash of a whole key: what the other methods take. */
-  hash(key: Buffer): number {
-    let hash = this.#seed
+  /** The hash of a number in a channel, never 0: what the other methods take. */
+  hashOf(channelNo: number, number: NumberText): number {
+    return this.#hash(this.#key, writeNumberKey(this.#key, channelNo, number))
+  }
+
+  /** Of the key, which is so long. */
+  #hash(key: Buffer, length: number): number {
+    let hash = this.seed
     let index = 1
-    for (; index + 4 <= key.length; index += 4) {
+    for (; index + 4 <= length; index += 4) {
       const word = key[index]! | (key[index + 1]! << 8) | (key[index + 2]! << 16) | (key[index + 3]! << 24)
       hash = Math.imul(hash ^ Math.imul(word, 0xcc9e_2d51), 0x1b87_3593)
       hash ^= hash >>> 15
     }
-    for (; index < key.length; index++) hash = Math.imul(hash ^ key[index]!, 0x0100_0193)
-    hash = Math.imul(hash ^ (hash >>> 16) ^ key.length, 0x85eb_ca6b)
+    for (; index < length; index++) hash = Math.imul(hash ^ key[index]!, 0x0100_0193)
+    hash = Math.imul(hash ^ (hash >>> 16) ^ length, 0x85eb_ca6b)
     hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2_ae35)
-    return hash ^ (hash >>> 16)
+    return hash ^ (hash >>> 16) || 1
   }
 
   /** False only for the hash of a key that is surely not in the database and in nothing that `add` was called for. */
@@ -85,7 +89,11 @@ export class NumberFilter {
     this.#isComplete = false
     for await (const stride of database.keyStrides({ gte: Buffer.from([Tag.Number]), lt: Buffer.from([Tag.Number + 1]) })) {
       if (isStopped()) return
-      for (const key of stride) this.add(this.hash(key))
+      for (const key of stride) this.add(this.#hash(key, key.length))
+    }
+    for await (const stride of database.strides({ gte: Buffer.from([Tag.Numbers]), lt: Buffer.from([Tag.Numbers + 1]), ...READ_AHEAD })) {
+      if (isStopped()) return
+      for (const [, list] of stride) for (let offset = 0; offset + 4 <= list.length; offset += 4) this.add(list.readInt32BE(offset))
     }
     this.#isComplete = !isStopped()
   }

@@ -1,22 +1,20 @@
 /**
- * A message as bytes. Version 1, numbers big-endian, texts UTF-8 behind their length:
+ * A message as bytes: the part of a row (`row.ts`) that is about one message. Numbers big-endian, texts UTF-8 behind their length:
  *
- *   u8 version · u32 CRC-32 of all that follows · u8 flags · u8 setting · u64 messageID · u48 timestampMs · u32 expireSec ·
- *   u16+text fromUID · u16+text clientMsgNo · [u16+text topic] · [revision] · payload to the end
+ *   u8 flags · u8 setting · u64 messageID · u48 timestampMs · u32 expireSec · u16+text fromUID · u16+text clientMsgNo ·
+ *   [u16+text topic] · [revision] · payload to the end
  *   revision: u8 kind · u32 version · u48 timestampMs · u16+text byUID · u32 length and 32 bytes of SHA-256 of the first payload
  *
- * Channel and seq are in the key.
+ * Channel and seq are in the row's key; the row has a checksum over all of it.
  */
 import { createHash } from 'node:crypto'
-import { crc32 } from 'node:zlib'
-import { badOption, IMError } from '../../errors.ts'
+import { badOption } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { decimalFromHalves, writeUint64Decimal } from '../../model/int64.ts'
 import type { Message, Revision } from '../../model/message.ts'
-import { MAX_TEXT_BYTES, MAX_TIME_MS, numberKeyOfTexts, Tag } from './keys.ts'
+import { MAX_TEXT_BYTES, MAX_TIME_MS, type NumberText } from './keys.ts'
 
-const VERSION = 1
-const HEAD_BYTES = 25
+const HEAD_BYTES = 20
 
 const Flag = { NoPersist: 1, RedDot: 2, SyncOnce: 4, Topic: 8, Revised: 16 } as const
 
@@ -44,53 +42,55 @@ export function isFirstPayload({ message, first }: MessageRecord, payload: Uint8
   return first.byteCount === payload.length && first.hash.equals(firstPayload(payload).hash)
 }
 
-/** @throws TypeError for a message that does not fit */
-export function encodeRecord(message: Message, first?: FirstPayload): Buffer {
-  const { fromUID, clientMsgNo, topic, payload, revision, timestampMs } = message
-  const uidBytes = textBytes('fromUID', fromUID)
-  const noBytes = textBytes('clientMsgNo', clientMsgNo)
-  const topicBytes = topic === '' ? 0 : textBytes('topic', topic)
-  const byBytes = revision === undefined ? 0 : textBytes('byUID', revision.byUID)
+/** How long the message is as bytes. @throws TypeError for a message that does not fit */
+export function recordBytes({ fromUID, clientMsgNo, topic, payload, revision, timestampMs }: Message): number {
   if (!(timestampMs >= 0 && timestampMs <= MAX_TIME_MS)) badOption('timestampMs', `from 0 to ${MAX_TIME_MS}`, timestampMs)
-  const bytes = HEAD_BYTES + 4 + uidBytes + noBytes + (topicBytes === 0 ? 0 : 2 + topicBytes) + (revision === undefined ? 0 : 49 + byBytes)
-  const record = Buffer.allocUnsafe(bytes + payload.length)
-  record[0] = VERSION
-  record[5] =
+  if (!(payload instanceof Uint8Array)) badOption('message payload', 'a Uint8Array', payload)
+  const texts = 4 + textBytes('fromUID', fromUID) + textBytes('clientMsgNo', clientMsgNo)
+  const topicBytes = topic === '' ? 0 : 2 + textBytes('topic', topic)
+  const revisionBytes = revision === undefined ? 0 : 49 + textBytes('byUID', revision.byUID)
+  return HEAD_BYTES + texts + topicBytes + revisionBytes + payload.length
+}
+
+/** Write the message, which `recordBytes` has accepted. `first`: of a revised message whose first payload is another one. @returns the end */
+export function writeRecord(target: Buffer, start: number, message: Message, first?: FirstPayload): number {
+  const { topic, payload, revision, timestampMs, expireSec } = message
+  target[start] =
     (message.noPersist ? Flag.NoPersist : 0) |
     (message.redDot ? Flag.RedDot : 0) |
     (message.syncOnce ? Flag.SyncOnce : 0) |
-    (topicBytes > 0 ? Flag.Topic : 0) |
+    (topic === '' ? 0 : Flag.Topic) |
     (revision === undefined ? 0 : Flag.Revised)
-  record[6] = message.setting
-  if (!writeUint64Decimal(record, 7, message.messageID)) badOption('messageID', 'an unsigned 64-bit decimal', message.messageID)
-  record.writeUIntBE(Math.trunc(timestampMs), 15, 6)
-  record.writeUInt32BE(message.expireSec, 21)
-  let offset = writeText(record, HEAD_BYTES, fromUID, uidBytes)
-  offset = writeText(record, offset, clientMsgNo, noBytes)
-  if (topicBytes > 0) offset = writeText(record, offset, topic, topicBytes)
+  target[start + 1] = message.setting
+  if (!writeUint64Decimal(target, start + 2, message.messageID)) badOption('messageID', 'an unsigned 64-bit decimal', message.messageID)
+  target.writeUIntBE(Math.trunc(timestampMs), start + 10, 6)
+  target.writeUInt32BE(expireSec, start + 16)
+  let offset = writeText(target, start + HEAD_BYTES, message.fromUID)
+  offset = writeText(target, offset, message.clientMsgNo)
+  if (topic !== '') offset = writeText(target, offset, topic)
   if (revision !== undefined) {
-    offset = record.writeUInt8(KINDS.indexOf(revision.kind), offset)
-    offset = record.writeUInt32BE(revision.version, offset)
-    offset = record.writeUIntBE(Math.trunc(revision.timestampMs), offset, 6)
-    offset = writeText(record, offset, revision.byUID, byBytes)
+    offset = target.writeUInt8(KINDS.indexOf(revision.kind), offset)
+    offset = target.writeUInt32BE(revision.version, offset)
+    offset = target.writeUIntBE(Math.trunc(revision.timestampMs), offset, 6)
+    offset = writeText(target, offset, revision.byUID)
     const { byteCount, hash } = first ?? firstPayload(payload)
-    offset = record.writeUInt32BE(byteCount, offset)
-    offset += hash.copy(record, offset)
+    offset = target.writeUInt32BE(byteCount, offset)
+    offset += hash.copy(target, offset)
   }
-  record.set(payload, offset)
-  record.writeUInt32BE(crc32(record.subarray(5)), 1)
+  target.set(payload, offset)
+  return offset + payload.length
+}
+
+/** As bytes of its own. */
+export function encodeRecord(message: Message, first?: FirstPayload): Buffer {
+  const record = Buffer.allocUnsafe(recordBytes(message))
+  writeRecord(record, 0, message, first)
   return record
 }
 
-/** @throws IM_STORE_CORRUPT when the bytes are not what was written; IM_STORE_FORMAT for a version of later days */
+/** Bytes that `writeRecord` has written: the row's checksum has been looked at. */
 export function decodeRecord(record: Buffer, key: ChannelKey, messageSeq: number): MessageRecord {
-  // First, because every version begins with itself and the sum: a damaged record is none of later days.
-  if (record.length < HEAD_BYTES + 4 || record.readUInt32BE(1) !== crc32(record.subarray(5))) {
-    throw new IMError('IM_STORE_CORRUPT', { detail: `message ${messageSeq} is not what was written`, context: key })
-  }
-  if (record[0] !== VERSION) throw new IMError('IM_STORE_FORMAT', { detail: `a message of version ${record[0]}`, context: key })
-  // From here on every byte is one that `encodeRecord` has written.
-  const flags = record[5]!
+  const flags = record[0]!
   const [fromUID, afterUID] = readText(record, HEAD_BYTES)
   const [clientMsgNo, afterNo] = readText(record, afterUID)
   const [topic, afterTopic] = (flags & Flag.Topic) === 0 ? ['', afterNo] : readText(record, afterNo)
@@ -105,17 +105,17 @@ export function decodeRecord(record: Buffer, key: ChannelKey, messageSeq: number
     offset = afterBy + 36
   }
   const message: Message = {
-    messageID: decimalFromHalves(record.readUInt32BE(7), record.readUInt32BE(11)),
+    messageID: decimalFromHalves(record.readUInt32BE(2), record.readUInt32BE(6)),
     messageSeq,
     clientMsgNo,
     fromUID,
     channelID: key.channelID,
     channelType: key.channelType,
     payload: Buffer.from(record.subarray(offset)), // a database in memory hands out what it holds
-    timestampMs: record.readUIntBE(15, 6),
-    expireSec: record.readUInt32BE(21),
+    timestampMs: timestampOf(record),
+    expireSec: record.readUInt32BE(16),
     topic,
-    setting: record[6]!,
+    setting: record[1]!,
     noPersist: (flags & Flag.NoPersist) !== 0,
     redDot: (flags & Flag.RedDot) !== 0,
     syncOnce: (flags & Flag.SyncOnce) !== 0,
@@ -123,20 +123,45 @@ export function decodeRecord(record: Buffer, key: ChannelKey, messageSeq: number
   return { message: revision === undefined ? message : { ...message, revision }, first }
 }
 
-/** The key under which the record's message is found by its id. */
-export function idKeyOf(record: Buffer): Buffer {
-  const key = Buffer.allocUnsafe(9)
-  key[0] = Tag.ID
-  for (let index = 0; index < 8; index++) key[index + 1] = record[index + 7]!
-  return key
+export function timestampOf(record: Buffer): number {
+  return record.readUIntBE(10, 6)
 }
 
-/** The key that recognises repeats of the record's message, without its channel number; undefined when there can be none. */
-export function numberKeyOf(record: Buffer): Buffer | undefined {
-  const uidEnd = HEAD_BYTES + 2 + ((record[HEAD_BYTES]! << 8) | record[HEAD_BYTES + 1]!)
-  const numberEnd = uidEnd + 2 + ((record[uidEnd]! << 8) | record[uidEnd + 1]!)
-  if (numberEnd === uidEnd + 2) return undefined
-  return numberKeyOfTexts(record, { uidStart: HEAD_BYTES + 2, uidEnd, numberStart: uidEnd + 2, numberEnd })
+/** When the message is to be gone, 0 for never. */
+export function expiryOfRecord(record: Buffer): number {
+  return expiryOf({ timestampMs: timestampOf(record), expireSec: record.readUInt32BE(16) })
+}
+
+/** The eight bytes of the id of the message that begins at `start`. */
+export function copyID(bytes: Buffer, start: number, target: Buffer, offset: number): void {
+  for (let index = 0; index < 8; index++) target[offset + index] = bytes[start + 2 + index]!
+}
+
+export function isID(record: Buffer, messageID: string): boolean {
+  return decimalFromHalves(record.readUInt32BE(2), record.readUInt32BE(6)) === messageID
+}
+
+/** The ids of messages, eight bytes each. */
+export function idsOf(records: readonly Buffer[]): Buffer {
+  const ids = Buffer.allocUnsafe(8 * records.length)
+  for (const [index, record] of records.entries()) copyID(record, 0, ids, 8 * index)
+  return ids
+}
+
+/** Where the text of its number begins, behind the message's `start`. */
+export const NUMBER_OFFSET = HEAD_BYTES
+
+/** The end of what recognises repeats of the message that begins at `start`; 0 when it never has any. */
+export function numberEndOf(bytes: Buffer, start: number): number {
+  const uidEnd = start + HEAD_BYTES + 2 + ((bytes[start + HEAD_BYTES]! << 8) | bytes[start + HEAD_BYTES + 1]!)
+  const numberBytes = (bytes[uidEnd]! << 8) | bytes[uidEnd + 1]!
+  return numberBytes === 0 ? 0 : uidEnd + 2 + numberBytes
+}
+
+/** What recognises repeats of the message; undefined when it never has any. */
+export function numberOf(record: Buffer): NumberText | undefined {
+  const end = numberEndOf(record, 0)
+  return end === 0 ? undefined : { bytes: record, start: NUMBER_OFFSET, end }
 }
 
 /** When the message is to be gone, 0 for never. */
@@ -159,12 +184,20 @@ function utf8Length(text: string): number {
   return text.length
 }
 
-function writeText(record: Buffer, offset: number, text: string, bytes: number): number {
-  record[offset] = bytes >>> 8
-  record[offset + 1] = bytes
-  if (bytes === text.length && bytes <= SHORT_TEXT) for (let index = 0; index < bytes; index++) record[offset + 2 + index] = text.charCodeAt(index)
-  else record.write(text, offset + 2, bytes)
-  return offset + 2 + bytes
+function writeText(target: Buffer, offset: number, text: string): number {
+  const start = offset + 2
+  let end = start
+  if (text.length <= SHORT_TEXT) {
+    for (let index = 0; index < text.length; index++) {
+      const unit = text.charCodeAt(index)
+      if (unit > 0x7f) break
+      target[end++] = unit
+    }
+  }
+  if (end - start < text.length) end = start + target.write(text, start)
+  target[offset] = (end - start) >>> 8
+  target[offset + 1] = end - start
+  return end
 }
 
 function readText(record: Buffer, offset: number): [text: string, end: number] {

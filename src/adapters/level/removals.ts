@@ -1,14 +1,20 @@
 import type { IMError } from '../../errors.ts'
 import { putStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
-import { EMPTY, expiryKey, seqKey, seqOfKey, seqRange, setChannelNo, Tag } from './keys.ts'
-import { decodeRecord, expiryOf, idKeyOf, numberKeyOf } from './record.ts'
+import { EMPTY, expiryKey, seqKey, seqRange, Tag } from './keys.ts'
+import { putIDs } from './message-ids.ts'
+import type { NumberIndex } from './number-index.ts'
+import { expiryOfRecord, idsOf, timestampOf } from './record.ts'
+import type { Row } from './row.ts'
+import type { Rows } from './rows.ts'
 import type { Writer } from './writer.ts'
 
 export interface RemovalsOptions {
   readonly database: Database
   readonly writer: Writer
   readonly states: ChannelStates
+  readonly rows: Rows
+  readonly index: NumberIndex
 }
 
 /** Messages removed with one batch. */
@@ -19,11 +25,15 @@ export class Removals {
   readonly #database: Database
   readonly #writer: Writer
   readonly #states: ChannelStates
+  readonly #rows: Rows
+  readonly #index: NumberIndex
 
-  constructor({ database, writer, states }: RemovalsOptions) {
+  constructor({ database, writer, states, rows, index }: RemovalsOptions) {
     this.#database = database
     this.#writer = writer
     this.#states = states
+    this.#rows = rows
+    this.#index = index
   }
 
   /** Plan a change of the channel's standing, durable once resolved. */
@@ -54,11 +64,16 @@ export class Removals {
     let removedCount = 0
     while (state.committed.floorSeq < lastSeq) {
       const first = state.committed.floorSeq + 1
-      const floorSeq = Math.min(lastSeq, first + PIECE_COUNT - 1)
-      const found = await this.#database.entries({ ...seqRange(Tag.Message, state.no, first, floorSeq), limit: PIECE_COUNT })
+      let floorSeq = Math.min(lastSeq, first + PIECE_COUNT - 1)
+      const operations: Operations = []
+      let foundCount = 0
+      for await (const row of this.#rows.walk(state, { first, last: floorSeq })) {
+        floorSeq = Math.max(floorSeq, Math.min(lastSeq, row.lastSeq)) // with the rest of the row, if that goes, too
+        foundCount += row.between(first, floorSeq).length
+        this.#removeFront(state, row, floorSeq, operations)
+      }
       const holes = await this.#holes(state, first, floorSeq)
       const next = await this.#timestampAt(state, floorSeq + 1)
-      const operations = found.flatMap(([at, bytes]) => this.#without(state, seqOfKey(at), bytes))
       for (const hole of holes) operations.push(hole, undefined)
       await this.change(state, (batch) => {
         const { planned } = state
@@ -71,25 +86,26 @@ export class Removals {
           oldestTimestampMs: next ?? planned.oldestTimestampMs,
           oldestNumberMs: numberFloorSeq === floorSeq ? (next ?? planned.oldestNumberMs) : planned.oldestNumberMs,
         } satisfies Standing
-        batch.push(...operations)
+        for (const part of operations) batch.push(part)
         putStanding(state, batch)
       })
-      removedCount += found.length
+      removedCount += foundCount
     }
     return removedCount
   }
 
   /** One message in the middle: its number stays used. */
   async one(state: ChannelState, messageSeq: number, alsoDelete: Buffer): Promise<boolean> {
-    const at = seqKey(Tag.Message, state.no, messageSeq)
-    const bytes = await this.#database.get(at)
-    if (bytes === undefined || messageSeq <= state.committed.floorSeq) {
+    const row = await this.#rows.at(state, messageSeq)
+    // What expires is alone in its row: what points at another one points at nothing.
+    if (row === undefined || row.records.length > 1 || messageSeq <= state.committed.floorSeq) {
       await this.#writer.write([alsoDelete, undefined])
       return false
     }
     const hole = seqKey(Tag.Hole, state.no, messageSeq)
     const isHole = (await this.#database.get(hole)) !== undefined // it had been recalled
-    const operations: Operations = [...this.#without(state, messageSeq, bytes), alsoDelete, undefined]
+    const operations: Operations = [alsoDelete, undefined]
+    this.#removeFront(state, row, messageSeq, operations)
     await this.change(state, (batch) => {
       batch.push(...operations)
       if (isHole) return
@@ -110,16 +126,14 @@ export class Removals {
     while (state.committed.numberFloorSeq < lastSeq) {
       const first = state.committed.numberFloorSeq + 1
       const numberFloorSeq = Math.min(lastSeq, first + PIECE_COUNT - 1)
-      const found = await this.#database.entries({ ...seqRange(Tag.Message, state.no, first, numberFloorSeq), limit: PIECE_COUNT })
+      const operations: Operations = []
+      for await (const row of this.#rows.walk(state, { first, last: numberFloorSeq })) {
+        this.#index.remove(operations, state.no, row, first, numberFloorSeq)
+      }
       const next = await this.#timestampAt(state, numberFloorSeq + 1)
-      const operations = found.flatMap(([at, bytes]): Operations => {
-        decodeRecord(bytes, state.key, seqOfKey(at)) // a damaged one could name another message's number
-        const number = this.#numberOf(state, seqOfKey(at), bytes)
-        return number === undefined ? [] : [number, undefined]
-      })
       await this.change(state, (batch) => {
         state.planned = { ...state.planned, numberFloorSeq, oldestNumberMs: next ?? state.planned.oldestNumberMs }
-        batch.push(...operations)
+        for (const part of operations) batch.push(part)
         putStanding(state, batch)
       })
     }
@@ -128,8 +142,9 @@ export class Removals {
   /** The message at `seq`, or the next one there is, was sent then; undefined when there is none. */
   async #timestampAt(state: ChannelState, seq: number): Promise<number | undefined> {
     if (seq > state.committed.lastSeq) return undefined
-    const [next] = await this.#database.entries({ ...seqRange(Tag.Message, state.no, seq, state.committed.lastSeq), limit: 1 })
-    return next && decodeRecord(next[1], state.key, seqOfKey(next[0])).message.timestampMs
+    const row = await this.#rows.next(state, seq, state.committed.lastSeq)
+    const [next] = row?.between(seq, state.committed.lastSeq) ?? []
+    return next && timestampOf(next.record)
   }
 
   async #holes(state: ChannelState, first: number, last: number): Promise<Buffer[]> {
@@ -139,20 +154,18 @@ export class Removals {
     return holes
   }
 
-  #without(state: ChannelState, messageSeq: number, bytes: Buffer): Operations {
-    const { message } = decodeRecord(bytes, state.key, messageSeq)
-    const operations: Operations = [seqKey(Tag.Message, state.no, messageSeq), undefined, idKeyOf(bytes), undefined]
-    const number = this.#numberOf(state, messageSeq, bytes)
-    if (number !== undefined) operations.push(number, undefined)
-    const expiresAtMs = expiryOf(message)
-    if (expiresAtMs > 0) operations.push(expiryKey(expiresAtMs, state.no, messageSeq), undefined)
-    return operations
-  }
-
-  /** The key that recognises the message's repeats, while there is one: a later message may have it since. */
-  #numberOf(state: ChannelState, messageSeq: number, bytes: Buffer): Buffer | undefined {
-    if (messageSeq <= state.committed.numberFloorSeq) return undefined
-    const number = numberKeyOf(bytes)
-    return number && setChannelNo(number, state.no)
+  /** Take the messages up to `lastSeq` out of a row, with all that leads to them. */
+  #removeFront(state: ChannelState, row: Row, lastSeq: number, operations: Operations): void {
+    const left = row.from(lastSeq + 1)
+    putIDs(operations, row.at, idsOf(row.records), true)
+    if (left !== undefined) putIDs(operations, row.at, idsOf(left.records))
+    operations.push(row.at, left?.bytes)
+    // Of those that are forgotten already a later message may have the number since.
+    const { numberFloorSeq } = state.committed
+    this.#index.remove(operations, state.no, row, numberFloorSeq + 1, Math.max(numberFloorSeq, lastSeq))
+    for (const { seq, record } of row.between(row.firstSeq, lastSeq)) {
+      const expiresAtMs = expiryOfRecord(record)
+      if (expiresAtMs > 0) operations.push(expiryKey(expiresAtMs, state.no, seq), undefined)
+    }
   }
 }

@@ -15,15 +15,19 @@ import { LevelChannelDirectory } from './channel-directory.ts'
 import { LevelCursorStore } from './cursor-store.ts'
 import { Database, type AnyLevel } from './database.ts'
 import { storageFailure } from './failures.ts'
-import { Tag, textKey } from './keys.ts'
+import { SEED_KEY, Tag, textKey } from './keys.ts'
 import { LevelMessageStore } from './message-store.ts'
 import { LevelOutbox } from './outbox.ts'
 import type { Retention } from './sweeper.ts'
 import { LevelTokenStore } from './token-store.ts'
 import { Writer } from './writer.ts'
 
-/** The layout of keys and values. A database of another one is not touched. */
-const FORMAT = 1
+/**
+ * The layout of keys and values. A database of an earlier one is read as it is and called one of this from then on: what is
+ * in it stays, beside what is written now. One of a later layout is not touched.
+ */
+const FORMAT = 2
+const FIRST_FORMAT = 1
 
 const MEBIBYTE = 1 << 20
 
@@ -108,7 +112,6 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
     maxCachedChannels,
     maxPendingBytes,
     dedupeFilterBytes,
-    filterSeed: randomBytes(4).readInt32BE(),
     retention: retention === undefined || typeof retention === 'function' ? retention : () => retention,
     dedupeKeepMs,
     nowMs,
@@ -218,14 +221,17 @@ async function classicLevel(path: string, { cacheBytes, writeBufferBytes }: Leve
 /** @throws IM_STORE_FORMAT for a database of later days, or of somebody else */
 async function checkFormat(database: Database): Promise<void> {
   const key = textKey(Tag.Meta, Buffer.from('format'))
+  const begin = [key, Buffer.from(String(FORMAT)), SEED_KEY, randomBytes(4)]
   const found = await database.get(key)
   if (found?.toString() === String(FORMAT)) return
   if (found !== undefined) {
+    const format = Number(found.toString())
+    if (format >= FIRST_FORMAT && format < FORMAT) return database.write(begin)
     throw new IMError('IM_STORE_FORMAT', { detail: `${database.place} has format ${found.toString()}, this version knows ${FORMAT}` })
   }
   const [anything] = await database.entries({ gte: Buffer.alloc(0), lt: Buffer.from([0xff]), limit: 1 })
   if (anything !== undefined) throw new IMError('IM_STORE_FORMAT', { detail: `${database.place} holds something that imengine has not written` })
-  await database.write([key, Buffer.from(String(FORMAT))])
+  await database.write(begin)
 }
 
 /**

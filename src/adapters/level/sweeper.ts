@@ -3,9 +3,10 @@ import { IMError } from '../../errors.ts'
 import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
 import { decodeStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
 import type { Database } from './database.ts'
-import { channelOfName, expiryKey, seqOfKey, seqRange, Tag } from './keys.ts'
-import { decodeRecord } from './record.ts'
+import { channelOfName, expiryKey, seqOfKey, Tag } from './keys.ts'
+import { timestampOf } from './record.ts'
 import type { Removals } from './removals.ts'
+import type { Rows } from './rows.ts'
 import type { Turns } from '../../model/turns.ts'
 
 /** How long and how many messages a channel keeps; what is left out has no bound. */
@@ -17,6 +18,7 @@ export interface Retention {
 export interface SweeperOptions {
   readonly database: Database
   readonly states: ChannelStates
+  readonly rows: Rows
   readonly turns: Turns
   readonly removals: Removals
   readonly retention: ((key: ChannelKey) => Retention | undefined) | undefined
@@ -138,11 +140,10 @@ export class Sweeper {
     let last = afterSeq
     const { lastSeq } = state.committed
     if (afterSeq >= lastSeq) return last
-    for await (const stride of this.#options.database.strides(seqRange(Tag.Message, state.no, afterSeq + 1, lastSeq))) {
-      for (const [at, bytes] of stride) {
-        const messageSeq = seqOfKey(at)
-        if (decodeRecord(bytes, state.key, messageSeq).message.timestampMs >= cutoffMs) return last
-        last = messageSeq
+    for await (const row of this.#options.rows.walk(state, { first: afterSeq + 1, last: lastSeq })) {
+      for (const { seq, record } of row.between(afterSeq + 1, lastSeq)) {
+        if (timestampOf(record) >= cutoffMs) return last
+        last = seq
       }
       if (last - afterSeq >= MAX_REMOVED) return last
     }

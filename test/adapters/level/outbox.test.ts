@@ -8,8 +8,9 @@ import { outboxContract, tokenStoreContract } from 'imengine/testing'
 import { MemoryLevel } from 'memory-level'
 import { afterAll, describe, expect, it } from 'vitest'
 import type { Operations } from '../../../src/adapters/level/database.ts'
-import { seqOfKey, Tag } from '../../../src/adapters/level/keys.ts'
+import { Tag } from '../../../src/adapters/level/keys.ts'
 import { decodeRecord } from '../../../src/adapters/level/record.ts'
+import { Row } from '../../../src/adapters/level/row.ts'
 import { isPromise } from '../../../src/model/maybe-promise.ts'
 import { anyOutboxStep, assertSameOutbox, checkOutboxAgainstModel, LANES, ModelOutbox } from '../outbox-model.ts'
 import { diskFull, group, message, WatchedLevel } from './watched-level.ts'
@@ -436,7 +437,9 @@ function entriesOf(operations: Operations): number[] {
 
 /** The client numbers of messages in a batch. */
 function messagesOf(operations: Operations): number[] {
-  return valuesOf(operations, Tag.Message).map(([key, value]) => Number(decodeRecord(value, group(''), seqOfKey(key)).message.clientMsgNo))
+  return valuesOf(operations, Tag.Message).flatMap(([key, value]) =>
+    new Row(key, value, group('')).records.map((record) => Number(decodeRecord(record, group(''), 0).message.clientMsgNo)),
+  )
 }
 
 function valuesOf(operations: Operations, tag: number): [key: Buffer, value: Buffer][] {
