@@ -1,11 +1,14 @@
 import { FrameFlag, FrameType } from '../model/frames.ts'
 import { RECV_SETTING_MASK, Setting, type Message } from '../model/message.ts'
-import { recvSignHead } from './seal.ts'
-import type { PayloadCipher } from './session-cipher.ts'
+import { recvFields } from './seal.ts'
+import { sealedByteCount, type PayloadCipher } from './session-cipher.ts'
+import type { SignedFields } from './signed-fields.ts'
 import { lengthByteCount, textByteLength, Writer } from './writer.ts'
 
 /** A message has at most three layouts and, in a person channel, two channel ids; what comes beyond is not kept. */
 const MAX_CACHED_VIEWS = 16
+
+const MSG_KEY_LENGTH = 32
 
 /** How one receiver sees a message. */
 export interface RecvView {
@@ -28,7 +31,7 @@ interface Layout {
   /** every field between msgKey and payload, as on the wire */
   readonly fields: Uint8Array
   /** made at the first encrypted receiver */
-  signHead: Uint8Array | undefined
+  signedFields: SignedFields | undefined
   /** whole frames of plain receivers, by their flags */
   readonly plain: (Uint8Array | undefined)[]
 }
@@ -71,13 +74,21 @@ export class RecvEncoder {
     return frame
   }
 
+  /** Payload and msgKey are written where they belong in the frame: their lengths are known before they are. */
   #seal(layout: Layout, flags: number, cipher: PayloadCipher): Uint8Array {
-    const payload = cipher.sealPayload(this.#message.payload)
-    layout.signHead ??= this.#signHead(layout.channelID)
-    const signed = Buffer.allocUnsafe(layout.signHead.length + payload.length)
-    signed.set(layout.signHead)
-    signed.set(payload, layout.signHead.length)
-    return this.#assemble(layout, flags, cipher.sign(signed), payload)
+    const { payload } = this.#message
+    const payloadBytes = sealedByteCount(payload.length)
+    const bodyBytes = 1 + 2 + MSG_KEY_LENGTH + layout.fields.length + payloadBytes
+    const writer = new Writer(1 + lengthByteCount(bodyBytes) + bodyBytes)
+    writer.header(FrameType.RECV, flags, bodyBytes)
+    writer.u8(this.#setting)
+    writer.u8(0)
+    writer.u8(MSG_KEY_LENGTH)
+    const msgKeyAt = writer.skip(MSG_KEY_LENGTH)
+    writer.raw(layout.fields)
+    layout.signedFields ??= this.#signedFields(layout.channelID)
+    cipher.seal(layout.signedFields, payload, { bytes: writer.bytes, msgKeyAt, payloadAt: writer.skip(payloadBytes) })
+    return writer.bytes
   }
 
   #assemble(layout: Layout, flags: number, msgKey: string, payload: Uint8Array): Uint8Array {
@@ -103,7 +114,7 @@ export class RecvEncoder {
       key,
       channelID: view.channelID,
       fields: this.#fields(key, view.channelID),
-      signHead: undefined,
+      signedFields: undefined,
       plain: [],
     }
     if (layouts.length < MAX_CACHED_VIEWS) layouts.push(layout)
@@ -144,17 +155,8 @@ export class RecvEncoder {
     return writer.bytes
   }
 
-  #signHead(channelID: string): Uint8Array {
+  #signedFields(channelID: string): SignedFields {
     const { messageID, messageSeq, clientMsgNo, fromUID, channelType } = this.#message
-    const head = recvSignHead({
-      messageID,
-      messageSeq,
-      clientMsgNo,
-      timestampSec: this.#timestampSec,
-      fromUID,
-      channelID,
-      channelType,
-    })
-    return Buffer.from(head)
+    return recvFields({ messageID, messageSeq, clientMsgNo, timestampSec: this.#timestampSec, fromUID, channelID, channelType })
   }
 }

@@ -1,0 +1,178 @@
+import { asNativeBuffer, type NativeBuffer } from './native-buffer.ts'
+import { SEAL_MODULE_BASE64 } from './seal-module-bytes.ts'
+import { writeFields, type SignedFields } from './signed-fields.ts'
+
+const MSG_KEY_LENGTH = 32
+const SECRET_WORDS = 8
+
+/**
+ * From here on node:crypto, which works with the processor's own AES instructions, is faster: found by sealing payloads of all
+ * lengths both ways. What the module has room for is more.
+ */
+const MAX_PLAIN_BYTES = 1_536
+const MAX_TEXT_BYTES = 2_072
+
+/** As much of the host's `WebAssembly` as is needed; Node's types leave it out. */
+export interface WebAssemblyHost {
+  readonly Module: new (bytes: Uint8Array) => object
+  readonly Instance: new (module: object) => { readonly exports: object }
+}
+
+interface Exports {
+  readonly memory: { readonly buffer: ArrayBuffer }
+  readonly SECRET: { readonly value: number }
+  readonly MSG_KEY: { readonly value: number }
+  readonly PLAIN: { readonly value: number }
+  readonly SIGNED: { readonly value: number }
+  readonly MAX_SIGNED_BYTES: { readonly value: number }
+  sealPayload(plainBytes: number): number
+  openPayload(textBytes: number): number
+  sign(signedBytes: number): void
+  seal(fieldBytes: number, plainBytes: number): number
+  open(fieldBytes: number, textBytes: number): number
+}
+
+/** Where a sealed payload is written to: `msgKeyAt` has room for 32 characters, `payloadAt` for `sealedByteCount`. */
+export interface SealTarget {
+  readonly bytes: Uint8Array
+  readonly msgKeyAt: number
+  readonly payloadAt: number
+}
+
+/**
+ * The payload encryption compiled to WebAssembly, from `wasm/seal.ts`: one instance with one page of memory, for any number of
+ * ciphers, each of which hands in its key with every call. A method that finds its input too large for the page, or for it to be
+ * worth the while, says `'too-large'` and has done nothing. Of a call nothing secret stays in the page: the module clears
+ * keys and round keys, plaintext that was sealed is overwritten by ciphertext, and what was opened is cleared as it is
+ * copied out.
+ */
+export class SealModule {
+  readonly #exports: Exports
+  readonly #bytes: Uint8Array
+  readonly #text: NativeBuffer
+  readonly #secret: Int32Array
+  // Read once: a field costs less than the getter of a WebAssembly.Global.
+  readonly #msgKeyAt: number
+  readonly #plainAt: number
+  readonly #signedAt: number
+  readonly #maxSignedBytes: number
+
+  private constructor(exports: Exports) {
+    const { buffer } = exports.memory // has a maximum equal to its size: it never grows, so that no view is ever detached
+    this.#exports = exports
+    this.#bytes = new Uint8Array(buffer)
+    this.#text = asNativeBuffer(this.#bytes)
+    this.#secret = new Int32Array(buffer, exports.SECRET.value, SECRET_WORDS)
+    this.#msgKeyAt = exports.MSG_KEY.value
+    this.#plainAt = exports.PLAIN.value
+    this.#signedAt = exports.SIGNED.value
+    this.#maxSignedBytes = exports.MAX_SIGNED_BYTES.value
+  }
+
+  /**
+   * Compiles an instance of its own, which takes a few milliseconds; keep it. Undefined where WebAssembly is missing, lacks SIMD
+   * or is forbidden to the process.
+   */
+  static load(scope: { readonly WebAssembly?: WebAssemblyHost } = globalThis as { WebAssembly?: WebAssemblyHost }): SealModule | undefined {
+    const host = scope.WebAssembly
+    if (host === undefined) return undefined
+    try {
+      const module = new host.Module(Buffer.from(SEAL_MODULE_BASE64, 'base64'))
+      return new SealModule(new host.Instance(module).exports as Exports)
+    } catch {
+      return undefined // node:crypto does the same, only slower
+    }
+  }
+
+  seal(secret: Int32Array, fields: SignedFields, plaintext: Uint8Array, target: SealTarget): 'sealed' | 'too-large' {
+    const plainBytes = plaintext.length
+    if (plainBytes > MAX_PLAIN_BYTES) return 'too-large'
+    const fieldBytes = this.#writeFields(fields, MAX_TEXT_BYTES)
+    if (fieldBytes < 0) return 'too-large'
+    this.#bytes.set(plaintext, this.#plainAt)
+    this.#setSecret(secret)
+    const textBytes = this.#exports.seal(fieldBytes, plainBytes)
+    copy(this.#bytes, this.#msgKeyAt, MSG_KEY_LENGTH, target.bytes, target.msgKeyAt)
+    copy(this.#bytes, this.#signedAt + fieldBytes, textBytes, target.bytes, target.payloadAt)
+    return 'sealed'
+  }
+
+  /** The plaintext in memory of its own; undefined when the msgKey is another, or the text nothing that this key has made. */
+  open(secret: Int32Array, fields: SignedFields, wire: Uint8Array, msgKey: string): Uint8Array | undefined | 'too-large' {
+    const textBytes = wire.length
+    if (textBytes > MAX_TEXT_BYTES) return 'too-large'
+    const fieldBytes = this.#writeFields(fields, textBytes)
+    if (fieldBytes < 0) return 'too-large'
+    if (!this.#writeMsgKey(msgKey)) return undefined
+    this.#bytes.set(wire, this.#signedAt + fieldBytes)
+    this.#setSecret(secret)
+    return this.#takeOut(this.#signedAt + fieldBytes, this.#exports.open(fieldBytes, textBytes))
+  }
+
+  sealPayload(secret: Int32Array, plaintext: Uint8Array): Uint8Array | 'too-large' {
+    if (plaintext.length > MAX_PLAIN_BYTES) return 'too-large'
+    this.#bytes.set(plaintext, this.#plainAt)
+    this.#setSecret(secret)
+    const textBytes = this.#exports.sealPayload(plaintext.length)
+    const text = Buffer.allocUnsafe(textBytes)
+    copy(this.#bytes, this.#signedAt, textBytes, text, 0)
+    return text
+  }
+
+  openPayload(secret: Int32Array, wire: Uint8Array): Uint8Array | undefined | 'too-large' {
+    if (wire.length > MAX_TEXT_BYTES) return 'too-large'
+    this.#bytes.set(wire, this.#signedAt)
+    this.#setSecret(secret)
+    return this.#takeOut(this.#signedAt, this.#exports.openPayload(wire.length))
+  }
+
+  sign(secret: Int32Array, signBytes: Uint8Array): string | 'too-large' {
+    if (signBytes.length > MAX_TEXT_BYTES) return 'too-large'
+    this.#bytes.set(signBytes, this.#signedAt)
+    this.#setSecret(secret)
+    this.#exports.sign(signBytes.length)
+    return this.#text.latin1Slice(this.#msgKeyAt, this.#msgKeyAt + MSG_KEY_LENGTH)
+  }
+
+  /** @returns how many bytes they are, or -1 when they and the text behind them do not fit */
+  #writeFields(fields: SignedFields, textBytes: number): number {
+    const at = this.#signedAt
+    const end = writeFields(this.#text, at, at + this.#maxSignedBytes - textBytes, fields)
+    return end < 0 ? -1 : end - at
+  }
+
+  /** False for what is no ASCII, of which the bytes would be those of another text. */
+  #writeMsgKey(msgKey: string): boolean {
+    const bytes = this.#bytes
+    const at = this.#msgKeyAt
+    if (msgKey.length !== MSG_KEY_LENGTH) return false
+    let seen = 0
+    for (let i = 0; i < MSG_KEY_LENGTH; i++) {
+      const code = msgKey.charCodeAt(i)
+      seen |= code
+      bytes[at + i] = code
+    }
+    return seen < 0x80
+  }
+
+  #setSecret(secret: Int32Array): void {
+    const words = this.#secret
+    for (let i = 0; i < SECRET_WORDS; i++) words[i] = secret[i]!
+  }
+
+  #takeOut(at: number, byteCount: number): Uint8Array | undefined {
+    if (byteCount < 0) return undefined
+    const bytes = this.#bytes
+    const plaintext = Buffer.allocUnsafe(byteCount)
+    for (let i = 0; i < byteCount; i++) {
+      plaintext[i] = bytes[at + i]!
+      bytes[at + i] = 0
+    }
+    return plaintext
+  }
+}
+
+/** At these lengths a loop costs less than making a view for `set`. */
+function copy(from: Uint8Array, fromAt: number, byteCount: number, to: Uint8Array, toAt: number): void {
+  for (let i = 0; i < byteCount; i++) to[toAt + i] = from[fromAt + i]!
+}
