@@ -1,8 +1,7 @@
 import { FrameFlag, FrameType } from '../model/frames.ts'
 import { RECV_SETTING_MASK, Setting, type Message } from '../model/message.ts'
-import { recvFields } from './seal.ts'
+import { recvSignHead } from './seal.ts'
 import { sealedByteCount, type PayloadCipher } from './session-cipher.ts'
-import type { SignedFields } from './signed-fields.ts'
 import { lengthByteCount, textByteLength, Writer } from './writer.ts'
 
 /** A message has at most three layouts and, in a person channel, two channel ids; what comes beyond is not kept. */
@@ -31,7 +30,7 @@ interface Layout {
   /** every field between msgKey and payload, as on the wire */
   readonly fields: Uint8Array
   /** made at the first encrypted receiver */
-  signedFields: SignedFields | undefined
+  signHead: string | undefined
   /** whole frames of plain receivers, by their flags */
   readonly plain: (Uint8Array | undefined)[]
 }
@@ -86,8 +85,8 @@ export class RecvEncoder {
     writer.u8(MSG_KEY_LENGTH)
     const msgKeyAt = writer.skip(MSG_KEY_LENGTH)
     writer.raw(layout.fields)
-    layout.signedFields ??= this.#signedFields(layout.channelID)
-    cipher.seal(layout.signedFields, payload, { bytes: writer.bytes, msgKeyAt, payloadAt: writer.skip(payloadBytes) })
+    layout.signHead ??= this.#signHead(layout.channelID)
+    cipher.sealInto(layout.signHead, payload, { bytes: writer.bytes, msgKeyAt, payloadAt: writer.skip(payloadBytes) })
     return writer.bytes
   }
 
@@ -114,7 +113,7 @@ export class RecvEncoder {
       key,
       channelID: view.channelID,
       fields: this.#fields(key, view.channelID),
-      signedFields: undefined,
+      signHead: undefined,
       plain: [],
     }
     if (layouts.length < MAX_CACHED_VIEWS) layouts.push(layout)
@@ -155,8 +154,8 @@ export class RecvEncoder {
     return writer.bytes
   }
 
-  #signedFields(channelID: string): SignedFields {
+  #signHead(channelID: string): string {
     const { messageID, messageSeq, clientMsgNo, fromUID, channelType } = this.#message
-    return recvFields({ messageID, messageSeq, clientMsgNo, timestampSec: this.#timestampSec, fromUID, channelID, channelType })
+    return recvSignHead({ messageID, messageSeq, clientMsgNo, timestampSec: this.#timestampSec, fromUID, channelID, channelType })
   }
 }

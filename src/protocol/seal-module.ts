@@ -1,9 +1,10 @@
-import { asNativeBuffer, type NativeBuffer } from './native-buffer.ts'
+import { allocateNative, asNativeBuffer, type NativeBuffer } from './native-buffer.ts'
 import { SEAL_MODULE_BASE64 } from './seal-module-bytes.ts'
-import { writeFields, type SignedFields } from './signed-fields.ts'
 
 const MSG_KEY_LENGTH = 32
 const SECRET_WORDS = 8
+/** of UTF-8, for each unit of UTF-16 */
+const MAX_BYTES_PER_UNIT = 3
 
 /**
  * From here on node:crypto, which works with the processor's own AES instructions, is faster: found by sealing payloads of all
@@ -28,8 +29,14 @@ interface Exports {
   sealPayload(plainBytes: number): number
   openPayload(textBytes: number): number
   sign(signedBytes: number): void
-  seal(fieldBytes: number, plainBytes: number): number
-  open(fieldBytes: number, textBytes: number): number
+  seal(headBytes: number, plainBytes: number): number
+  open(headBytes: number, textBytes: number): number
+}
+
+/** A payload as it travels, and its msgKey. */
+export interface Sealed {
+  readonly payload: Uint8Array
+  readonly msgKey: string
 }
 
 /** Where a sealed payload is written to: `msgKeyAt` has room for 32 characters, `payloadAt` for `sealedByteCount`. */
@@ -84,29 +91,32 @@ export class SealModule {
     }
   }
 
-  seal(secret: Int32Array, fields: SignedFields, plaintext: Uint8Array, target: SealTarget): 'sealed' | 'too-large' {
-    const plainBytes = plaintext.length
-    if (plainBytes > MAX_PLAIN_BYTES) return 'too-large'
-    const fieldBytes = this.#writeFields(fields, MAX_TEXT_BYTES)
-    if (fieldBytes < 0) return 'too-large'
-    this.#bytes.set(plaintext, this.#plainAt)
-    this.#setSecret(secret)
-    const textBytes = this.#exports.seal(fieldBytes, plainBytes)
-    copy(this.#bytes, this.#msgKeyAt, MSG_KEY_LENGTH, target.bytes, target.msgKeyAt)
-    copy(this.#bytes, this.#signedAt + fieldBytes, textBytes, target.bytes, target.payloadAt)
+  seal(secret: Int32Array, head: string, plaintext: Uint8Array): Sealed | 'too-large' {
+    const payload = this.#seal(secret, head, plaintext)
+    return payload === undefined ? 'too-large' : { payload: copyOf(payload), msgKey: this.#msgKey() }
+  }
+
+  sealInto(secret: Int32Array, head: string, plaintext: Uint8Array, target: SealTarget): 'sealed' | 'too-large' {
+    const payload = this.#seal(secret, head, plaintext)
+    if (payload === undefined) return 'too-large'
+    const { bytes, msgKeyAt } = target
+    bytes.set(payload, target.payloadAt)
+    const from = this.#msgKeyAt
+    for (let i = 0; i < MSG_KEY_LENGTH; i++) bytes[msgKeyAt + i] = this.#bytes[from + i]!
     return 'sealed'
   }
 
   /** The plaintext in memory of its own; undefined when the msgKey is another, or the text nothing that this key has made. */
-  open(secret: Int32Array, fields: SignedFields, wire: Uint8Array, msgKey: string): Uint8Array | undefined | 'too-large' {
+  open(secret: Int32Array, head: string, wire: Uint8Array, msgKey: string): Uint8Array | undefined | 'too-large' {
     const textBytes = wire.length
     if (textBytes > MAX_TEXT_BYTES) return 'too-large'
-    const fieldBytes = this.#writeFields(fields, textBytes)
-    if (fieldBytes < 0) return 'too-large'
-    if (!this.#writeMsgKey(msgKey)) return undefined
-    this.#bytes.set(wire, this.#signedAt + fieldBytes)
+    const headBytes = this.#writeHead(head, textBytes)
+    if (headBytes < 0) return 'too-large'
+    // All of it as one byte each; what is no ASCII takes more, and those bytes are in no msgKey.
+    if (msgKey.length !== MSG_KEY_LENGTH || this.#text.utf8Write(msgKey, this.#msgKeyAt, MSG_KEY_LENGTH) !== MSG_KEY_LENGTH) return undefined
+    this.#bytes.set(wire, this.#signedAt + headBytes)
     this.#setSecret(secret)
-    return this.#takeOut(this.#signedAt + fieldBytes, this.#exports.open(fieldBytes, textBytes))
+    return this.#takeOut(this.#signedAt + headBytes, this.#exports.open(headBytes, textBytes))
   }
 
   sealPayload(secret: Int32Array, plaintext: Uint8Array): Uint8Array | 'too-large' {
@@ -114,9 +124,7 @@ export class SealModule {
     this.#bytes.set(plaintext, this.#plainAt)
     this.#setSecret(secret)
     const textBytes = this.#exports.sealPayload(plaintext.length)
-    const text = Buffer.allocUnsafe(textBytes)
-    copy(this.#bytes, this.#signedAt, textBytes, text, 0)
-    return text
+    return copyOf(this.#bytes.subarray(this.#signedAt, this.#signedAt + textBytes))
   }
 
   openPayload(secret: Int32Array, wire: Uint8Array): Uint8Array | undefined | 'too-large' {
@@ -131,28 +139,29 @@ export class SealModule {
     this.#bytes.set(signBytes, this.#signedAt)
     this.#setSecret(secret)
     this.#exports.sign(signBytes.length)
+    return this.#msgKey()
+  }
+
+  /** A view of the text, undefined for what is too large. */
+  #seal(secret: Int32Array, head: string, plaintext: Uint8Array): Uint8Array | undefined {
+    const plainBytes = plaintext.length
+    if (plainBytes > MAX_PLAIN_BYTES) return undefined
+    const headBytes = this.#writeHead(head, MAX_TEXT_BYTES)
+    if (headBytes < 0) return undefined
+    this.#bytes.set(plaintext, this.#plainAt)
+    this.#setSecret(secret)
+    const from = this.#signedAt + headBytes
+    return this.#bytes.subarray(from, from + this.#exports.seal(headBytes, plainBytes))
+  }
+
+  /** @returns how many bytes it is, or -1 when it and the text behind it might not fit */
+  #writeHead(head: string, textBytes: number): number {
+    const maxBytes = head.length * MAX_BYTES_PER_UNIT
+    return maxBytes + textBytes > this.#maxSignedBytes ? -1 : this.#text.utf8Write(head, this.#signedAt, maxBytes)
+  }
+
+  #msgKey(): string {
     return this.#text.latin1Slice(this.#msgKeyAt, this.#msgKeyAt + MSG_KEY_LENGTH)
-  }
-
-  /** @returns how many bytes they are, or -1 when they and the text behind them do not fit */
-  #writeFields(fields: SignedFields, textBytes: number): number {
-    const at = this.#signedAt
-    const end = writeFields(this.#text, at, at + this.#maxSignedBytes - textBytes, fields)
-    return end < 0 ? -1 : end - at
-  }
-
-  /** False for what is no ASCII, of which the bytes would be those of another text. */
-  #writeMsgKey(msgKey: string): boolean {
-    const bytes = this.#bytes
-    const at = this.#msgKeyAt
-    if (msgKey.length !== MSG_KEY_LENGTH) return false
-    let seen = 0
-    for (let i = 0; i < MSG_KEY_LENGTH; i++) {
-      const code = msgKey.charCodeAt(i)
-      seen |= code
-      bytes[at + i] = code
-    }
-    return seen < 0x80
   }
 
   #setSecret(secret: Int32Array): void {
@@ -162,17 +171,15 @@ export class SealModule {
 
   #takeOut(at: number, byteCount: number): Uint8Array | undefined {
     if (byteCount < 0) return undefined
-    const bytes = this.#bytes
-    const plaintext = Buffer.allocUnsafe(byteCount)
-    for (let i = 0; i < byteCount; i++) {
-      plaintext[i] = bytes[at + i]!
-      bytes[at + i] = 0
-    }
+    const view = this.#bytes.subarray(at, at + byteCount)
+    const plaintext = copyOf(view)
+    view.fill(0)
     return plaintext
   }
 }
 
-/** At these lengths a loop costs less than making a view for `set`. */
-function copy(from: Uint8Array, fromAt: number, byteCount: number, to: Uint8Array, toAt: number): void {
-  for (let i = 0; i < byteCount; i++) to[toAt + i] = from[fromAt + i]!
+function copyOf(view: Uint8Array): Uint8Array {
+  const bytes = allocateNative(view.length)
+  bytes.set(view)
+  return bytes
 }

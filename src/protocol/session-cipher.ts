@@ -1,8 +1,7 @@
 import { IMError } from '../errors.ts'
-import { allocateNative, asNativeBuffer } from './native-buffer.ts'
+import { allocateNative, type NativeBuffer } from './native-buffer.ts'
 import { NodeCipher } from './node-cipher.ts'
-import type { SealModule, SealTarget } from './seal-module.ts'
-import { signBytes, type SignedFields } from './signed-fields.ts'
+import type { Sealed, SealModule, SealTarget } from './seal-module.ts'
 
 const BLOCK_BYTES = 16
 const MSG_KEY_LENGTH = 32
@@ -12,10 +11,12 @@ export interface PayloadCipher {
   sealPayload(plaintext: Uint8Array): Uint8Array
   openPayload(wire: Uint8Array): Uint8Array | undefined
   sign(signBytes: Uint8Array): string
-  /** Both at once: the text of `plaintext`, which takes `sealedByteCount`, and the msgKey of `fields` and that text. */
-  seal(fields: SignedFields, plaintext: Uint8Array, target: SealTarget): void
-  /** Both at once: the plaintext, if `msgKey` is the one of `fields` and `wire`. */
-  open(fields: SignedFields, wire: Uint8Array, msgKey: string): Uint8Array | undefined
+  /** Both at once: the text of `plaintext`, and the msgKey of `head` and that text. */
+  seal(head: string, plaintext: Uint8Array): Sealed
+  /** The same, written to where it is wanted. */
+  sealInto(head: string, plaintext: Uint8Array, target: SealTarget): void
+  /** Both at once: the plaintext, if `msgKey` is the one of `head` and `wire`. */
+  open(head: string, wire: Uint8Array, msgKey: string): Uint8Array | undefined
 }
 
 /** How long the text of so many bytes of plaintext is. */
@@ -69,25 +70,35 @@ export class SessionCipher implements PayloadCipher {
     return msgKey === 'too-large' ? this.#byNode.sign(bytes) : msgKey
   }
 
-  /** Writes the text of `plaintext` and the msgKey of `fields` and that text, as `sealPayload` and `sign` make them. */
-  seal(fields: SignedFields, plaintext: Uint8Array, target: SealTarget): void {
-    if (this.#module?.seal(this.#secret, fields, plaintext, target) === 'sealed') return
-    const payload = this.#byNode.sealPayload(plaintext)
-    const msgKey = this.#byNode.sign(signBytes(fields, payload))
+  /** The text of `plaintext` and the msgKey of `head` and that text, as `sealPayload` and `sign` make them. */
+  seal(head: string, plaintext: Uint8Array): Sealed {
+    const sealed = this.#module?.seal(this.#secret, head, plaintext) ?? 'too-large'
+    return sealed === 'too-large' ? this.#sealByNode(head, plaintext) : sealed
+  }
+
+  /** The same, written to `target`. */
+  sealInto(head: string, plaintext: Uint8Array, target: SealTarget): void {
+    if (this.#module?.sealInto(this.#secret, head, plaintext, target) === 'sealed') return
+    const { payload, msgKey } = this.#sealByNode(head, plaintext)
     target.bytes.set(payload, target.payloadAt)
     for (let i = 0; i < MSG_KEY_LENGTH; i++) target.bytes[target.msgKeyAt + i] = msgKey.charCodeAt(i)
   }
 
   /**
-   * The plaintext, in memory of its own; undefined when `msgKey` is not the one of `fields` and `wire`, or as for `openPayload`.
+   * The plaintext, in memory of its own; undefined when `msgKey` is not the one of `head` and `wire`, or as for `openPayload`.
    * Nothing is decrypted before the msgKey, compared in constant time, has proved right. Never throws.
    */
-  open(fields: SignedFields, wire: Uint8Array, msgKey: string): Uint8Array | undefined {
-    const opened = this.#module === undefined ? 'too-large' : this.#module.open(this.#secret, fields, wire, msgKey)
+  open(head: string, wire: Uint8Array, msgKey: string): Uint8Array | undefined {
+    const opened = this.#module === undefined ? 'too-large' : this.#module.open(this.#secret, head, wire, msgKey)
     if (opened !== 'too-large') return opened
     if (msgKey.length !== MSG_KEY_LENGTH) return undefined
-    const expected = this.#byNode.sign(signBytes(fields, wire))
+    const expected = this.#byNode.sign(signBytes(head, wire))
     return isSameMsgKey(expected, msgKey) ? this.#byNode.openPayload(wire) : undefined
+  }
+
+  #sealByNode(head: string, plaintext: Uint8Array): Sealed {
+    const payload = this.#byNode.sealPayload(plaintext)
+    return { payload, msgKey: this.#byNode.sign(signBytes(head, payload)) }
   }
 
   get #byNode(): NodeCipher {
@@ -95,11 +106,13 @@ export class SessionCipher implements PayloadCipher {
   }
 }
 
-/** The two results of `seal` in memory of their own. */
-export function sealAlone(cipher: PayloadCipher, fields: SignedFields, plaintext: Uint8Array): { payload: Uint8Array; msgKey: string } {
-  const bytes = allocateNative(MSG_KEY_LENGTH + sealedByteCount(plaintext.length))
-  cipher.seal(fields, plaintext, { bytes, msgKeyAt: 0, payloadAt: MSG_KEY_LENGTH })
-  return { payload: asNativeBuffer(bytes.subarray(MSG_KEY_LENGTH)), msgKey: bytes.latin1Slice(0, MSG_KEY_LENGTH) }
+/** What is signed: the fields' text, then the payload as it travels. */
+function signBytes(head: string, payload: Uint8Array): NativeBuffer {
+  const headBytes = Buffer.byteLength(head)
+  const bytes = allocateNative(headBytes + payload.length)
+  bytes.utf8Write(head, 0, headBytes)
+  bytes.set(payload, headBytes)
+  return bytes
 }
 
 /** Of two msgKeys: takes as long for one that is wrong in its first character as for one that is wrong in its last. */
