@@ -67,7 +67,7 @@ export class NodeCipher {
     if (paddingBytes === 0 || paddingBytes > BLOCK_BYTES) return undefined
     const byteCount = padded.length - paddingBytes
     for (let i = byteCount; i < padded.length; i++) if (padded[i] !== paddingBytes) return undefined
-    return new Uint8Array(padded.buffer, padded.byteOffset, byteCount)
+    return padded.subarray(0, byteCount)
   }
 
   #setShift(shift: Uint8Array, ciphertext: Uint8Array): void {
