@@ -64,7 +64,7 @@ describe('the module seals and opens as node:crypto does', () => {
       // A new key often enough, and one that has been used before often enough.
       if (index % 64 === 0) keys = pair(text16(), text16())
       const { wasm, node } = keys
-      const length = index % 5_000 === 0 ? below(70_000) : index % 200 === 0 ? below(4_000) : below(10) === 0 ? below(300) : below(48)
+      const length = index % 10_000 === 0 ? below(70_000) : index % 1_000 === 0 ? below(4_000) : below(10) === 0 ? below(300) : below(48)
       const from = below(70_000)
       const plaintext = material.subarray(from, from + length)
       const head = heads[index % 500 === 0 ? below(7) : below(4)]!
