@@ -49,7 +49,7 @@ export interface SealTarget {
 /**
  * The payload encryption compiled to WebAssembly, from `wasm/seal.ts`: one instance with one page of memory, for any number of
  * ciphers, each of which hands in its key with every call. A method that finds its input too large for the page, or for it to be
- * worth the while, says `'too-large'` and has done nothing. Of a call nothing secret stays in the page: the module clears
+ * worth the while, has done nothing: it gives undefined, or `'too-large'` where undefined is an answer. Of a call nothing secret stays in the page: the module clears
  * keys and round keys, plaintext that was sealed is overwritten by ciphertext, and what was opened is cleared as it is
  * copied out.
  */
@@ -91,19 +91,19 @@ export class SealModule {
     }
   }
 
-  seal(secret: Int32Array, head: string, plaintext: Uint8Array): Sealed | 'too-large' {
+  seal(secret: Int32Array, head: string, plaintext: Uint8Array): Sealed | undefined {
     const payload = this.#seal(secret, head, plaintext)
-    return payload === undefined ? 'too-large' : { payload: copyOf(payload), msgKey: this.#msgKey() }
+    return payload && { payload: copyOf(payload), msgKey: this.#msgKey() }
   }
 
-  sealInto(secret: Int32Array, head: string, plaintext: Uint8Array, target: SealTarget): 'sealed' | 'too-large' {
+  sealInto(secret: Int32Array, head: string, plaintext: Uint8Array, target: SealTarget): true | undefined {
     const payload = this.#seal(secret, head, plaintext)
-    if (payload === undefined) return 'too-large'
+    if (payload === undefined) return undefined
     const { bytes, msgKeyAt } = target
     bytes.set(payload, target.payloadAt)
     const from = this.#msgKeyAt
     for (let i = 0; i < MSG_KEY_LENGTH; i++) bytes[msgKeyAt + i] = this.#bytes[from + i]!
-    return 'sealed'
+    return true
   }
 
   /** The plaintext in memory of its own; undefined when the msgKey is another, or the text nothing that this key has made. */
@@ -119,8 +119,8 @@ export class SealModule {
     return this.#takeOut(this.#signedAt + headBytes, this.#exports.open(headBytes, textBytes))
   }
 
-  sealPayload(secret: Int32Array, plaintext: Uint8Array): Uint8Array | 'too-large' {
-    if (plaintext.length > MAX_PLAIN_BYTES) return 'too-large'
+  sealPayload(secret: Int32Array, plaintext: Uint8Array): Uint8Array | undefined {
+    if (plaintext.length > MAX_PLAIN_BYTES) return undefined
     this.#bytes.set(plaintext, this.#plainAt)
     this.#setSecret(secret)
     const textBytes = this.#exports.sealPayload(plaintext.length)
@@ -134,8 +134,8 @@ export class SealModule {
     return this.#takeOut(this.#signedAt, this.#exports.openPayload(wire.length))
   }
 
-  sign(secret: Int32Array, signBytes: Uint8Array): string | 'too-large' {
-    if (signBytes.length > MAX_TEXT_BYTES) return 'too-large'
+  sign(secret: Int32Array, signBytes: Uint8Array): string | undefined {
+    if (signBytes.length > MAX_TEXT_BYTES) return undefined
     this.#bytes.set(signBytes, this.#signedAt)
     this.#setSecret(secret)
     this.#exports.sign(signBytes.length)

@@ -51,8 +51,7 @@ export class SessionCipher implements PayloadCipher {
 
   /** Plaintext to the base64 text that travels, in memory of its own. */
   sealPayload(plaintext: Uint8Array): Uint8Array {
-    const sealed = this.#module?.sealPayload(this.#secret, plaintext) ?? 'too-large'
-    return sealed === 'too-large' ? this.#byNode.sealPayload(plaintext) : sealed
+    return this.#module?.sealPayload(this.#secret, plaintext) ?? this.#byNode.sealPayload(plaintext)
   }
 
   /**
@@ -66,19 +65,17 @@ export class SessionCipher implements PayloadCipher {
 
   /** The msgKey for a sign string: MD5 of its encrypted base64 text, 32 lower-case hex characters. */
   sign(bytes: Uint8Array): string {
-    const msgKey = this.#module?.sign(this.#secret, bytes) ?? 'too-large'
-    return msgKey === 'too-large' ? this.#byNode.sign(bytes) : msgKey
+    return this.#module?.sign(this.#secret, bytes) ?? this.#byNode.sign(bytes)
   }
 
   /** The text of `plaintext` and the msgKey of `head` and that text, as `sealPayload` and `sign` make them. */
   seal(head: string, plaintext: Uint8Array): Sealed {
-    const sealed = this.#module?.seal(this.#secret, head, plaintext) ?? 'too-large'
-    return sealed === 'too-large' ? this.#sealByNode(head, plaintext) : sealed
+    return this.#module?.seal(this.#secret, head, plaintext) ?? this.#sealByNode(head, plaintext)
   }
 
   /** The same, written to `target`. */
   sealInto(head: string, plaintext: Uint8Array, target: SealTarget): void {
-    if (this.#module?.sealInto(this.#secret, head, plaintext, target) === 'sealed') return
+    if (this.#module?.sealInto(this.#secret, head, plaintext, target) === true) return
     const { payload, msgKey } = this.#sealByNode(head, plaintext)
     target.bytes.set(payload, target.payloadAt)
     for (let i = 0; i < MSG_KEY_LENGTH; i++) target.bytes[target.msgKeyAt + i] = msgKey.charCodeAt(i)
