@@ -34,7 +34,7 @@ export interface IMEngineOptions {
   /** what becomes of a client without an encryption key: refused (default), or served in the clear, for use under TLS */
   readonly plaintext?: 'refuse' | 'allow'
   /**
-   * what encrypts payloads: WebAssembly, several times faster for messages of usual length, and node:crypto where that
+   * what encrypts payloads: WebAssembly, twice as fast for messages of usual length, and node:crypto where that
    * cannot be had ('auto', the default); or one of them always. 'wasm' where it cannot be had is a TypeError. See SECURITY.md
    */
   readonly payloadCrypto?: 'auto' | 'wasm' | 'node'

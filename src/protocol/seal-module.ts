@@ -7,8 +7,8 @@ const SECRET_WORDS = 8
 const MAX_BYTES_PER_UNIT = 3
 
 /**
- * From here on node:crypto, which works with the processor's own AES instructions, is faster: found by sealing payloads of all
- * lengths both ways. What the module has room for is more.
+ * From about here on node:crypto, which works with the processor's own AES instructions, is faster: at 1000 bytes the two are
+ * about equal without the calls around node:crypto, at 4000 it is ahead. What the module has room for is more.
  */
 const MAX_PLAIN_BYTES = 1_536
 const MAX_TEXT_BYTES = 2_072

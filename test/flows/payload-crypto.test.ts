@@ -8,8 +8,8 @@ const texts = ['', 'hello', '用户😀', 'x'.repeat(1_536), 'x'.repeat(1_537), 
 
 test.each(['auto', 'wasm', 'node'] as const)("payloadCrypto '%s': what is sent encrypted arrives, short and long", async (payloadCrypto) => {
   const { connect, errors } = await stage({ payloadCrypto })
-  const ann = await connect('ann')
-  const bob = await connect('bob')
+  const { client: ann } = await connect('ann')
+  const { client: bob } = await connect('bob')
   expect(bob.cipher).not.toBe(undefined)
   for (const payload of texts) {
     await ann.send({ ...TEAM, payload })
@@ -21,16 +21,16 @@ test.each(['auto', 'wasm', 'node'] as const)("payloadCrypto '%s': what is sent e
 /** In a process of its own, because `WebAssembly` belongs to all of it. */
 function withoutWebAssembly(payloadCrypto: string): string {
   const script = `
-    delete globalThis.WebAssembly
     const { allowAnyToken, IMEngine } = await import('./src/index.ts')
     const { connectTestClient } = await import('./src/testing/index.ts')
+    delete globalThis.WebAssembly // tsx needs it; the engine looks for it when it is made, or later
     const lines = []
     const logger = { debug() {}, info() {}, warn: (_fields, message) => lines.push(message), error() {} }
     try {
       const engine = new IMEngine({ tokenVerifier: allowAnyToken(), logger, payloadCrypto: '${payloadCrypto}' })
       await engine.start()
-      const ann = await connectTestClient(engine, { uid: 'ann' })
-      const bob = await connectTestClient(engine, { uid: 'bob' })
+      const { client: ann } = await connectTestClient(engine, { uid: 'ann' })
+      const { client: bob } = await connectTestClient(engine, { uid: 'bob' })
       await ann.send({ channelID: 'bob', channelType: 1, payload: 'hello' })
       console.log((await bob.nextRecv()).text, lines.length, lines[0])
       await engine.close()
