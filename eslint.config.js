@@ -2,7 +2,8 @@ import eslint from '@eslint/js'
 import tseslint from 'typescript-eslint'
 
 export default tseslint.config(
-  { ignores: ['dist/', 'coverage/', 'artifacts/', 'node_modules/'] },
+  // AssemblyScript looks like TypeScript and is not.
+  { ignores: ['dist/', 'coverage/', 'artifacts/', 'node_modules/', 'src/protocol/wasm/'] },
   eslint.configs.recommended,
   ...tseslint.configs.recommendedTypeChecked,
   {

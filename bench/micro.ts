@@ -4,7 +4,7 @@
  */
 import { parseArgs } from 'node:util'
 import { ChannelType, memoryPresence } from 'imengine'
-import { ClientKeyAgreement, acceptKeyAgreement, encode, FrameDecoder, FrameType, openSend, RecvEncoder, sealSend, type Message, type SendPacket } from 'imengine/protocol'
+import { ClientKeyAgreement, acceptKeyAgreement, encode, FrameDecoder, FrameType, openSend, RecvEncoder, SealModule, sealSend, SessionCipher, type Message, type SendPacket } from 'imengine/protocol'
 import { ConnectionRegistry } from '../src/connection/connection-registry.ts'
 import type { Connection } from '../src/connection/connection.ts'
 import type { Timers } from '../src/contracts/clock.ts'
@@ -32,8 +32,8 @@ const send: SendPacket = {
 }
 const message: Message = { ...sampleMessage({ channelID: 'r00001', channelType: ChannelType.Person }, 1), messageSeq: 7 }
 const client = new ClientKeyAgreement()
-const { cipher } = acceptKeyAgreement(client.clientKey, randomBytes)
-const sealed = sealSend(send, cipher)
+const secret = { key: '0b22f4bd70f1bd5e', iv: 'A1b2C3d4E5f6G7h8' }
+const ciphers = { 'node:crypto': new SessionCipher(secret), WebAssembly: new SessionCipher({ ...secret, module: SealModule.load() }) }
 
 addDecoding('decode SEND, 100 bytes', encode(send, VERSION))
 addDecoding('decode RECVACK', encode({ type: FrameType.RECVACK, flags: 0, messageID: message.messageID, messageSeq: 7 }, VERSION))
@@ -42,9 +42,12 @@ add('encode SENDACK', () => repeat(() => encode(sendack, VERSION)))
 add('encode RECV, first receiver', () => repeat(() => new RecvEncoder(message).encode({ version: VERSION, channelID: 's00001', redDot: true })))
 const encoder = new RecvEncoder(message)
 add('encode RECV, further plain receiver', () => repeat(() => encoder.encode({ version: VERSION, channelID: 's00001', redDot: true })))
-add('encode and seal RECV, further receiver', () => repeat(() => encoder.encode({ version: VERSION, channelID: 's00001', redDot: true, cipher })))
-add('seal SEND', () => repeat(() => sealSend(send, cipher)))
-add('open SEND', () => repeat(() => openSend(sealed, cipher)))
+for (const [name, cipher] of Object.entries(ciphers)) {
+  const sealed = sealSend(send, cipher)
+  add(`encode and seal RECV, further receiver, ${name}`, () => repeat(() => encoder.encode({ version: VERSION, channelID: 's00001', redDot: true, cipher })))
+  add(`seal SEND, ${name}`, () => repeat(() => sealSend(send, cipher)))
+  add(`open SEND, ${name}`, () => repeat(() => openSend(sealed, cipher)))
+}
 add('key agreement, server', () => {
   acceptKeyAgreement(client.clientKey, randomBytes)
   return 1

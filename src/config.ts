@@ -33,6 +33,11 @@ export interface IMEngineOptions {
   readonly ack?: 'committed' | 'accepted'
   /** what becomes of a client without an encryption key: refused (default), or served in the clear, for use under TLS */
   readonly plaintext?: 'refuse' | 'allow'
+  /**
+   * what encrypts payloads: WebAssembly, twice as fast for messages of usual length, and node:crypto where that
+   * cannot be had ('auto', the default); or one of them always. 'wasm' where it cannot be had is a TypeError. See SECURITY.md
+   */
+  readonly payloadCrypto?: 'auto' | 'wasm' | 'node'
   /** a client that does not read: cut it (default), or leave out pushes that it finds in the history later */
   readonly slowConsumer?: 'disconnect' | 'skip'
   /** which older connections a login ends; default: the protocol's rules */
@@ -154,6 +159,7 @@ const webhookEvents: readonly string[] = ['msg.notify', 'msg.offline', 'user.onl
 const choices = {
   ack: ['committed', 'accepted'],
   plaintext: ['refuse', 'allow'],
+  payloadCrypto: ['auto', 'wasm', 'node'],
   slowConsumer: ['disconnect', 'skip'],
   offline: ['push', 'none'],
 } as const

@@ -39,6 +39,7 @@ import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
 import { ReasonCode } from './model/reason-code.ts'
+import { sealModuleFor } from './protocol/payload-crypto.ts'
 import { Writer } from './protocol/writer.ts'
 import { CachedDirectory } from './services/cached-directory.ts'
 import { RecentMessages } from './services/dedup.ts'
@@ -288,6 +289,9 @@ export class Pipeline implements ConnectionHost {
       }))
 
     this.#connectServices = {
+      sealModule: sealModuleFor(options.payloadCrypto ?? 'auto', () => {
+        logger.warn({}, 'WebAssembly with SIMD is not to be had here: payloads are encrypted by node:crypto, which is slower')
+      }),
       verifyToken: options.tokenVerifier,
       channels: this.directory,
       presence,

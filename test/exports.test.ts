@@ -41,8 +41,8 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
     names: [
       'acceptKeyAgreement', 'ChannelType', 'ClientKeyAgreement', 'decode', 'DEFAULT_MAX_FRAME_BYTES', 'detectFraming',
       'DeviceFlag', 'encode', 'FrameDecoder', 'FrameFlag', 'FrameType', 'IMError', 'LATEST_VERSION', 'MAX_STRING_BYTES',
-      'negotiateVersion', 'openRecv', 'openSend', 'ReasonCode', 'reasonName', 'RecvEncoder', 'sealRecv', 'sealSend',
-      'SessionCipher', 'Setting', 'shapeConnack',
+      'negotiateVersion', 'openRecv', 'openSend', 'ReasonCode', 'reasonName', 'RecvEncoder', 'sealedByteCount', 'SealModule',
+      'sealRecv', 'sealSend', 'SessionCipher', 'Setting', 'shapeConnack',
     ],
   },
   './testing': {

@@ -10,6 +10,12 @@ export interface PayloadCipher {
   openPayload(wire: Uint8Array): Uint8Array | undefined
   /** The msgKey for a sign string: 32 lower-case hex characters. */
   sign(signBytes: Uint8Array): string
+  /** The text that travels, and the msgKey of `head` and that text. `head` is the text of the fields that are signed. */
+  seal(head: string, plaintext: Uint8Array): { readonly payload: Uint8Array; readonly msgKey: string }
+  /** The same, written: the text, 4 bytes for every 3 of the padded plaintext, to `payloadAt`, the msgKey to `msgKeyAt`. */
+  sealInto(head: string, plaintext: Uint8Array, target: { readonly bytes: Uint8Array; readonly msgKeyAt: number; readonly payloadAt: number }): void
+  /** The plaintext; undefined when `msgKey` is not the one of `head` and `wire`, before anything is decrypted, or as for `openPayload`. */
+  open(head: string, wire: Uint8Array, msgKey: string): Uint8Array | undefined
 }
 
 /** A live client as handlers see it. */

@@ -1,6 +1,7 @@
 import { createPrivateKey, createPublicKey, diffieHellman, hash, randomBytes, type KeyObject } from 'node:crypto'
 import { badOption, IMError } from '../errors.ts'
 import { decodeBase64 } from './base64.ts'
+import type { SealModule } from './seal-module.ts'
 import { SessionCipher } from './session-cipher.ts'
 
 const KEY_BYTES = 32
@@ -26,15 +27,16 @@ export interface KeyAgreement {
  * Agrees on a payload key with a client: a fresh key pair and salt, and the cipher both ends now share.
  * @param clientKey    CONNECT.clientKey, as the client sent it
  * @param randomBytes  the only source of chance: equal bytes give an equal agreement
+ * @param module       what the cipher works with; left out, node:crypto
  * @throws IM_BAD_KEY  `clientKey` is empty, not strict base64, not of 32 bytes, or a point of low order, which would make
  *                     the key one that anybody knows
  * Source: wkproto 10.
  */
-export function acceptKeyAgreement(clientKey: string, randomBytes: RandomBytes): KeyAgreement {
+export function acceptKeyAgreement(clientKey: string, randomBytes: RandomBytes, module?: SealModule): KeyAgreement {
   const pair = keyPair(randomBytes)
   const key = payloadKey(pair.privateKey, clientKey)
   const salt = randomSalt(randomBytes)
-  return { cipher: new SessionCipher({ key, iv: salt }), serverKey: pair.publicKeyText, salt }
+  return { cipher: new SessionCipher({ key, iv: salt, module }), serverKey: pair.publicKeyText, salt }
 }
 
 /** The client's side of a key agreement: one object per CONNECT. */
@@ -51,11 +53,11 @@ export class ClientKeyAgreement {
   }
 
   /**
-   * The cipher of the connection, from the two fields of a successful CONNACK.
+   * The cipher of the connection, from the two fields of a successful CONNACK; `module` as for `acceptKeyAgreement`.
    * @throws IM_BAD_KEY  `serverKey` is not base64 of a usable X25519 public key, or `salt` not 16 ASCII characters
    */
-  complete(serverKey: string, salt: string): SessionCipher {
-    return new SessionCipher({ key: payloadKey(this.#privateKey, serverKey), iv: salt })
+  complete(serverKey: string, salt: string, module?: SealModule): SessionCipher {
+    return new SessionCipher({ key: payloadKey(this.#privateKey, serverKey), iv: salt, module })
   }
 }
 

@@ -1,11 +1,13 @@
 import { FrameFlag, FrameType } from '../model/frames.ts'
 import { RECV_SETTING_MASK, Setting, type Message } from '../model/message.ts'
 import { recvSignHead } from './seal.ts'
-import type { PayloadCipher } from './session-cipher.ts'
+import { sealedByteCount, type PayloadCipher } from './session-cipher.ts'
 import { lengthByteCount, textByteLength, Writer } from './writer.ts'
 
 /** A message has at most three layouts and, in a person channel, two channel ids; what comes beyond is not kept. */
 const MAX_CACHED_VIEWS = 16
+
+const MSG_KEY_LENGTH = 32
 
 /** How one receiver sees a message. */
 export interface RecvView {
@@ -28,7 +30,7 @@ interface Layout {
   /** every field between msgKey and payload, as on the wire */
   readonly fields: Uint8Array
   /** made at the first encrypted receiver */
-  signHead: Uint8Array | undefined
+  signHead: string | undefined
   /** whole frames of plain receivers, by their flags */
   readonly plain: (Uint8Array | undefined)[]
 }
@@ -71,13 +73,21 @@ export class RecvEncoder {
     return frame
   }
 
+  /** Payload and msgKey are written where they belong in the frame: their lengths are known before they are. */
   #seal(layout: Layout, flags: number, cipher: PayloadCipher): Uint8Array {
-    const payload = cipher.sealPayload(this.#message.payload)
+    const { payload } = this.#message
+    const payloadBytes = sealedByteCount(payload.length)
+    const bodyBytes = 1 + 2 + MSG_KEY_LENGTH + layout.fields.length + payloadBytes
+    const writer = new Writer(1 + lengthByteCount(bodyBytes) + bodyBytes)
+    writer.header(FrameType.RECV, flags, bodyBytes)
+    writer.u8(this.#setting)
+    writer.u8(0)
+    writer.u8(MSG_KEY_LENGTH)
+    const msgKeyAt = writer.skip(MSG_KEY_LENGTH)
+    writer.raw(layout.fields)
     layout.signHead ??= this.#signHead(layout.channelID)
-    const signed = Buffer.allocUnsafe(layout.signHead.length + payload.length)
-    signed.set(layout.signHead)
-    signed.set(payload, layout.signHead.length)
-    return this.#assemble(layout, flags, cipher.sign(signed), payload)
+    cipher.sealInto(layout.signHead, payload, { bytes: writer.bytes, msgKeyAt, payloadAt: writer.skip(payloadBytes) })
+    return writer.bytes
   }
 
   #assemble(layout: Layout, flags: number, msgKey: string, payload: Uint8Array): Uint8Array {
@@ -144,17 +154,8 @@ export class RecvEncoder {
     return writer.bytes
   }
 
-  #signHead(channelID: string): Uint8Array {
+  #signHead(channelID: string): string {
     const { messageID, messageSeq, clientMsgNo, fromUID, channelType } = this.#message
-    const head = recvSignHead({
-      messageID,
-      messageSeq,
-      clientMsgNo,
-      timestampSec: this.#timestampSec,
-      fromUID,
-      channelID,
-      channelType,
-    })
-    return Buffer.from(head)
+    return recvSignHead({ messageID, messageSeq, clientMsgNo, timestampSec: this.#timestampSec, fromUID, channelID, channelType })
   }
 }

@@ -1,13 +1,11 @@
 import type { RecvPacket, SendPacket } from '../model/frames.ts'
-import { allocateNative, type NativeBuffer } from './native-buffer.ts'
 import type { PayloadCipher } from './session-cipher.ts'
 
 const MSG_KEY_LENGTH = 32
 
 /** A SEND as a client writes it: `packet` holds the plaintext payload; the result the base64 text and its msgKey. */
 export function sealSend(packet: SendPacket, cipher: PayloadCipher): SendPacket {
-  const payload = cipher.sealPayload(packet.payload)
-  return { ...packet, msgKey: cipher.sign(signBytes(sendSignHead(packet), payload)), payload }
+  return { ...packet, ...cipher.seal(sendSignHead(packet), packet.payload) }
 }
 
 /**
@@ -15,31 +13,17 @@ export function sealSend(packet: SendPacket, cipher: PayloadCipher): SendPacket 
  * payload is not what the key made. Nothing is decrypted before the msgKey, compared in constant time, has proved right.
  */
 export function openSend(packet: SendPacket, cipher: PayloadCipher): Uint8Array | undefined {
-  if (packet.msgKey.length !== MSG_KEY_LENGTH) return undefined
-  const msgKey = cipher.sign(signBytes(sendSignHead(packet), packet.payload))
-  return isSameMsgKey(msgKey, packet.msgKey) ? cipher.openPayload(packet.payload) : undefined
+  return packet.msgKey.length !== MSG_KEY_LENGTH ? undefined : cipher.open(sendSignHead(packet), packet.payload, packet.msgKey)
 }
 
 /** A RECV as a server writes it to one connection; `channelID` is already the one this receiver sees. */
 export function sealRecv(packet: RecvPacket, cipher: PayloadCipher): RecvPacket {
-  const payload = cipher.sealPayload(packet.payload)
-  return { ...packet, msgKey: cipher.sign(signBytes(recvSignHead(packet), payload)), payload }
+  return { ...packet, ...cipher.seal(recvSignHead(packet), packet.payload) }
 }
 
 /** The plaintext payload of a RECV, in memory of its own; undefined as for `openSend`. */
 export function openRecv(packet: RecvPacket, cipher: PayloadCipher): Uint8Array | undefined {
-  if (packet.msgKey.length !== MSG_KEY_LENGTH) return undefined
-  const msgKey = cipher.sign(signBytes(recvSignHead(packet), packet.payload))
-  return isSameMsgKey(msgKey, packet.msgKey) ? cipher.openPayload(packet.payload) : undefined
-}
-
-/** What is signed: the fields' text, then the payload as it travels. */
-export function signBytes(head: string, payload: Uint8Array): NativeBuffer {
-  const headBytes = Buffer.byteLength(head)
-  const bytes = allocateNative(headBytes + payload.length)
-  bytes.utf8Write(head, 0, headBytes)
-  bytes.set(payload, headBytes)
-  return bytes
+  return packet.msgKey.length !== MSG_KEY_LENGTH ? undefined : cipher.open(recvSignHead(packet), packet.payload, packet.msgKey)
 }
 
 /** The signed fields of a RECV: numbers in decimal, no separators (wkproto 10). */
@@ -54,11 +38,4 @@ export function recvSignHead(
 
 function sendSignHead(packet: SendPacket): string {
   return `${packet.clientSeq}${packet.clientMsgNo}${packet.channelID}${packet.channelType}`
-}
-
-/** Of two msgKeys: takes as long for one that is wrong in its first character as for one that is wrong in its last. */
-function isSameMsgKey(expected: string, given: string): boolean {
-  let difference = 0
-  for (let i = 0; i < MSG_KEY_LENGTH; i++) difference |= expected.charCodeAt(i) ^ given.charCodeAt(i)
-  return difference === 0
 }

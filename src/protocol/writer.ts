@@ -107,6 +107,13 @@ export class Writer {
     this.#position += source.length
   }
 
+  /** Leaves out bytes that somebody else writes. @returns where they begin */
+  skip(byteCount: number): number {
+    const at = this.#position
+    this.#position = at + byteCount
+    return at
+  }
+
   /** First byte and remaining length. */
   header(type: number, flags: number, bodyBytes: number): void {
     if ((flags & 0x0f) !== flags) throw notAnInteger(flags, 4)

@@ -16,6 +16,7 @@ import { close, type Closing, type Outcome, type Refusal } from '../../model/out
 import { ReasonCode } from '../../model/reason-code.ts'
 import { acceptKeyAgreement } from '../../protocol/key-agreement.ts'
 import { encode } from '../../protocol/encode.ts'
+import type { SealModule } from '../../protocol/seal-module.ts'
 import { shapeConnack } from '../../protocol/negotiate.ts'
 import { EngineEvent } from '../engine-event.ts'
 
@@ -27,6 +28,8 @@ export interface ConnectServices {
   readonly kickOnPeers: ((login: Login) => Promise<void>) | undefined
   readonly nodeID: number
   readonly plaintext: 'refuse' | 'allow'
+  /** what ciphers work with; undefined: node:crypto */
+  readonly sealModule: () => SealModule | undefined
   readonly clock: Clock
   readonly random: Random
   readonly waits: AbortGroup
@@ -167,7 +170,7 @@ function judge(ctx: ConnectEvent, answer: VerifyTokenResult): Outcome {
 function agreeOnKey(ctx: ConnectEvent): Outcome {
   if (ctx.frame.clientKey === '') return
   try {
-    ctx.agreement = acceptKeyAgreement(ctx.frame.clientKey, (count) => ctx.services.random.bytes(count))
+    ctx.agreement = acceptKeyAgreement(ctx.frame.clientKey, (count) => ctx.services.random.bytes(count), ctx.services.sealModule())
   } catch (error) {
     if (error instanceof IMError && error.code === 'IM_BAD_KEY') return close(ReasonCode.AuthFail, error.message)
     throw error
