@@ -50,7 +50,7 @@ import { PeerPushes } from './services/peer-pushes.ts'
 import { Receivers } from './services/receivers.ts'
 import { RecentRevisions } from './services/recent-revisions.ts'
 import { Subscribers } from './services/subscribers.ts'
-import { Waits, withTimeLimit } from './services/time-limit.ts'
+import { inTime, Waits } from './services/time-limit.ts'
 import { TimerWheel } from './services/timer-wheel.ts'
 import { WebhookNotifier } from './services/webhook-notifier.ts'
 
@@ -543,7 +543,7 @@ export class Pipeline implements ConnectionHost {
 
   /** Ask an adapter outside of any chain, for as long as a step would wait. */
   limited<T>(ask: () => MaybePromise<T>, timeoutMs: number = this.limits.stepTimeoutMs): Promise<T> {
-    return withTimeLimit({ timers: this.timers, timeoutMs, waits: this.waits }, ask)
+    return inTime({ timers: this.timers, timeoutMs, waits: this.waits }, ask)
   }
 
   /** The same for an answer that is on its way. At the end of the engine nobody may wait for it, and it may be a rejection. */
