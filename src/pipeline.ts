@@ -39,6 +39,7 @@ import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
 import { ReasonCode } from './model/reason-code.ts'
+import { KeyPairPool } from './protocol/key-pair-pool.ts'
 import { CachedDirectory } from './services/cached-directory.ts'
 import { RecentMessages } from './services/dedup.ts'
 import { Deliveries } from './services/deliveries.ts'
@@ -123,6 +124,7 @@ export class Pipeline implements ConnectionHost {
   /** undefined: users may send as much as their connections may */
   readonly #userSendRates: UserSendRates | undefined
   readonly #revisions = new RecentRevisions()
+  readonly #keyPairs: KeyPairPool | undefined
   readonly #noticeServices: NoticeServices
   readonly #connectServices: ConnectServices
   readonly #sendServices: OnSendServices
@@ -285,6 +287,17 @@ export class Pipeline implements ConnectionHost {
         report,
       }))
 
+    this.#keyPairs =
+      options.random === undefined && limits.maxKeyPairsAhead > 0
+        ? new KeyPairPool({
+            maxCount: limits.maxKeyPairsAhead,
+            later: (delayMs, fire) => {
+              const timer = clock.setTimer(delayMs, fire)
+              ;(timer as { unref?(): void }).unref?.()
+              return () => clock.clearTimer(timer)
+            },
+          })
+        : undefined
     this.#connectServices = {
       verifyToken: options.tokenVerifier,
       channels: this.directory,
@@ -294,6 +307,7 @@ export class Pipeline implements ConnectionHost {
       plaintext: options.plaintext ?? 'refuse',
       clock,
       random,
+      keyPairs: this.#keyPairs,
       waits: this.waits,
       report,
       owe: (entry) => this.#owedToPresence.set(entry.connectionID, entry),
@@ -423,6 +437,7 @@ export class Pipeline implements ConnectionHost {
 
   /** Nobody waits any longer: what was accepted and has not come to its end is abandoned. */
   abandon(reason: IMError): void {
+    this.#keyPairs?.close()
     this.#runner.stop(reason)
     this.waits.abort(reason)
     this.notifier?.quiesce()

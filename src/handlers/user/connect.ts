@@ -14,8 +14,9 @@ import type { ConnectPacket } from '../../model/frames.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { close, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
 import { ReasonCode } from '../../model/reason-code.ts'
-import { acceptKeyAgreement } from '../../protocol/key-agreement.ts'
+import { agreeWith, newKeyPair } from '../../protocol/key-agreement.ts'
 import { encode } from '../../protocol/encode.ts'
+import type { KeyPairPool } from '../../protocol/key-pair-pool.ts'
 import { shapeConnack } from '../../protocol/negotiate.ts'
 import { EngineEvent } from '../engine-event.ts'
 
@@ -29,6 +30,8 @@ export interface ConnectServices {
   readonly plaintext: 'refuse' | 'allow'
   readonly clock: Clock
   readonly random: Random
+  /** undefined where a host brings its own chance: every key comes from there, in order */
+  readonly keyPairs: KeyPairPool | undefined
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** presence could not be told that a connection has gone: it is told with the next heartbeat */
@@ -177,7 +180,9 @@ function judge(ctx: ConnectEvent, answer: VerifyTokenResult): Outcome {
 function agreeOnKey(ctx: ConnectEvent): Outcome {
   if (ctx.frame.clientKey === '') return
   try {
-    ctx.agreement = acceptKeyAgreement(ctx.frame.clientKey, (count) => ctx.services.random.bytes(count))
+    const { random, keyPairs } = ctx.services
+    const bytes = (count: number): Uint8Array => random.bytes(count)
+    ctx.agreement = agreeWith(keyPairs?.take() ?? newKeyPair(bytes), ctx.frame.clientKey, bytes)
   } catch (error) {
     if (error instanceof IMError && error.code === 'IM_BAD_KEY') return close(ReasonCode.AuthFail, error.message)
     throw error
