@@ -39,6 +39,7 @@ import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
 import { ReasonCode } from './model/reason-code.ts'
+import { DecoderScratch } from './protocol/frame-decoder.ts'
 import { KeyPairPool } from './protocol/key-pair-pool.ts'
 import { CachedDirectory } from './services/cached-directory.ts'
 import { RecentMessages } from './services/dedup.ts'
@@ -98,6 +99,7 @@ export class Pipeline implements ConnectionHost {
   readonly timers: TimerWheel
   readonly slowConsumer: 'disconnect' | 'skip'
   readonly registry = new ConnectionRegistry()
+  readonly scratch = new DecoderScratch()
   /** aborted when the engine will wait no longer */
   readonly waits = new Waits()
   readonly chains: ChainRegistry
