@@ -1,8 +1,9 @@
 import { makeKeyPair, type KeyPair } from './key-pair.ts'
 
 /** Pairs under way at once: libuv's threads are the store's, too. */
-const MAX_PENDING = 4
-const FILL_AGAIN_MS = 1
+const MAX_PENDING = 8
+/** So long nobody may have asked before some are made, and so long it is from one batch to the next. */
+const QUIET_MS = 20
 
 export interface KeyPairPoolOptions {
   /** pairs kept at most; 0: none are made ahead */
@@ -14,14 +15,16 @@ export interface KeyPairPoolOptions {
 }
 
 /**
- * Key pairs made ahead, on other threads, for the moment when everybody connects at once: each is handed out once. Nothing is
- * made before the first one is asked for, so an engine whose clients talk plain has none.
+ * Key pairs made ahead, on other threads, for the moment when everybody connects at once: each is handed out once. They are
+ * made while nobody asks for any, because handing work to a thread and taking it back costs half of the work itself. Nothing
+ * is made before the first one is asked for, so an engine whose clients talk plain has none.
  */
 export class KeyPairPool {
   readonly #options: KeyPairPoolOptions
   readonly #make: (made: (pair: KeyPair | undefined) => void) => void
   #pairs: KeyPair[] = []
   #pendingCount = 0
+  #askedCount = 0
   #cancelFill: (() => void) | undefined
   #isClosed = false
 
@@ -38,7 +41,8 @@ export class KeyPairPool {
   /** A pair nobody else gets; undefined when none is ready: the caller makes its own. */
   take(): KeyPair | undefined {
     const pair = this.#pairs.pop()
-    this.#start() // one for one, also while the loop has no quiet moment
+    this.#askedCount++
+    this.#fillLater()
     return pair
   }
 
@@ -68,8 +72,10 @@ export class KeyPairPool {
   /** Some at a time, with a timer between: work on other threads keeps the process alive, which filling must not do for long. */
   #fillLater(): void {
     if (this.#cancelFill !== undefined || !this.#hasRoom) return
-    this.#cancelFill = this.#options.later(FILL_AGAIN_MS, () => {
+    const askedCount = this.#askedCount
+    this.#cancelFill = this.#options.later(QUIET_MS, () => {
       this.#cancelFill = undefined
+      if (this.#askedCount !== askedCount) return this.#fillLater()
       for (let count = this.#pendingCount; count < MAX_PENDING; count++) this.#start()
     })
   }

@@ -16,20 +16,24 @@ function stagePool(maxCount: number) {
       return () => timers.delete(fire)
     },
   })
+  const fire = (): void => {
+    for (const each of [...timers]) {
+      timers.delete(each)
+      each()
+    }
+  }
   return {
     pool,
     asked,
     timers,
+    fire,
     /** Everything that is under way ends, and every timer fires, until nothing is left. @returns how many were under way at most */
     settle(pair = (): KeyPair | undefined => ({ publicKeyText: `pair ${++madeCount}` }) as KeyPair): number {
       let most = 0
       while (asked.length + timers.size > 0) {
         most = Math.max(most, asked.length)
         for (const made of asked.splice(0)) made(pair())
-        for (const fire of [...timers]) {
-          timers.delete(fire)
-          fire()
-        }
+        fire()
       }
       return most
     },
@@ -38,23 +42,39 @@ function stagePool(maxCount: number) {
 
 describe('KeyPairPool', () => {
   test('makes nothing before the first pair is asked for', () => {
-    const { pool, asked, timers } = stagePool(10)
+    const { pool, asked, timers, settle } = stagePool(10)
     expect([pool.count, asked.length, timers.size]).toEqual([0, 0, 0])
     expect(pool.take()).toBeUndefined()
-    expect(asked).toHaveLength(1)
-  })
-
-  test('fills up to its bound and no further, four at a time at most', () => {
-    const { pool, settle } = stagePool(10)
-    pool.take()
-    expect(settle()).toBe(4)
+    settle()
     expect(pool.count).toBe(10)
   })
 
+  test('fills up to its bound and no further, eight at a time at most', () => {
+    const { pool, settle } = stagePool(20)
+    pool.take()
+    expect(settle()).toBe(8)
+    expect(pool.count).toBe(20)
+  })
+
   test('counts what is under way towards the bound', () => {
-    const { pool, asked } = stagePool(2)
-    for (let count = 0; count < 5; count++) pool.take()
+    const { pool, asked, fire } = stagePool(2)
+    pool.take()
+    fire()
+    pool.take()
+    fire()
     expect(asked).toHaveLength(2)
+  })
+
+  test('makes none while pairs are asked for', () => {
+    const { pool, asked, fire } = stagePool(10)
+    pool.take()
+    for (let count = 0; count < 5; count++) {
+      pool.take()
+      fire()
+      expect(asked).toHaveLength(0)
+    }
+    fire()
+    expect(asked).toHaveLength(8)
   })
 
   test('hands out each pair once, and is full again afterwards', () => {
@@ -71,41 +91,39 @@ describe('KeyPairPool', () => {
   })
 
   test('waits for a timer between one batch and the next, which alone would keep no process alive', () => {
-    const { pool, asked, timers } = stagePool(10)
+    const { pool, asked, timers, fire } = stagePool(10)
     pool.take()
-    asked.splice(0)[0]!({} as KeyPair)
+    fire()
+    for (const made of asked.splice(0)) made({} as KeyPair)
     expect([asked.length, timers.size]).toEqual([0, 1])
   })
 
   test('does not go on by itself after a failure', () => {
-    const { pool, asked, settle } = stagePool(10)
+    const { pool, asked, timers, settle } = stagePool(10)
     pool.take()
     settle(() => undefined)
-    expect(pool.count).toBe(0)
-    expect(pool.take()).toBeUndefined()
-    expect(asked).toHaveLength(1)
+    expect([pool.count, asked.length, timers.size]).toEqual([0, 0, 0])
+    pool.take()
+    expect(timers.size).toBe(1)
   })
 
   test('forgets everything when it is closed, also what is still under way', () => {
-    const { pool, asked, timers, settle } = stagePool(5)
+    const { pool, asked, timers, settle, fire } = stagePool(20)
     pool.take()
-    settle()
-    pool.take()
-    asked[0]!({} as KeyPair)
-    expect(timers.size).toBe(0) // full again
-    pool.take()
-    pool.take()
+    fire()
+    for (const made of asked.splice(0)) made({} as KeyPair)
+    fire()
+    expect([pool.count, asked.length]).toEqual([8, 8])
     pool.close()
     settle()
     expect([pool.count, timers.size]).toEqual([0, 0])
     expect(pool.take()).toBeUndefined()
-    expect(asked).toHaveLength(0)
+    expect([asked.length, timers.size]).toEqual([0, 0])
   })
 
   test('a close while it waits takes the timer back', () => {
-    const { pool, asked, timers } = stagePool(5)
+    const { pool, timers } = stagePool(5)
     pool.take()
-    asked.splice(0)[0]!({} as KeyPair)
     expect(timers.size).toBe(1)
     pool.close()
     expect(timers.size).toBe(0)
