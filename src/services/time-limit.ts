@@ -74,7 +74,7 @@ export async function inTime<T>({ timers, timeoutMs, waits }: TimeLimit, ask: ()
     const wait: Abortable = {
       abort: (reason) => {
         end()
-        reject(reason as IMError)
+        reject(reason)
       },
     }
     const timer = timers.after(timeoutMs, () => wait.abort(new IMError('IM_ABORTED', { detail: `no answer after ${timeoutMs} ms` })))
@@ -87,7 +87,7 @@ export async function inTime<T>({ timers, timeoutMs, waits }: TimeLimit, ask: ()
       },
       (reason: unknown) => {
         end()
-        reject(reason as Error)
+        reject(reason)
       },
     )
   })
