@@ -72,7 +72,7 @@ export async function inTime<T>({ timers, timeoutMs, waits }: TimeLimit, ask: ()
       waits.remove(wait)
     }
     const wait: Abortable = {
-      abort: (reason) => {
+      abort: (reason: Error) => {
         end()
         reject(reason)
       },
@@ -85,7 +85,7 @@ export async function inTime<T>({ timers, timeoutMs, waits }: TimeLimit, ask: ()
         end()
         resolve(value)
       },
-      (reason: unknown) => {
+      (reason: Error) => {
         end()
         reject(reason)
       },
