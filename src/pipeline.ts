@@ -39,6 +39,8 @@ import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
 import { ReasonCode } from './model/reason-code.ts'
+import { DecoderScratch } from './protocol/frame-decoder.ts'
+import { KeyPairPool } from './protocol/key-pair-pool.ts'
 import { sealModuleFor } from './protocol/payload-crypto.ts'
 import { Writer } from './protocol/writer.ts'
 import { CachedDirectory } from './services/cached-directory.ts'
@@ -52,7 +54,7 @@ import { PeerPushes } from './services/peer-pushes.ts'
 import { Receivers } from './services/receivers.ts'
 import { RecentRevisions } from './services/recent-revisions.ts'
 import { Subscribers } from './services/subscribers.ts'
-import { Waits, withTimeLimit } from './services/time-limit.ts'
+import { inTime, Waits } from './services/time-limit.ts'
 import { TimerWheel } from './services/timer-wheel.ts'
 import { WebhookNotifier } from './services/webhook-notifier.ts'
 
@@ -100,6 +102,7 @@ export class Pipeline implements ConnectionHost {
   readonly slowConsumer: 'disconnect' | 'skip'
   readonly writer = new Writer(0)
   readonly registry = new ConnectionRegistry()
+  readonly scratch = new DecoderScratch()
   /** aborted when the engine will wait no longer */
   readonly waits = new Waits()
   readonly chains: ChainRegistry
@@ -126,6 +129,7 @@ export class Pipeline implements ConnectionHost {
   /** undefined: users may send as much as their connections may */
   readonly #userSendRates: UserSendRates | undefined
   readonly #revisions = new RecentRevisions()
+  readonly #keyPairs: KeyPairPool | undefined
   readonly #noticeServices: NoticeServices
   readonly #connectServices: ConnectServices
   readonly #sendServices: OnSendServices
@@ -288,6 +292,17 @@ export class Pipeline implements ConnectionHost {
         report,
       }))
 
+    this.#keyPairs =
+      options.random === undefined && limits.maxKeyPairsAhead > 0
+        ? new KeyPairPool({
+            maxCount: limits.maxKeyPairsAhead,
+            later: (delayMs, fire) => {
+              const timer = clock.setTimer(delayMs, fire)
+              ;(timer as { unref?(): void }).unref?.()
+              return () => clock.clearTimer(timer)
+            },
+          })
+        : undefined
     this.#connectServices = {
       sealModule: sealModuleFor(options.payloadCrypto ?? 'auto', () => {
         logger.warn({}, 'WebAssembly with SIMD is not to be had here: payloads are encrypted by node:crypto, which is slower')
@@ -300,6 +315,7 @@ export class Pipeline implements ConnectionHost {
       plaintext: options.plaintext ?? 'refuse',
       clock,
       random,
+      keyPairs: this.#keyPairs,
       waits: this.waits,
       report,
       owe: (entry) => this.#owedToPresence.set(entry.connectionID, entry),
@@ -430,6 +446,7 @@ export class Pipeline implements ConnectionHost {
 
   /** Nobody waits any longer: what was accepted and has not come to its end is abandoned. */
   abandon(reason: IMError): void {
+    this.#keyPairs?.close()
     this.#runner.stop(reason)
     this.waits.abort(reason)
     this.notifier?.quiesce()
@@ -560,7 +577,7 @@ export class Pipeline implements ConnectionHost {
 
   /** Ask an adapter outside of any chain, for as long as a step would wait. */
   limited<T>(ask: () => MaybePromise<T>, timeoutMs: number = this.limits.stepTimeoutMs): Promise<T> {
-    return withTimeLimit({ timers: this.timers, timeoutMs, waits: this.waits }, ask)
+    return inTime({ timers: this.timers, timeoutMs, waits: this.waits }, ask)
   }
 
   /** The same for an answer that is on its way. At the end of the engine nobody may wait for it, and it may be a rejection. */

@@ -49,7 +49,9 @@ export class ConnectionRegistry {
     this.#unauthenticated.delete(connection)
     this.#byID.set(connection.connectionID, connection)
     // Never changed in place: a push may be looking at the array.
-    this.#byUID.set(connection.uid, [...this.of(connection.uid), connection])
+    const others = this.#byUID.get(connection.uid)
+    // As a literal it has room for the one: spreading nothing and one more makes room for 17.
+    this.#byUID.set(connection.uid, others === undefined ? [connection] : [...others, connection])
   }
 
   unregister(connection: Connection): void {

@@ -12,7 +12,7 @@ import { receivedChannelID, receivedRedDot } from '../model/receiver-view.ts'
 import { ReasonCode } from '../model/reason-code.ts'
 import { detectFraming } from '../protocol/detect-framing.ts'
 import { encode, sendackByteCount, writeSendack } from '../protocol/encode.ts'
-import { FrameDecoder } from '../protocol/frame-decoder.ts'
+import { FrameDecoder, type DecoderScratch } from '../protocol/frame-decoder.ts'
 import { negotiateVersion } from '../protocol/negotiate.ts'
 import type { EncodedRecvs } from '../protocol/recv-batch.ts'
 import { RecvEncoder } from '../protocol/recv-encoder.ts'
@@ -45,6 +45,7 @@ export interface ConnectionHost {
   readonly slowConsumer: 'disconnect' | 'skip'
   /** for whoever writes a frame in place, until the call returns */
   readonly writer: Writer
+  readonly scratch: DecoderScratch
   connectArrived(connection: Connection, frame: ConnectPacket): void
   /** authentication has taken too long; the host answers with `refuse` */
   connectTimedOut(connection: Connection): void
@@ -103,7 +104,8 @@ export class Connection implements ConnectingPort, ReplayPort {
   readonly #host: ConnectionHost
   readonly #decoder: FrameDecoder
   readonly #outbound: SendQueue
-  readonly #redelivery: Redelivery
+  /** made with the first message it is sent: most connections of a large server get none for a long time */
+  #redelivery: Redelivery | undefined
   #sendTokens: TokenBucket | undefined
   #state: State = 'new'
   #framingKnown = false
@@ -123,7 +125,7 @@ export class Connection implements ConnectingPort, ReplayPort {
   #lastChannel: ChannelRef | undefined
   /** holds live messages back while older ones are replayed */
   #gate: ReplayGate | undefined
-  #roomWaiters: (() => void)[] = []
+  #roomWaiters: (() => void)[] | undefined
 
   constructor(socket: Socket, host: ConnectionHost, connectionID: string, remoteAddress: string | undefined) {
     this.#host = host
@@ -131,17 +133,8 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.remoteAddress = remoteAddress
     this.connectedAtMs = host.clock.nowMs()
     this.#lastInboundMs = host.clock.monotonicMs()
-    this.#decoder = new FrameDecoder({ maxFrameBytes: host.limits.maxFrameBytes, copiesPayloads: true })
+    this.#decoder = new FrameDecoder({ maxFrameBytes: host.limits.maxFrameBytes, copiesPayloads: true, scratch: host.scratch })
     this.#outbound = new SendQueue(socket, () => this.destroy('peer'))
-    this.#redelivery = new Redelivery({
-      clock: host.clock,
-      timers: host.timers,
-      afterMs: host.limits.redeliverAfterMs,
-      maxRedeliveries: host.limits.maxRedeliveries,
-      maxUnackedRecvs: host.limits.maxUnackedRecvs,
-      resend: (message) => this.#resend(message),
-      giveUp: (messages) => host.undelivered(this, messages),
-    })
     this.#timer = host.timers.after(host.limits.connectTimeoutMs, () => this.#endSilently('connect-timeout'))
   }
 
@@ -251,7 +244,8 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.#skipping = false
     this.#outbound.pushAll(frames, ends)
     this.#wantFlush()
-    this.#redelivery.pushedAll(messages)
+    if (this.closed) return // writing has shown that the socket is broken
+    ;(this.#redelivery ??= this.#newRedelivery()).pushedAll(messages)
   }
 
   /** Write what has gathered. The engine calls it at the end of a turn. */
@@ -297,13 +291,14 @@ export class Connection implements ConnectingPort, ReplayPort {
 
   room(): Promise<void> | undefined {
     if (this.closed || this.#hasRoom) return undefined
-    if (this.#roomWaiters.length === 0) this.#host.timers.after(ROOM_CHECK_MS, this.#checkRoom)
-    return new Promise((resolve) => this.#roomWaiters.push(resolve))
+    const waiters = (this.#roomWaiters ??= [])
+    if (waiters.length === 0) this.#checkRoomLater()
+    return new Promise((resolve) => waiters.push(resolve))
   }
 
   /** A message that it may have got has been edited or recalled: what would be sent again is not what it was. */
   revised(message: Message): void {
-    this.#redelivery.revised(message)
+    this.#redelivery?.revised(message)
   }
 
   // ---- port for handlers
@@ -334,7 +329,7 @@ export class Connection implements ConnectingPort, ReplayPort {
   }
 
   settleRecv(messageID: string): void {
-    this.#redelivery.acknowledged(messageID)
+    this.#redelivery?.acknowledged(messageID)
   }
 
   end(cause: CloseCause): void {
@@ -418,10 +413,10 @@ export class Connection implements ConnectingPort, ReplayPort {
     if (++this.#framesInChunk > MAX_FRAMES_PER_CHUNK) this.#endProtocol('too many frames at once')
     if (this.#state !== 'open') return !this.closed
     if (this.#host.settlesRecvAcks) {
-      const message = this.#redelivery.takeAcknowledged(high, low)
+      const message = this.#redelivery?.takeAcknowledged(high, low)
       if (message !== undefined) this.#host.acknowledged(this, message)
     } else {
-      const message = this.#redelivery.find(decimalFromHalves(high, low))
+      const message = this.#redelivery?.find(decimalFromHalves(high, low))
       if (message !== undefined) this.#host.recvAckArrived(this, message)
     }
     return true
@@ -489,8 +484,21 @@ export class Connection implements ConnectingPort, ReplayPort {
     if (!this.#reads()) return false
     this.#outbound.push(bytes)
     this.#wantFlush()
-    if (!message.noPersist) this.#redelivery.pushed(message)
+    if (!message.noPersist) (this.#redelivery ??= this.#newRedelivery()).pushed(message)
     return true
+  }
+
+  #newRedelivery(): Redelivery {
+    const host = this.#host
+    return new Redelivery({
+      clock: host.clock,
+      timers: host.timers,
+      afterMs: host.limits.redeliverAfterMs,
+      maxRedeliveries: host.limits.maxRedeliveries,
+      maxUnackedRecvs: host.limits.maxUnackedRecvs,
+      resend: (message) => this.#resend(message),
+      giveUp: (messages) => host.undelivered(this, messages),
+    })
   }
 
   #passesGate(message: Message): boolean {
@@ -509,14 +517,18 @@ export class Connection implements ConnectingPort, ReplayPort {
   }
 
   /** Not every transport says when it has drained, so it is asked. */
-  readonly #checkRoom = (): void => {
-    if (this.#roomWaiters.length === 0) return
-    if (this.closed || this.#hasRoom) this.#tellRoom()
-    else this.#host.timers.after(ROOM_CHECK_MS, this.#checkRoom)
+  #checkRoomLater(): void {
+    this.#host.timers.after(ROOM_CHECK_MS, () => {
+      if (this.#roomWaiters === undefined) return
+      if (this.closed || this.#hasRoom) this.#tellRoom()
+      else this.#checkRoomLater()
+    })
   }
 
   #tellRoom(): void {
-    for (const resolve of this.#roomWaiters.splice(0)) resolve()
+    const waiters = this.#roomWaiters
+    this.#roomWaiters = undefined
+    if (waiters !== undefined) for (const resolve of waiters) resolve()
   }
 
   #armIdle(delayMs: number): void {
@@ -587,7 +599,7 @@ export class Connection implements ConnectingPort, ReplayPort {
     const wasOpen = this.#state === 'open'
     this.#state = 'closing'
     this.#setTimer(undefined)
-    this.#redelivery.stop()
+    this.#redelivery?.stop()
     this.#tellRoom()
     if (wasOpen) this.#host.left(this, cause)
     else this.#host.refused(this, cause, reasonCode, detail)

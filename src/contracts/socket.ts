@@ -34,7 +34,7 @@ export interface Socket {
   uncork?(): void
 }
 
-/** What the transport tells the engine about one socket. Calls after `closed()` do nothing. None of them throws. */
+/** What the transport tells the engine about one socket, as methods of this object. Calls after `closed()` do nothing. None of them throws. */
 export interface SocketEvents {
   /** Bytes that arrived, in any cut. The engine copies what it keeps; the buffer may be reused after the call. */
   receive(chunk: Uint8Array): void

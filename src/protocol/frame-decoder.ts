@@ -6,6 +6,23 @@ import { Reader } from './reader.ts'
 
 const EMPTY = Buffer.alloc(0)
 
+/**
+ * What decoding needs only while it goes on. Decoders that share one cost less while they are idle; a decoder that is fed from
+ * inside another one's sink does without.
+ */
+export class DecoderScratch {
+  readonly bounds: FrameBounds = { bodyStart: 0, end: 0 }
+  readonly reader = new Reader(EMPTY)
+  isUsed = false
+}
+
+export interface FrameDecoderOptions {
+  readonly version?: number
+  readonly maxFrameBytes?: number
+  readonly copiesPayloads?: boolean
+  readonly scratch?: DecoderScratch
+}
+
 /** Smallest memory for the start of a frame whose rest has not arrived. */
 const MIN_TAIL_BYTES = 256
 
@@ -31,8 +48,10 @@ export class FrameDecoder {
   onRecvack: ((high: number, low: number) => boolean) | undefined = undefined
 
   readonly #maxFrameBytes: number
-  readonly #bounds: FrameBounds = { bodyStart: 0, end: 0 }
-  readonly #reader = new Reader(EMPTY)
+  readonly #copiesPayloads: boolean
+  readonly #shared: DecoderScratch
+  /** during `feed` */
+  #scratch: DecoderScratch
   /** The first `#tailBytes` bytes are the start of a frame. */
   #tail: Uint8Array = EMPTY
   #tailBytes = 0
@@ -44,11 +63,13 @@ export class FrameDecoder {
    * @param options.version        LATEST_VERSION by default
    * @param options.maxFrameBytes  bound of the remaining length, inclusive, 1 MiB by default
    * @param options.copiesPayloads  payloads are copies, which the sink may keep; false by default
+   * @param options.scratch        what is shared with other decoders; by default the decoder has its own
    */
-  constructor(options: { readonly version?: number; readonly maxFrameBytes?: number; readonly copiesPayloads?: boolean } = {}) {
+  constructor(options: FrameDecoderOptions = {}) {
     this.version = options.version ?? LATEST_VERSION
     this.#maxFrameBytes = options.maxFrameBytes ?? DEFAULT_MAX_FRAME_BYTES
-    this.#reader.copiesRest = options.copiesPayloads ?? false
+    this.#copiesPayloads = options.copiesPayloads ?? false
+    this.#shared = this.#scratch = options.scratch ?? new DecoderScratch()
   }
 
   /** Bytes of an unfinished frame that are held. */
@@ -72,6 +93,9 @@ export class FrameDecoder {
     if (this.#broken) return this.#code
     if (this.#feeding) throw new Error('imengine: FrameDecoder.feed was called from inside its own sink')
     this.#feeding = true
+    const scratch = (this.#scratch = this.#shared.isUsed ? new DecoderScratch() : this.#shared)
+    scratch.isUsed = true
+    scratch.reader.copiesRest = this.#copiesPayloads
     let finished = false
     try {
       const start = this.#tailBytes === 0 ? 0 : this.#finishTail(chunk, onFrame)
@@ -79,7 +103,9 @@ export class FrameDecoder {
       finished = true
     } finally {
       this.#feeding = false
-      this.#reader.setBytes(EMPTY) // or an idle connection would keep its last chunk alive
+      scratch.reader.setBytes(EMPTY) // or an idle connection would keep its last chunk alive
+      scratch.isUsed = false
+      this.#scratch = this.#shared
       if (!finished) this.#break(undefined)
     }
     return this.#code
@@ -87,8 +113,8 @@ export class FrameDecoder {
 
   /** Decodes in place from `start`, and keeps what is left over. */
   #feedWhole(chunk: Uint8Array, start: number, onFrame: (frame: Frame) => boolean | void): void {
-    const reader = this.#reader
-    const bounds = this.#bounds
+    const reader = this.#scratch.reader
+    const bounds = this.#scratch.bounds
     reader.setBytes(chunk)
     let at = start
     while (at < chunk.length) {
@@ -111,7 +137,7 @@ export class FrameDecoder {
    * @returns how many bytes of the chunk it used
    */
   #finishTail(chunk: Uint8Array, onFrame: (frame: Frame) => boolean | void): number {
-    const bounds = this.#bounds
+    const bounds = this.#scratch.bounds
     let used = 0
     for (;;) {
       const found = findFrame(this.#tail, 0, this.#tailBytes, this.#maxFrameBytes, bounds)
@@ -130,15 +156,15 @@ export class FrameDecoder {
     const tail = this.#tail
     this.#tail = EMPTY
     this.#tailBytes = 0
-    this.#reader.setBytes(tail)
+    this.#scratch.reader.setBytes(tail)
     this.#deliver(tail[0]!, onFrame)
     return used
   }
 
-  /** Decodes the frame that `#bounds` describes and hands it out; false when nothing may follow it. */
+  /** Decodes the frame that `bounds` describes and hands it out; false when nothing may follow it. */
   #deliver(firstByte: number, onFrame: (frame: Frame) => boolean | void): boolean {
-    const reader = this.#reader
-    reader.setBody(this.#bounds.bodyStart, this.#bounds.end)
+    const reader = this.#scratch.reader
+    reader.setBody(this.#scratch.bounds.bodyStart, this.#scratch.bounds.end)
     if (this.onRecvack !== undefined && firstByte >>> 4 === FrameType.RECVACK) return this.#deliverRecvack(reader, this.onRecvack)
     const frame = decodeBody(firstByte, reader, this.version)
     if (reader.error !== undefined) {

@@ -1,15 +1,12 @@
-import { createPrivateKey, createPublicKey, diffieHellman, hash, randomBytes, type KeyObject } from 'node:crypto'
+import { createPublicKey, diffieHellman, hash, randomBytes } from 'node:crypto'
 import { badOption, IMError } from '../errors.ts'
 import { decodeBase64 } from './base64.ts'
+import { KEY_BYTES, keyPairOf, type KeyPair } from './key-pair.ts'
 import type { SealModule } from './seal-module.ts'
 import { SessionCipher } from './session-cipher.ts'
 
-const KEY_BYTES = 32
 const SALT_CHARACTERS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 const SALT_LENGTH = 16
-
-/** What comes before the 32 raw bytes of an X25519 private key in DER. */
-const PRIVATE_KEY_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex')
 
 /** `count` unpredictable bytes. */
 export type RandomBytes = (count: number) => Uint8Array
@@ -33,8 +30,12 @@ export interface KeyAgreement {
  * Source: wkproto 10.
  */
 export function acceptKeyAgreement(clientKey: string, randomBytes: RandomBytes, module?: SealModule): KeyAgreement {
-  const pair = keyPair(randomBytes)
-  const key = payloadKey(pair.privateKey, clientKey)
+  return agreeWith(newKeyPair(randomBytes), clientKey, randomBytes, module)
+}
+
+/** The same with a key pair that was made before, and is used for nothing else. */
+export function agreeWith(pair: KeyPair, clientKey: string, randomBytes: RandomBytes, module?: SealModule): KeyAgreement {
+  const key = payloadKey(pair, clientKey)
   const salt = randomSalt(randomBytes)
   return { cipher: new SessionCipher({ key, iv: salt, module }), serverKey: pair.publicKeyText, salt }
 }
@@ -43,13 +44,12 @@ export function acceptKeyAgreement(clientKey: string, randomBytes: RandomBytes, 
 export class ClientKeyAgreement {
   /** For CONNECT.clientKey: base64 of this side's X25519 public key. */
   readonly clientKey: string
-  readonly #privateKey: KeyObject
+  readonly #pair: KeyPair
 
   /** @param source  node:crypto by default */
   constructor(source: RandomBytes = randomBytes) {
-    const pair = keyPair(source)
-    this.clientKey = pair.publicKeyText
-    this.#privateKey = pair.privateKey
+    this.#pair = newKeyPair(source)
+    this.clientKey = this.#pair.publicKeyText
   }
 
   /**
@@ -57,34 +57,19 @@ export class ClientKeyAgreement {
    * @throws IM_BAD_KEY  `serverKey` is not base64 of a usable X25519 public key, or `salt` not 16 ASCII characters
    */
   complete(serverKey: string, salt: string, module?: SealModule): SessionCipher {
-    return new SessionCipher({ key: payloadKey(this.#privateKey, serverKey), iv: salt, module })
+    return new SessionCipher({ key: payloadKey(this.#pair, serverKey), iv: salt, module })
   }
 }
 
-function keyPair(source: RandomBytes): { privateKey: KeyObject; publicKeyText: string } {
+/** @param source  gives 32 bytes */
+export function newKeyPair(source: RandomBytes): KeyPair {
   const seed = source(KEY_BYTES)
   if (seed.length !== KEY_BYTES) badOption(`randomBytes(${KEY_BYTES})`, `${KEY_BYTES} bytes`, seed.length)
-  const privateKey = importPrivateKey(Buffer.from(seed))
-  const publicKey = createPublicKey(privateKey).export({ format: 'jwk' }).x!
-  return { privateKey, publicKeyText: Buffer.from(publicKey, 'base64url').toString('base64') }
-}
-
-/**
- * A key pair from its 32 secret bytes. Node takes them straight from a JWK and ignores its `x`, the public key, which is not
- * known yet; should it ever compare the two, DER asks for no `x`. DER alone would do, but goes through OpenSSL's decoder:
- * 370 against 38 microseconds, and after a network fault every client connects at once.
- */
-function importPrivateKey(seed: Buffer): KeyObject {
-  const d = seed.toString('base64url')
-  try {
-    return createPrivateKey({ key: { kty: 'OKP', crv: 'X25519', d, x: d }, format: 'jwk' })
-  } catch {
-    return createPrivateKey({ key: Buffer.concat([PRIVATE_KEY_PREFIX, seed]), format: 'der', type: 'pkcs8' })
-  }
+  return keyPairOf(Buffer.from(seed))
 }
 
 /** The AES key: the first half of the hex MD5 of the shared secret's base64 text. */
-function payloadKey(privateKey: KeyObject, peerKeyText: string): string {
+function payloadKey({ privateKey }: KeyPair, peerKeyText: string): string {
   const peerKey = decodeBase64(Buffer.from(peerKeyText))
   if (peerKey?.length !== KEY_BYTES) throw new IMError('IM_BAD_KEY', { detail: 'it is not base64 of 32 bytes' })
   const x = peerKey.toString('base64url')

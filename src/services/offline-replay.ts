@@ -4,8 +4,8 @@ import type { ReplayPort } from '../contracts/connection-view.ts'
 import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import { asIMError, type IMError } from '../errors.ts'
-import { channelKeyOf, channelKeyString, type ChannelKey } from '../model/channel.ts'
-import type { MaybePromise } from '../model/maybe-promise.ts'
+import { channelKeyOf, channelKeyString, type ChannelKey, type Page } from '../model/channel.ts'
+import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
 import { conversationKeys } from './conversation-keys.ts'
 import { startOf, type Deliveries } from './deliveries.ts'
@@ -47,6 +47,7 @@ interface Progress {
 
 /** Channels asked about at once. */
 const KEY_PAGE_COUNT = 500
+const ONE_KEY = { limit: 1 } as const
 /** An adapter that fails is asked again so often, with a pause, before the login goes on without. */
 const TRY_COUNT = 3
 const PAUSE_MS = 1_000
@@ -61,6 +62,8 @@ export class OfflineReplay {
   /** held while an adapter is asked, never while a client reads: who does not read keeps nobody waiting */
   readonly #asking: PQueue
   readonly #running = new Set<Promise<void>>()
+  /** an adapter has answered by a promise: asking it beforehand would be a question more */
+  #answersLater = false
 
   constructor(options: OfflineReplayOptions) {
     this.#options = options
@@ -69,6 +72,7 @@ export class OfflineReplay {
 
   /** The connection is open and nothing has been pushed to it. */
   start(conn: ReplayPort): void {
+    if (this.#hasNothing(conn.uid)) return
     conn.holdBack()
     const running = this.#run(conn).finally(() => {
       conn.goLive()
@@ -88,6 +92,28 @@ export class OfflineReplay {
   /** Resolves when no replay is under way; each ends with its connection. */
   async idle(): Promise<void> {
     while (this.#running.size > 0) await Promise.all(this.#running)
+  }
+
+  /**
+   * Does the user have no conversation at all, as far as can be said at once? What is stored from now on finds the connection
+   * in the registry, so there is nothing to hold back. Most logins of a storm are such ones, or cost more than this anyway.
+   */
+  #hasNothing(uid: string): boolean {
+    if (this.#answersLater) return false
+    const { channels, messages } = this.#options
+    return this.#isEmptyNow(() => channels.channelsOf(uid, ONE_KEY)) && this.#isEmptyNow(() => messages.personChannelsOf(uid, ONE_KEY))
+  }
+
+  #isEmptyNow(ask: () => MaybePromise<Page<ChannelKey>>): boolean {
+    try {
+      const page = ask()
+      if (!isPromise(page)) return page.items.length === 0 && page.cursor === undefined
+      this.#answersLater = true
+      page.then(undefined, () => undefined) // whatever is wrong is found, and reported, by the replay
+    } catch {
+      // The same.
+    }
+    return false
   }
 
   async #run(conn: ReplayPort): Promise<void> {

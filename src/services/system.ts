@@ -16,9 +16,26 @@ export function systemClock(): Clock {
   }
 }
 
-/** The machine's own chance. */
+const RANDOM_BYTES = 4_096
+
+/** The machine's own chance. Drawn in advance, because asking for 32 bytes costs as much as for thousands. */
 export function systemRandom(): Random {
-  return { bytes: (count) => randomBytes(count) }
+  let drawn = Buffer.alloc(0)
+  let at = 0
+  return {
+    bytes(count) {
+      if (count > RANDOM_BYTES / 16) return randomBytes(count)
+      if (at + count > drawn.length) {
+        drawn = randomBytes(RANDOM_BYTES)
+        at = 0
+      }
+      const bytes = new Uint8Array(count)
+      bytes.set(drawn.subarray(at, at + count))
+      drawn.fill(0, at, at + count) // what becomes a key is nowhere else
+      at += count
+      return bytes
+    },
+  }
 }
 
 /**

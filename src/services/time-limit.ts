@@ -1,31 +1,31 @@
-import type { AbortGroup } from '../contracts/abort-group.ts'
+import type { Abortable, AbortGroup } from '../contracts/abort-group.ts'
 import type { Timers } from '../contracts/clock.ts'
 import { IMError } from '../errors.ts'
-import type { MaybePromise } from '../model/maybe-promise.ts'
+import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
 
 /** Everything that waits on behalf of one engine. */
 export class Waits implements AbortGroup {
-  readonly #controllers = new Set<AbortController>()
+  readonly #waits = new Set<Abortable>()
   #reason: IMError | undefined
 
   get isAborted(): boolean {
     return this.#reason !== undefined
   }
 
-  add(controller: AbortController): void {
-    if (this.#reason !== undefined) controller.abort(this.#reason)
-    else this.#controllers.add(controller)
+  add(wait: Abortable): void {
+    if (this.#reason !== undefined) wait.abort(this.#reason)
+    else this.#waits.add(wait)
   }
 
-  remove(controller: AbortController): void {
-    this.#controllers.delete(controller)
+  remove(wait: Abortable): void {
+    this.#waits.delete(wait)
   }
 
   /** Nobody waits any longer, now and later. */
   abort(reason: IMError): void {
     this.#reason = reason
-    for (const controller of this.#controllers) controller.abort(reason)
-    this.#controllers.clear()
+    for (const wait of this.#waits) wait.abort(reason)
+    this.#waits.clear()
   }
 }
 
@@ -55,4 +55,40 @@ export async function withTimeLimit<T>({ timers, timeoutMs, waits }: TimeLimit, 
     timers.cancel(timer)
     waits.remove(controller)
   }
+}
+
+/**
+ * The same for what takes no signal: an AbortController costs several times what a question to an adapter does. What is
+ * answered at once arms nothing.
+ * @throws what `ask` throws, or IM_ABORTED
+ */
+export async function inTime<T>({ timers, timeoutMs, waits }: TimeLimit, ask: () => MaybePromise<T>): Promise<T> {
+  if (waits.isAborted) return withTimeLimit({ timers, timeoutMs, waits }, ask) // which knows the reason
+  const answer = ask()
+  if (!isPromise(answer)) return answer
+  return new Promise<T>((resolve, reject) => {
+    const end = (): void => {
+      timers.cancel(timer)
+      waits.remove(wait)
+    }
+    const wait: Abortable = {
+      abort: (reason: Error) => {
+        end()
+        reject(reason)
+      },
+    }
+    const timer = timers.after(timeoutMs, () => wait.abort(new IMError('IM_ABORTED', { detail: `no answer after ${timeoutMs} ms` })))
+    waits.add(wait) // aborted at once when `ask` has ended the engine
+    // After an abort both do nothing: the promise is settled, the entry gone and the wait out of its group.
+    answer.then(
+      (value) => {
+        end()
+        resolve(value)
+      },
+      (reason: Error) => {
+        end()
+        reject(reason)
+      },
+    )
+  })
 }

@@ -1,7 +1,7 @@
-import { describe, expect, it } from 'vitest'
-import { allowAnyToken, DeviceFlag, DeviceLevel, ReasonCode, type VerifyTokenRequest } from 'imengine'
+import { describe, expect, it, test } from 'vitest'
+import { allowAnyToken, DeviceFlag, DeviceLevel, IMEngine, ReasonCode, type VerifyTokenRequest } from 'imengine'
 import { encode, FrameType } from 'imengine/protocol'
-import { socketPair, TestClient, type TestConnectOptions } from 'imengine/testing'
+import { connectTestClient, socketPair, TestClient, type TestConnectOptions } from 'imengine/testing'
 import { deferred, stage, type Stage } from '../support.ts'
 
 /** CONNECT that may be refused: what came back, and how the socket ended. */
@@ -188,4 +188,41 @@ describe('EventConnect', () => {
     expect(web.connack.reasonCode).toBe(ReasonCode.NotAllowSend)
     expect((await tryConnect(made, { uid: 'ann' })).connack.reasonCode).toBe(ReasonCode.Success)
   })
+})
+
+test('with a random source of the host, equal bytes give equal keys and salts, connection by connection', async () => {
+  const agreed = async (): Promise<string[]> => {
+    const made = await stage()
+    const logins = [await made.connect('ann'), await made.connect('bob'), await made.connect('cat')]
+    return logins.flatMap(({ connack }) => [connack.serverKey, connack.salt])
+  }
+  const first = await agreed()
+  expect(new Set(first).size).toBe(6)
+  expect(await agreed()).toEqual(first)
+})
+
+test('every connection has keys of its own, also when they were made ahead', async () => {
+  const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
+  await engine.start()
+  try {
+    const keys = new Set<string>()
+    for (let count = 0; count < 30; count++) {
+      const { connack, client } = await connectTestClient(engine, { uid: `user${count}` })
+      keys.add(connack.serverKey)
+      client.end()
+    }
+    expect(keys.size).toBe(30)
+  } finally {
+    await engine.close()
+  }
+})
+
+test('a signal that a verifier looks at only when the chain has ended is aborted', async () => {
+  let request: VerifyTokenRequest | undefined
+  const made = await stage({ tokenVerifier: (given) => ((request = { ...given }), { ok: true }) })
+  await made.connect('ann')
+  expect(request!.signal.aborted).toBe(false) // a copy asks for it at once
+  const kept = await stage({ tokenVerifier: (given) => ((request = given), { ok: true }) })
+  await kept.connect('ann')
+  expect(request!.signal.aborted).toBe(true)
 })

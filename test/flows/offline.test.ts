@@ -527,3 +527,45 @@ test('two devices of a user share one position', async () => {
   await made.clock.settle()
   expect(textsOf(again)).toEqual([])
 })
+
+describe('a user without any conversation', () => {
+  test('costs one question at login, and gets what comes later at once', async () => {
+    const storage = memoryStorage()
+    let askedCount = 0
+    const made = await stage({
+      storage: storageWith(storage, { personChannelsOf: (uid, query) => (askedCount++, storage.messages.personChannelsOf(uid, query)) }),
+    })
+    const zoe = await made.connect('zoe')
+    await made.clock.settle()
+    expect(askedCount).toBe(1)
+    await made.engine.messages.send({ channelID: 'zoe', channelType: ChannelType.Person, fromUID: 'ann', payload: Buffer.from('hello') })
+    await made.clock.settle()
+    expect(textsOf(zoe)).toEqual(['hello'])
+  })
+
+  test('is looked up once and not twice by a store that answers by promises, but for the first login', async () => {
+    const storage = memoryStorage()
+    let askedCount = 0
+    const made = await stage({
+      storage: storageWith(storage, { personChannelsOf: async (uid, query) => (askedCount++, storage.messages.personChannelsOf(uid, query)) }),
+    })
+    await made.connect('zoe')
+    await made.clock.settle()
+    expect(askedCount).toBe(2)
+    await made.connect('yan')
+    await made.clock.settle()
+    expect(askedCount).toBe(3)
+  })
+
+  test('is let in, and the failure told once, when the store throws or rejects at that question', async () => {
+    for (const fails of [() => { throw new Error('down') }, () => Promise.reject(new Error('down'))]) {
+      const made = await stage({ storage: storageWith(memoryStorage(), { personChannelsOf: fails }) })
+      const zoe = await made.connect('zoe')
+      await made.clock.advance(10_000)
+      expect(made.errors.map(({ code }) => code)).toEqual(['IM_STORE_UNAVAILABLE'])
+      await made.engine.messages.send({ channelID: 'zoe', channelType: ChannelType.Person, fromUID: 'ann', payload: Buffer.from('hello') })
+      await made.clock.settle()
+      expect(textsOf(zoe)).toEqual(['hello'])
+    }
+  })
+})

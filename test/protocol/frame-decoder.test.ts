@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { FrameType, type Frame, type SendPacket } from '../../src/model/frames.ts'
 import { decode } from '../../src/protocol/decode.ts'
 import { encode } from '../../src/protocol/encode.ts'
-import { FrameDecoder } from '../../src/protocol/frame-decoder.ts'
+import { DecoderScratch, FrameDecoder } from '../../src/protocol/frame-decoder.ts'
 import { readable } from './readable.ts'
 
 const PING = Uint8Array.of(0x70)
@@ -220,4 +220,27 @@ describe('FrameDecoder', () => {
       expect(frames).toEqual([readable(send('ünï'))])
     }
   })
+})
+
+test('decoders that share their scratch disturb each other neither in turn nor from inside a sink', () => {
+  const scratch = new DecoderScratch()
+  const texts = (count: number, name: string): Uint8Array[] => Array.from({ length: count }, (_, index) => encode(send(`${name}${index}`), 5))
+  const outer = new FrameDecoder({ version: 5, scratch })
+  const inner = new FrameDecoder({ version: 5, scratch })
+  const got: string[] = []
+  const keep = (frame: Frame): void => void (frame.type === FrameType.SEND && got.push(Buffer.from(frame.payload).toString()))
+  const innerBytes = Buffer.concat(texts(3, 'inner '))
+  let fedBytes = 0
+  outer.feed(Buffer.concat(texts(3, 'outer ')), (frame) => {
+    const half = Math.min(innerBytes.length, fedBytes + Math.ceil(innerBytes.length / 3) + 1)
+    inner.feed(innerBytes.subarray(fedBytes, half), keep)
+    fedBytes = half
+    keep(frame)
+  })
+  expect(fedBytes).toBe(innerBytes.length)
+  expect(got.filter((text) => text.startsWith('outer'))).toEqual(['outer 0', 'outer 1', 'outer 2'])
+  expect(got.filter((text) => text.startsWith('inner'))).toEqual(['inner 0', 'inner 1', 'inner 2'])
+  expect(scratch.isUsed).toBe(false)
+  expect(() => outer.feed(PING, () => { throw new Error('boom') })).toThrow('boom')
+  expect(scratch.isUsed).toBe(false)
 })

@@ -28,14 +28,42 @@ export function attachNetServer(
 /** Serve one connected socket. */
 export function serveNetSocket(engine: SocketAcceptor, socket: NetSocket, info: AcceptInfo = {}): SocketEvents {
   socket.setNoDelay(true) // the engine gathers frames itself; waiting for more would only add delay
-  socket.on('error', () => undefined) // 'close' follows, and says all the engine needs
-  const connection = engine.accept(new StreamSocket(socket), info)
-  socket.on('data', (chunk: Buffer) => connection.receive(chunk))
-  socket.on('drain', () => connection.drained())
-  // A client that has ended its half sends nothing more: a chat connection of one direction is of no use.
-  socket.on('end', () => socket.end())
-  socket.on('close', () => connection.closed())
+  socket.on('error', ignore) // 'close' follows, and says all the engine needs
+  const connection = ((socket as Served)[CONNECTION] = engine.accept(new StreamSocket(socket), info))
+  socket.on('data', onData)
+  socket.on('drain', onDrain)
+  // A client that has ended its half sends nothing more: a chat connection of one direction is of no use. Node ends the other
+  // half itself unless it was told not to.
+  if (socket.allowHalfOpen) socket.on('end', onEnd)
+  socket.on('close', onClose)
   return connection
+}
+
+const CONNECTION = Symbol('imengine connection')
+
+/** The listeners are the same for all sockets, and find the connection here: closures for each would outweigh all the rest. */
+interface Served extends NetSocket {
+  [CONNECTION]: SocketEvents
+}
+
+function ignore(): void {
+  // There is nothing to do.
+}
+
+function onData(this: NetSocket, chunk: Buffer): void {
+  ;(this as Served)[CONNECTION].receive(chunk)
+}
+
+function onDrain(this: NetSocket): void {
+  ;(this as Served)[CONNECTION].drained()
+}
+
+function onEnd(this: NetSocket): void {
+  this.end()
+}
+
+function onClose(this: NetSocket): void {
+  ;(this as Served)[CONNECTION].closed()
 }
 
 class StreamSocket implements Socket {

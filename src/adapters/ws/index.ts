@@ -30,19 +30,37 @@ export function attachWebSocketServer(
 
 /** Serve one WebSocket that is open. */
 export function serveWebSocket(engine: SocketAcceptor, socket: WebSocket, info: AcceptInfo = {}): SocketEvents {
-  socket.on('error', () => undefined) // 'close' follows, and says all the engine needs
-  const connection = engine.accept(new MessageSocket(socket), info)
-  socket.on('message', (message: RawData, isBinary: boolean) => {
-    const chunk = Array.isArray(message) ? Buffer.concat(message) : message instanceof ArrayBuffer ? Buffer.from(message) : message
-    // Binary clients never send text. What may be JSON is the engine's to judge, by its first byte.
-    if (isBinary || chunk[0] === OPENING_BRACE) connection.receive(chunk)
-    else socket.close(1003, 'binary messages only')
-  })
-  socket.on('close', () => connection.closed())
+  socket.on('error', ignore) // 'close' follows, and says all the engine needs
+  const connection = ((socket as Served)[CONNECTION] = engine.accept(new MessageSocket(socket), info))
+  socket.on('message', onMessage)
+  socket.on('close', onClose)
   return connection
 }
 
+const CONNECTION = Symbol('imengine connection')
+
+/** The listeners are the same for all sockets, and find the connection here: closures for each would outweigh much of the rest. */
+interface Served extends WebSocket {
+  [CONNECTION]: SocketEvents
+}
+
+function ignore(): void {
+  // There is nothing to do, and nothing to tell the writer of a message that has failed.
+}
+
+function onMessage(this: WebSocket, message: RawData, isBinary: boolean): void {
+  const chunk = Array.isArray(message) ? Buffer.concat(message) : message instanceof ArrayBuffer ? Buffer.from(message) : message
+  // Binary clients never send text. What may be JSON is the engine's to judge, by its first byte.
+  if (isBinary || chunk[0] === OPENING_BRACE) (this as Served)[CONNECTION].receive(chunk)
+  else this.close(1003, 'binary messages only')
+}
+
+function onClose(this: WebSocket): void {
+  ;(this as Served)[CONNECTION].closed()
+}
+
 const OPENING_BRACE = 0x7b
+const SEND_OPTIONS = { binary: true, compress: false } as const
 
 /** One frame per message, as clients of version 2 need it. */
 class MessageSocket implements Socket {
@@ -59,7 +77,7 @@ class MessageSocket implements Socket {
 
   send(bytes: Uint8Array): void {
     // A failure to write is told by 'close'; without a callback `ws` would throw it at us.
-    this.#socket.send(bytes, { binary: true, compress: false }, () => undefined)
+    this.#socket.send(bytes, SEND_OPTIONS, ignore)
   }
 
   close(code?: number, reason = ''): void {

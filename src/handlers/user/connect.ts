@@ -14,8 +14,9 @@ import type { ConnectPacket } from '../../model/frames.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { close, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
 import { ReasonCode } from '../../model/reason-code.ts'
-import { acceptKeyAgreement } from '../../protocol/key-agreement.ts'
+import { agreeWith, newKeyPair } from '../../protocol/key-agreement.ts'
 import { encode } from '../../protocol/encode.ts'
+import type { KeyPairPool } from '../../protocol/key-pair-pool.ts'
 import type { SealModule } from '../../protocol/seal-module.ts'
 import { shapeConnack } from '../../protocol/negotiate.ts'
 import { EngineEvent } from '../engine-event.ts'
@@ -32,6 +33,8 @@ export interface ConnectServices {
   readonly sealModule: () => SealModule | undefined
   readonly clock: Clock
   readonly random: Random
+  /** undefined where a host brings its own chance: every key comes from there, in order */
+  readonly keyPairs: KeyPairPool | undefined
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** presence could not be told that a connection has gone: it is told with the next heartbeat */
@@ -154,7 +157,17 @@ export class ConnectEvent extends EngineEvent implements ConnectContext {
 function authenticate(ctx: ConnectEvent): Outcome | Promise<Outcome> {
   const { uid, token, deviceFlag, deviceID } = ctx.frame
   const { remoteAddress } = ctx.conn
-  const verdict = ctx.verifyToken({ uid, token, deviceFlag, deviceID, remoteAddress, signal: ctx.signal })
+  const verdict = ctx.verifyToken({
+    uid,
+    token,
+    deviceFlag,
+    deviceID,
+    remoteAddress,
+    // Most verifiers answer at once and never look at it, and making one costs as much as the rest of the chain.
+    get signal() {
+      return ctx.signal
+    },
+  })
   return isPromise(verdict) ? verdict.then((answer) => judge(ctx, answer)) : judge(ctx, verdict)
 }
 
@@ -170,7 +183,9 @@ function judge(ctx: ConnectEvent, answer: VerifyTokenResult): Outcome {
 function agreeOnKey(ctx: ConnectEvent): Outcome {
   if (ctx.frame.clientKey === '') return
   try {
-    ctx.agreement = acceptKeyAgreement(ctx.frame.clientKey, (count) => ctx.services.random.bytes(count), ctx.services.sealModule())
+    const { random, keyPairs } = ctx.services
+    const bytes = (count: number): Uint8Array => random.bytes(count)
+    ctx.agreement = agreeWith(keyPairs?.take() ?? newKeyPair(bytes), ctx.frame.clientKey, bytes, ctx.services.sealModule())
   } catch (error) {
     if (error instanceof IMError && error.code === 'IM_BAD_KEY') return close(ReasonCode.AuthFail, error.message)
     throw error
