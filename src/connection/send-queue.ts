@@ -212,7 +212,7 @@ export class SendQueue {
       this.#lastBytes = this.#bytes
       this.#forget()
       if (!this.#isMessages) this.#send(bytes)
-      else if (ends.length > 1 && this.#socket.sendFrames !== undefined) this.#socket.sendFrames(bytes, ends)
+      else if (this.#socket.sendFrames !== undefined) this.#socket.sendFrames(bytes, ends)
       else this.#sendEach(bytes, ends)
       this.#socketBytes = this.#socket.bufferedBytes
     }

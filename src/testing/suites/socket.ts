@@ -155,6 +155,26 @@ const scenarios: readonly (readonly [name: string, check: Check])[] = [
     },
   ],
   [
+    'frames that are sent at once, where the socket takes them so, arrive each as one message, between those sent by themselves',
+    async (near, far) => {
+      const sent = SIZES.map(pattern)
+      let byteCount = 0
+      const ends = sent.map((frame) => (byteCount += frame.length))
+      near.socket.send(pattern(7, 1))
+      if (near.socket.sendFrames === undefined) for (const frame of sent) near.socket.send(frame)
+      else near.socket.sendFrames(Buffer.concat(sent), ends)
+      near.socket.send(pattern(9, 2))
+      const expected = Buffer.concat([pattern(7, 1), ...sent, pattern(9, 2)])
+      await far.happened.until(() => far.receivedBytes >= expected.length)
+      assert.ok(Buffer.concat(far.happened.items).equals(expected))
+      if (near.socket.framing === 'message') assert.deepEqual(far.happened.items.map((chunk) => chunk.length), [7, ...SIZES, 9])
+      await untilSent(near.socket)
+      near.socket.close()
+      await near.happened.until(() => near.closedCount > 0)
+      near.socket.sendFrames?.(pattern(3, 3), [1, 3]) // closed: nothing happens
+    },
+  ],
+  [
     'the engine may send from within receive',
     async (near, far) => {
       near.onReceive = (chunk) => void near.socket.send(Uint8Array.from(chunk))

@@ -15,10 +15,13 @@ function farEndOf(socket: WebSocket): SocketFarEnd {
   }
 }
 
-describe('a WebSocket on loopback', () => {
+describe.each([
+  ['a WebSocket on loopback', false],
+  ['a WebSocket that may compress', true],
+])('%s', (_name, perMessageDeflate) => {
   const cases = socketContract({
     open: async (acceptor) => {
-      const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+      const server = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate })
       attachWebSocketServer(acceptor, server)
       await new Promise((resolve) => server.once('listening', resolve))
       const socket = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`)
