@@ -96,7 +96,6 @@ export const LIMITS = {
   maxConnectionsPerUID: { default: 100, min: 1, max: 1_000_000 },
   maxUnauthenticated: { default: 10_000, min: 1, max: 10_000_000 },
   maxUnauthenticatedBytes: { default: 262_144, min: 256, max: 16_777_216 },
-  maxKeyPairsAhead: { default: 1_024, min: 0, max: 100_000 },
   maxConnectionsPerAddress: { default: 0, min: 0, max: 10_000_000 },
   maxSendsPerSecond: { default: 0, min: 0, max: 1_000_000 },
   maxSendsPerSecondPerUID: { default: 0, min: 0, max: 1_000_000 },

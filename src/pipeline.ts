@@ -40,7 +40,6 @@ import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
 import { ReasonCode } from './model/reason-code.ts'
 import { DecoderScratch } from './protocol/frame-decoder.ts'
-import { KeyPairPool } from './protocol/key-pair-pool.ts'
 import { sealModuleFor } from './protocol/payload-crypto.ts'
 import { Writer } from './protocol/writer.ts'
 import { CachedDirectory } from './services/cached-directory.ts'
@@ -129,7 +128,6 @@ export class Pipeline implements ConnectionHost {
   /** undefined: users may send as much as their connections may */
   readonly #userSendRates: UserSendRates | undefined
   readonly #revisions = new RecentRevisions()
-  readonly #keyPairs: KeyPairPool | undefined
   readonly #noticeServices: NoticeServices
   readonly #connectServices: ConnectServices
   readonly #sendServices: OnSendServices
@@ -292,17 +290,6 @@ export class Pipeline implements ConnectionHost {
         report,
       }))
 
-    this.#keyPairs =
-      options.random === undefined && limits.maxKeyPairsAhead > 0
-        ? new KeyPairPool({
-            maxCount: limits.maxKeyPairsAhead,
-            later: (delayMs, fire) => {
-              const timer = clock.setTimer(delayMs, fire)
-              ;(timer as { unref?(): void }).unref?.()
-              return () => clock.clearTimer(timer)
-            },
-          })
-        : undefined
     this.#connectServices = {
       sealModule: sealModuleFor(options.payloadCrypto ?? 'auto', () => {
         logger.warn({}, 'WebAssembly with SIMD is not to be had here: payloads are encrypted by node:crypto, which is slower')
@@ -315,7 +302,6 @@ export class Pipeline implements ConnectionHost {
       plaintext: options.plaintext ?? 'refuse',
       clock,
       random,
-      keyPairs: this.#keyPairs,
       waits: this.waits,
       report,
       owe: (entry) => this.#owedToPresence.set(entry.connectionID, entry),
@@ -446,7 +432,6 @@ export class Pipeline implements ConnectionHost {
 
   /** Nobody waits any longer: what was accepted and has not come to its end is abandoned. */
   abandon(reason: IMError): void {
-    this.#keyPairs?.close()
     this.#runner.stop(reason)
     this.waits.abort(reason)
     this.notifier?.quiesce()

@@ -30,11 +30,7 @@ export interface KeyAgreement {
  * Source: wkproto 10.
  */
 export function acceptKeyAgreement(clientKey: string, randomBytes: RandomBytes, module?: SealModule): KeyAgreement {
-  return agreeWith(newKeyPair(randomBytes), clientKey, randomBytes, module)
-}
-
-/** The same with a key pair that was made before, and is used for nothing else. */
-export function agreeWith(pair: KeyPair, clientKey: string, randomBytes: RandomBytes, module?: SealModule): KeyAgreement {
+  const pair = newKeyPair(randomBytes)
   const key = payloadKey(pair, clientKey)
   const salt = randomSalt(randomBytes)
   return { cipher: new SessionCipher({ key, iv: salt, module }), serverKey: pair.publicKeyText, salt }
@@ -62,7 +58,7 @@ export class ClientKeyAgreement {
 }
 
 /** @param source  gives 32 bytes */
-export function newKeyPair(source: RandomBytes): KeyPair {
+function newKeyPair(source: RandomBytes): KeyPair {
   const seed = source(KEY_BYTES)
   if (seed.length !== KEY_BYTES) badOption(`randomBytes(${KEY_BYTES})`, `${KEY_BYTES} bytes`, seed.length)
   return keyPairOf(Buffer.from(seed))

@@ -1,4 +1,4 @@
-import { createPrivateKey, generateKeyPair, type KeyObject } from 'node:crypto'
+import { createPrivateKey, type KeyObject } from 'node:crypto'
 
 export const KEY_BYTES = 32
 
@@ -15,14 +15,6 @@ export interface KeyPair {
 /** The key pair with these 32 secret bytes. */
 export function keyPairOf(seed: Buffer): KeyPair {
   return withPublicText(importPrivateKey(seed))
-}
-
-/**
- * A new key pair, made on a thread of libuv's pool. Not `generateKeyPairSync`, which on Node 20 may stop the process for ever:
- * collecting its garbage waits for the lock that an export of the same key holds.
- */
-export function makeKeyPair(made: (pair: KeyPair | undefined) => void): void {
-  generateKeyPair('x25519', undefined, (error, _publicKey, privateKey) => made(error === null ? withPublicText(privateKey) : undefined))
 }
 
 function withPublicText(privateKey: KeyObject): KeyPair {

@@ -23,8 +23,9 @@ interface Original {
 
 /** Messages that were answered lately. */
 export interface RecentMessagesPort {
-  find(message: Message): Original | undefined
-  remember(message: Message): void
+  find(channel: string, message: Message): Original | undefined
+  /** one that `find` does not know */
+  remember(channel: string, message: Message): void
 }
 
 /** Messages that are to be told to the webhook, written down before they are stored. Exactly one of the ends is called. */
@@ -158,7 +159,7 @@ function preCheck(ctx: DistributeEvent): Outcome {
   for (const item of ctx.items) {
     const { message } = item
     if (item.stage !== 'waiting' || message.clientMsgNo === '') continue
-    const original = recent.find(message)
+    const original = recent.find(ctx.channel, message)
     if (original !== undefined) answerRepeat(item, original)
   }
 }
@@ -313,12 +314,12 @@ function acknowledge(ctx: DistributeEvent): Outcome {
     const { message } = item
     if (item.stage === 'waiting' && message.noPersist) {
       // Stored nowhere: this table is all there is to tell a repeat by, also within one batch.
-      const original = recent.find(message)
+      const original = recent.find(ctx.channel, message)
       if (original !== undefined) answerRepeat(item, original)
       else item.keep(0)
     }
     // A store that answers at once has its index at hand: remembering for it would only be work done twice.
-    if (item.stage === 'kept' && (ctx.waited || message.noPersist)) recent.remember(message)
+    if (item.stage === 'kept' && (ctx.waited || message.noPersist)) recent.remember(ctx.channel, message)
     if (item.stage === 'kept' || item.stage === 'repeat') item.acknowledge()
     if (item.stage === 'kept' && item.origin.connectionID !== undefined) ctx.services.delivered(message.fromUID, message)
   }

@@ -14,9 +14,8 @@ import type { ConnectPacket } from '../../model/frames.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { close, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
 import { ReasonCode } from '../../model/reason-code.ts'
-import { agreeWith, newKeyPair } from '../../protocol/key-agreement.ts'
+import { acceptKeyAgreement } from '../../protocol/key-agreement.ts'
 import { encode } from '../../protocol/encode.ts'
-import type { KeyPairPool } from '../../protocol/key-pair-pool.ts'
 import type { SealModule } from '../../protocol/seal-module.ts'
 import { shapeConnack } from '../../protocol/negotiate.ts'
 import { EngineEvent } from '../engine-event.ts'
@@ -33,8 +32,6 @@ export interface ConnectServices {
   readonly sealModule: () => SealModule | undefined
   readonly clock: Clock
   readonly random: Random
-  /** undefined where a host brings its own chance: every key comes from there, in order */
-  readonly keyPairs: KeyPairPool | undefined
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** presence could not be told that a connection has gone: it is told with the next heartbeat */
@@ -183,9 +180,8 @@ function judge(ctx: ConnectEvent, answer: VerifyTokenResult): Outcome {
 function agreeOnKey(ctx: ConnectEvent): Outcome {
   if (ctx.frame.clientKey === '') return
   try {
-    const { random, keyPairs } = ctx.services
-    const bytes = (count: number): Uint8Array => random.bytes(count)
-    ctx.agreement = agreeWith(keyPairs?.take() ?? newKeyPair(bytes), ctx.frame.clientKey, bytes, ctx.services.sealModule())
+    const { random, sealModule } = ctx.services
+    ctx.agreement = acceptKeyAgreement(ctx.frame.clientKey, (count) => random.bytes(count), sealModule())
   } catch (error) {
     if (error instanceof IMError && error.code === 'IM_BAD_KEY') return close(ReasonCode.AuthFail, error.message)
     throw error
