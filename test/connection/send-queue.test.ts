@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { SendQueue } from '../../src/connection/send-queue.ts'
 import type { Socket } from '../../src/contracts/socket.ts'
@@ -65,6 +66,81 @@ describe('a flush', () => {
     queue.push(bytes('third'))
     queue.flush()
     expect(kept.map((chunk) => Buffer.from(chunk).toString())).toEqual(['firstsecond', 'third'])
+  })
+})
+
+/** Puts a frame into the queue in one of the ways there are. */
+const WAYS = {
+  push: (queue: SendQueue, text: string) => queue.push(bytes(text)),
+  reserve: (queue: SendQueue, text: string) => {
+    const at = queue.reserve(text.length)
+    queue.room.set(bytes(text), at)
+  },
+  pushAll: (queue: SendQueue, text: string) => queue.pushAll(bytes(text), [text.length]),
+}
+
+describe('frames of all kinds', () => {
+  test('leave in the order they came, whole, whatever the transport takes, in messages of their own where it has them', () => {
+    const step = fc.oneof(
+      fc.record({ way: fc.constantFrom('push', 'reserve', 'pushAll' as const), length: fc.nat({ max: 700 }) }),
+      fc.record({ way: fc.constant('pairs' as const), length: fc.nat({ max: 400 }) }),
+      fc.record({ way: fc.constant('flush' as const), length: fc.constant(0) }),
+      fc.record({ way: fc.constant('drained' as const), length: fc.constant(0) }),
+    )
+    fc.assert(
+      fc.property(fc.constantFrom('stream', 'message', 'frames' as const), fc.array(step, { maxLength: 60 }), fc.array(fc.boolean(), { maxLength: 30 }), (kind, steps, answers) => {
+        const sent: string[] = []
+        let index = 0
+        const { queue, socket } = setUp({ framing: kind === 'stream' ? 'stream' : 'message', send: (text) => (sent.push(text), answers[index++]) })
+        if (kind === 'frames') {
+          socket.sendFrames = (frames, ends) => ends.forEach((end, at) => void sent.push(Buffer.from(frames.subarray(ends[at - 1] ?? 0, end)).toString()))
+        }
+        const frames: string[] = []
+        const frame = (length: number): string => {
+          const text = `<${frames.length}${'x'.repeat(length)}>`
+          frames.push(text)
+          return text
+        }
+        for (const { way, length } of steps) {
+          if (way === 'flush') queue.flush()
+          else if (way === 'drained') queue.drained()
+          else if (way !== 'pairs') WAYS[way](queue, frame(length))
+          else {
+            const [a, b] = [frame(length), frame(0)]
+            queue.pushAll(bytes(a + b), [a.length, a.length + b.length])
+          }
+          expect(sent.join('').length + queue.bytes).toBe(frames.join('').length)
+        }
+        for (let round = 0; round < answers.length + 2; round++) queue.drained()
+        if (kind === 'stream') expect(sent.join('')).toBe(frames.join(''))
+        else expect(sent).toEqual(frames)
+        expect(queue.bytes).toBe(0)
+      }),
+      { seed: 11, numRuns: 500 },
+    )
+  })
+
+  test('that are laid out in place stay as they are once they have been handed over', () => {
+    const kept: Uint8Array[] = []
+    const { queue, socket } = setUp()
+    Object.assign(socket, { send: (chunk: Uint8Array) => void kept.push(chunk) })
+    for (const text of ['first', 'second']) WAYS.reserve(queue, text)
+    queue.flush()
+    for (const text of ['third', 'fourth']) WAYS.reserve(queue, text)
+    queue.flush()
+    expect(kept.map((chunk) => Buffer.from(chunk).toString())).toEqual(['firstsecond', 'thirdfourth'])
+  })
+
+  test('one alone is handed over without a copy', () => {
+    const kept: Uint8Array[] = []
+    const { queue, socket } = setUp()
+    Object.assign(socket, { send: (chunk: Uint8Array) => void kept.push(chunk) })
+    const frame = bytes('shared by many')
+    queue.push(frame)
+    queue.flush()
+    queue.pushAll(frame, [6, frame.length])
+    queue.flush()
+    expect(kept.map((chunk) => chunk === frame)).toEqual([true, true])
   })
 })
 

@@ -120,4 +120,60 @@ describe('a table of unacknowledged messages', () => {
       { seed: 62, numRuns: 200 },
     )
   })
+
+  test('taken by the halves of its id is what was found by its digits, in whatever order a client acknowledges', () => {
+    const action = fc.oneof(
+      { weight: 3, arbitrary: fc.constant({ kind: 'push' as const, value: 0 }) },
+      { weight: 2, arbitrary: fc.record({ kind: fc.constant('take' as const), value: fc.nat(300) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant('oldest' as const), value: fc.nat(40) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant('remove' as const), value: fc.nat(300) }) },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant('pass' as const), value: fc.integer({ min: 1, max: 60 }) }) },
+    )
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 200 }), fc.array(action, { maxLength: 400, size: 'max' }), (maxCount, list) => {
+        const table = new UnackedRecvs(maxCount)
+        /** what a plain map would hold, in order of the due times */
+        const model = new Map<string, number>()
+        let nowMs = 0
+        let nextID = 1
+        for (const { kind, value } of list) {
+          if (kind === 'push') {
+            for (let count = 0; count < 4; count++) {
+              if (model.size >= maxCount) model.delete([...model.keys()][0]!)
+              model.set(String(nextID), nowMs + 100)
+              table.add(message(nextID++), nowMs + 100)
+            }
+          } else if (kind === 'pass') {
+            nowMs += value
+            const due = [...model].filter(([, dueMs]) => dueMs <= nowMs).map(([id]) => id)
+            for (const id of due) {
+              model.delete(id)
+              model.set(id, nowMs + 100)
+            }
+            expect(ids(table.takeDue(nowMs, 100, 1_000).again)).toEqual(due)
+          } else {
+            const id = kind === 'oldest' ? [...model.keys()][value % Math.max(1, Math.min(3, model.size))] ?? '0' : String(value)
+            expect(table.find(id)?.messageID).toBe(model.has(id) ? id : undefined)
+            if (kind === 'remove') table.remove(id)
+            else expect(table.take(0, Number(id))?.messageID).toBe(model.has(id) ? id : undefined)
+            model.delete(id)
+          }
+          expect(table.count).toBe(model.size)
+          expect(table.nextDueMs).toBe([...model.values()][0])
+        }
+      }),
+      { seed: 7, numRuns: 300 },
+    )
+  })
+
+  test('a first message that is never acknowledged makes no other one slow to find or keep its place for ever', () => {
+    const table = new UnackedRecvs(1_000)
+    table.add(message(1), 100)
+    for (let id = 2; id <= 50_000; id++) {
+      table.add(message(id), 100)
+      expect(table.take(0, id)?.messageID).toBe(String(id))
+    }
+    expect(table.count).toBe(1)
+    expect(ids(table.takeDue(100, 100, 5).again)).toEqual(['1'])
+  })
 })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { decimalFromHalves, isUint64Decimal, writeUint64Decimal } from '../../src/model/int64.ts'
+import { decimalFromHalves, isUint64, isUint64Decimal, writeUint64Decimal } from '../../src/model/int64.ts'
 import { fuzz, uint64 } from '../protocol/arbitraries.ts'
 
 function halves(value: bigint): { high: number; low: number } {
@@ -12,6 +12,16 @@ test('digits and halves are the same number, over the whole range', () => {
     fc.property(uint64, (value) => {
       const { high, low } = halves(value)
       expect(decimalFromHalves(high, low)).toBe(String(value))
+    }),
+    fuzz(20_000),
+  )
+})
+
+test('digits are told from those of every other number without being made', () => {
+  fc.assert(
+    fc.property(uint64, fc.constantFrom(0n, 1n, 10n, 1n << 32n, 1n << 63n), (value, difference) => {
+      const { high, low } = halves(BigInt.asUintN(64, value + difference))
+      expect(isUint64(String(value), high, low)).toBe(difference === 0n)
     }),
     fuzz(20_000),
   )

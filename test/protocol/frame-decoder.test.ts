@@ -244,3 +244,51 @@ test('decoders that share their scratch disturb each other neither in turn nor f
   expect(() => outer.feed(PING, () => { throw new Error('boom') })).toThrow('boom')
   expect(scratch.isUsed).toBe(false)
 })
+
+describe('RECVACKs that go past the sink', () => {
+  const ack = (messageID: string, messageSeq: number, version: number): Uint8Array => encode({ type: FrameType.RECVACK, flags: 0, messageID, messageSeq }, version)
+
+  test.each([5, 6])('come in their place among the other frames, as the halves of their ids (version %i)', (version) => {
+    const seen: string[] = []
+    const decoder = new FrameDecoder({ version })
+    decoder.onRecvack = (high, low) => (seen.push(`ack ${(BigInt(high) << 32n) | BigInt(low)}`), true)
+    const chunk = Buffer.concat([PING, ack('18446744073709551615', 7, version), encode(send('x'), version), ack('4294967296', 8, version)])
+    for (const size of [chunk.length, 3]) {
+      seen.length = 0
+      for (let at = 0; at < chunk.length; at += size) decoder.feed(Buffer.from(chunk.subarray(at, at + size)), (frame) => void seen.push(String(frame.type)))
+      expect(seen).toEqual([String(FrameType.PING), 'ack 18446744073709551615', String(FrameType.SEND), 'ack 4294967296'])
+    }
+  })
+
+  test('that are cut short are malformed as everywhere else, and nothing comes after', () => {
+    const decoder = new FrameDecoder({ version: 5 })
+    decoder.onRecvack = () => true
+    const short = Uint8Array.of(0x60, 11, ...new Array<number>(11).fill(1))
+    expect(decoder.feed(Buffer.concat([short, PING]), () => expect.unreachable())).toBe('truncated-body')
+  })
+
+  test('end the stream when they are answered with false', () => {
+    const decoder = new FrameDecoder({ version: 5 })
+    decoder.onRecvack = () => false
+    expect(decoder.feed(Buffer.concat([ack('1', 1, 5), PING]), () => expect.unreachable())).toBeUndefined()
+    expect(decoder.broken).toBe(true)
+  })
+})
+
+test('payloads that are copied stay as they were when the chunk is used again', () => {
+  for (const copiesPayloads of [true, false]) {
+    const frames: Frame[] = []
+    const chunk = Buffer.from(encode(send('payload'), 5))
+    new FrameDecoder({ version: 5, copiesPayloads }).feed(chunk, (frame) => void frames.push(frame))
+    chunk.fill(0x78)
+    expect(Buffer.from((frames[0] as SendPacket).payload).toString()).toBe(copiesPayloads ? 'payload' : 'xxxxxxx')
+  }
+})
+
+test('a channel id is read anew for every frame, also when it only looks like the one before', () => {
+  const ids = ['g1', 'g2', 'g2', 'g22', 'ü', 'ü', 'Ã¼', '', 'g1', 'größe', 'größe', 'gr\u00f6sse']
+  const seen: string[] = []
+  const decoder = new FrameDecoder({ version: 5 })
+  for (const channelID of ids) decoder.feed(encode({ ...send('x'), channelID }, 5), (frame) => void seen.push((frame as SendPacket).channelID))
+  expect(seen).toEqual(ids)
+})

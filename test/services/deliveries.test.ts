@@ -36,3 +36,55 @@ describe('what is kept of acknowledgements', () => {
     await deliveries.flush()
   })
 })
+
+describe('a hint of where the last delivery was counted', () => {
+  const TEAM = { channelID: 'team', channelType: 2 }
+
+  test('counts for nobody and no channel but those it is about', async () => {
+    const { cursors } = memoryStorage()
+    const deliveries = new Deliveries({ cursors, timers: new ManualTimers(), flushMs: 500, maxCount: 100, report: () => undefined })
+    const holder = { deliveryHint: undefined }
+    for (const [uid, key] of [['ann', TEAM], ['bob', TEAM], ['bob', FIRST], ['bob', { ...TEAM, channelType: 4 }], ['ann', TEAM]] as const) {
+      const before = deliveries.deliveredSeq(uid, key)
+      deliveries.acknowledge(uid, key, before + 1, before + 1, holder)
+    }
+    await deliveries.flush()
+    const seqs = [['ann', TEAM], ['bob', TEAM], ['bob', FIRST], ['bob', { ...TEAM, channelType: 4 }]] as const
+    expect(await Promise.all(seqs.map(async ([uid, key]) => (await cursors.cursor(uid, key)).deliveredSeq))).toEqual([2, 1, 1, 1])
+  })
+
+  test('is worth nothing once the user has left the channel, or others have taken the room', async () => {
+    const { cursors } = memoryStorage()
+    const deliveries = new Deliveries({ cursors, timers: new ManualTimers(), flushMs: 500, maxCount: 2, report: () => undefined })
+    const holder = { deliveryHint: undefined }
+    deliveries.acknowledge('ann', TEAM, 1, 5, holder)
+    deliveries.forget('ann', TEAM)
+    deliveries.acknowledge('ann', TEAM, 7, 7, holder) // beyond a gap: what came before the leaving does not count
+    expect(deliveries.deliveredSeq('ann', TEAM)).toBe(0)
+    for (const uid of ['bob', 'eve']) deliveries.acknowledge(uid, TEAM, 1)
+    deliveries.acknowledge('ann', TEAM, 1, 1, holder)
+    expect(deliveries.deliveredSeq('ann', TEAM)).toBe(1)
+    await deliveries.flush()
+    expect((await cursors.cursor('ann', TEAM)).deliveredSeq).toBe(1)
+  })
+
+  test('moves the stored position after every flush, also one that has failed', async () => {
+    const { cursors } = memoryStorage()
+    let isBroken = false
+    const flaky = new Proxy(cursors, {
+      get: (target, name) => {
+        if (name === 'advance' && isBroken) return () => Promise.reject(new Error('disk full'))
+        const member: unknown = Reflect.get(target, name)
+        return typeof member === 'function' ? (member.bind(target) as unknown) : member
+      },
+    })
+    const deliveries = new Deliveries({ cursors: flaky, timers: new ManualTimers(), flushMs: 500, maxCount: 100, report: () => undefined })
+    const holder = { deliveryHint: undefined }
+    for (const [seq, broken] of [[1, false], [2, true], [3, false], [4, false]] as const) {
+      isBroken = broken
+      deliveries.acknowledge('ann', TEAM, seq, seq, holder)
+      await deliveries.flush()
+      expect((await cursors.cursor('ann', TEAM)).deliveredSeq).toBe(broken ? seq - 1 : seq)
+    }
+  })
+})
