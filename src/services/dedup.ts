@@ -44,7 +44,7 @@ export class RecentMessages {
     const bytes = ENTRY_BYTES + message.payload.length + 2 * key.length
     if (bytes > this.#maxBytes) return
     if (this.#young.size + 1 > this.#maxCount || this.#youngBytes + bytes > this.#maxBytes) {
-      this.#old = this.#maxCount < 1 ? new Map() : this.#young // with room for one, there is no old generation
+      this.#old = this.#maxCount < 1 ? new Map<string, Message>() : this.#young // with room for one, there is no old generation
       this.#young = new Map()
       this.#youngBytes = 0
     }
