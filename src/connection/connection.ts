@@ -78,6 +78,10 @@ const FLUSH_BYTES = 65_536
 /** Frames in one chunk of input. SDKs send a handful at once; a million PINGs in one message would hold up everybody. */
 const MAX_FRAMES_PER_CHUNK = 10_000
 
+/** So many channels that a client writes to are kept at hand, and none with a longer name. */
+const MAX_KNOWN_CHANNELS = 32
+const MAX_KNOWN_ID_LENGTH = 128
+
 /** How often a client that is replayed to and has much to read is looked at again. */
 const ROOM_CHECK_MS = 50
 
@@ -123,6 +127,8 @@ export class Connection implements ConnectingPort, ReplayPort {
   /** connect, authentication or idle time-out while it lives; linger or close time-out while it ends */
   #timer: TimerEntry | undefined
   #lastChannel: ChannelRef | undefined
+  /** the channels it has named lately, by that name, of a client that writes to more than one */
+  #channels: Map<string, ChannelRef> | undefined
   /** holds live messages back while older ones are replayed */
   #gate: ReplayGate | undefined
   #roomWaiters: (() => void)[] | undefined
@@ -306,10 +312,17 @@ export class Connection implements ConnectingPort, ReplayPort {
   channel(channelID: string, channelType: number): ChannelRef {
     const last = this.#lastChannel
     if (last !== undefined && last.wireID === channelID && last.key.channelType === channelType) return last
+    const known = this.#channels?.get(channelID)
+    if (known !== undefined && known.key.channelType === channelType) return (this.#lastChannel = known)
     const key = canonicalKey(this.uid, channelID, channelType)
     const isValid = isValidWireID(channelID, channelType)
     const name = channelKeyString(key)
-    return (this.#lastChannel = { wireID: channelID, key, name, isValid, isCommand: isCommandKey(key), allowedAt: Number.NaN })
+    const channel = { wireID: channelID, key, name, isValid, isCommand: isCommandKey(key), allowedAt: Number.NaN }
+    if (last !== undefined && channelID.length <= MAX_KNOWN_ID_LENGTH) {
+      if (this.#channels === undefined || this.#channels.size >= MAX_KNOWN_CHANNELS) this.#channels = new Map()
+      this.#channels.set(channelID, channel)
+    }
+    return (this.#lastChannel = channel)
   }
 
   takeSendToken(): boolean {

@@ -84,7 +84,7 @@ export class KeyedQueue<E> {
       this.#rejectedCount++
       return false
     }
-    this.#enter(lane ?? this.#open(key), event, bytes)
+    this.#enter(key, lane, event, bytes)
     return true
   }
 
@@ -93,7 +93,7 @@ export class KeyedQueue<E> {
    * bounded elsewhere (connections; accepted messages).
    */
   submitAlways(key: string, event: E): void {
-    this.#enter(this.#lanes.get(key) ?? this.#open(key), event, this.#options.bytesOf(event))
+    this.#enter(key, this.#lanes.get(key), event, this.#options.bytesOf(event))
   }
 
   /** Call `relieved` once, when the key (and the queue as a whole) has fallen to half of its bound; at once if it has. */
@@ -130,19 +130,19 @@ export class KeyedQueue<E> {
     return new Promise((resolve) => this.#idleWaiters.push(resolve))
   }
 
-  #open(key: string): Lane<E> {
-    const lane: Lane<E> = { key, waiting: [], count: 0, bytes: 0, reliefs: undefined, lows: undefined }
-    this.#lanes.set(key, lane)
-    this.#makeReady(lane)
-    return lane
-  }
-
-  #enter(lane: Lane<E>, event: E, bytes: number): void {
+  #enter(key: string, lane: Lane<E> | undefined, event: E, bytes: number): void {
+    this.#count++
+    this.#bytes += bytes
+    if (lane === undefined) {
+      // The first event makes the array: pushed to an empty one, it would make room for 17, and most lanes have one.
+      const opened: Lane<E> = { key, waiting: [event], count: 1, bytes, reliefs: undefined, lows: undefined }
+      this.#lanes.set(key, opened)
+      this.#makeReady(opened)
+      return
+    }
     lane.waiting.push(event)
     lane.count++
     lane.bytes += bytes
-    this.#count++
-    this.#bytes += bytes
   }
 
   #makeReady(lane: Lane<E>): void {

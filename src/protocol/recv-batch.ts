@@ -17,7 +17,9 @@ interface View extends EncodedRecvs {
 }
 
 /** Three layouts and, in a person channel, two channel ids: what comes beyond is not kept. */
-const MAX_CACHED_VIEWS = 6
+const MAX_OTHER_VIEWS = 5
+
+const NO_VIEWS: readonly View[] = []
 
 /**
  * Encodes messages of one channel as RECVs for any number of receivers whose payloads travel plain, all of them in one piece of
@@ -26,8 +28,9 @@ const MAX_CACHED_VIEWS = 6
 export class RecvBatch {
   /** at least one, all of one channel */
   readonly messages: readonly Message[]
-  /** what all get who have sent none of the messages */
-  readonly #views: View[] = []
+  /** what all get who have sent none of the messages; as a rule they see the same */
+  #view: View | undefined
+  #otherViews: View[] | undefined
 
   constructor(messages: readonly Message[]) {
     this.messages = messages
@@ -44,10 +47,12 @@ export class RecvBatch {
     // A sender's own other devices see the messages without the red dot.
     const isSender = this.messages.some((message) => message.fromUID === uid)
     if (isSender) return encodeAll(this.messages, layout, channelID, uid)
-    for (const view of this.#views) if (view.layout === layout && view.channelID === channelID) return view
+    if (this.#view?.layout === layout && this.#view.channelID === channelID) return this.#view
+    for (const view of this.#otherViews ?? NO_VIEWS) if (view.layout === layout && view.channelID === channelID) return view
     const { frames, ends } = encodeAll(this.messages, layout, channelID, uid)
     const view: View = { layout, channelID, frames, ends }
-    if (this.#views.length < MAX_CACHED_VIEWS) this.#views.push(view)
+    if (this.#view === undefined) this.#view = view
+    else if ((this.#otherViews ??= []).length < MAX_OTHER_VIEWS) this.#otherViews.push(view)
     return view
   }
 }
@@ -56,12 +61,13 @@ function encodeAll(messages: readonly Message[], layout: number, channelID: stri
   const channelIDBytes = textByteLength(channelID)
   // setting, empty msgKey, lengths of fromUID, channelID and clientMsgNo, channelType, messageID, messageSeq, timestamp
   const fixedBytes = 1 + 2 + 2 + 2 + 2 + 1 + 8 + (layout >= 6 ? 8 : 4) + 4 + (layout >= 3 ? 4 : 0) + channelIDBytes
-  const ends: number[] = []
+  const ends = new Array<number>(messages.length)
   let byteCount = 0
-  for (const message of messages) {
+  for (let index = 0; index < messages.length; index++) {
+    const message = messages[index]!
     const bodyBytes = fixedBytes + textByteLength(message.fromUID) + textByteLength(message.clientMsgNo) + topicBytes(message) + message.payload.length
     byteCount += 1 + lengthByteCount(bodyBytes) + bodyBytes
-    ends.push(byteCount)
+    ends[index] = byteCount
   }
   const writer = new Writer(byteCount)
   for (let index = 0; index < messages.length; index++) {

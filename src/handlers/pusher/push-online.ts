@@ -46,6 +46,8 @@ export const pushOnlineSteps: Steps<PushOnlineEvent> = { filterOnline, encode, w
 
 const EVENT_BYTES = 512
 
+const NOBODY: readonly ConnectionPort[] = []
+
 export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
   readonly event = 'EventPushOnline'
   readonly key: ChannelKey
@@ -56,8 +58,8 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
   /** another node has sent it: not to be sent on */
   readonly fromPeer: boolean
   /** set by filterOnline */
-  targets: readonly ConnectionPort[] = []
-  remote: ReadonlyMap<number, readonly string[]> = new Map()
+  targets: readonly ConnectionPort[] = NOBODY
+  remote: ReadonlyMap<number, readonly string[]> | undefined
   /** set by encode */
   batch: RecvBatch | undefined
 
@@ -115,28 +117,48 @@ function filterOnline(ctx: PushOnlineEvent): Outcome | Promise<Outcome> {
 /** Into connections here, users on other nodes, and users nowhere. The own registry knows better than presence. */
 function sortOut(ctx: PushOnlineEvent, nodes: ReadonlyMap<string, readonly number[]> | undefined): void {
   const { services } = ctx
-  const targets: ConnectionPort[] = []
-  const remote = new Map<number, string[]>()
-  const listens = !ctx.fromPeer && (services.notifyOffline !== undefined || services.facts.has('offlineMessage'))
+  ctx.targets = connectionsOf(ctx)
+  if (nodes !== undefined) ctx.remote = remoteOf(ctx, nodes)
+  if (ctx.fromPeer || (services.notifyOffline === undefined && !services.facts.has('offlineMessage'))) return
   const offline: string[] = []
   const connected: string[] = []
   const elsewhere: string[] = []
   for (const uid of ctx.uids) {
+    const isElsewhere = nodes?.get(uid)?.some((nodeID) => nodeID !== services.nodeID) === true
+    const group = isElsewhere ? elsewhere : services.connectionsOf(uid).length > 0 ? connected : offline
+    group.push(uid)
+  }
+  judgeOffline(ctx, { offline, connected, elsewhere })
+}
+
+/** In a conversation of two, as a rule, one receiver's connections: then they are the registry's own array, which never changes. */
+function connectionsOf({ uids, services }: PushOnlineEvent): readonly ConnectionPort[] {
+  let first: readonly ConnectionPort[] = NOBODY
+  let all: ConnectionPort[] | undefined
+  for (const uid of uids) {
     const here = services.connectionsOf(uid)
-    for (const connection of here) targets.push(connection)
-    let isElsewhere = false
-    for (const nodeID of nodes?.get(uid) ?? []) {
+    if (here.length === 0) continue
+    if (first.length === 0) {
+      first = here
+    } else {
+      all ??= [...first]
+      for (const connection of here) all.push(connection)
+    }
+  }
+  return all ?? first
+}
+
+function remoteOf({ uids, services }: PushOnlineEvent, nodes: ReadonlyMap<string, readonly number[]>): Map<number, string[]> {
+  const remote = new Map<number, string[]>()
+  for (const uid of uids) {
+    for (const nodeID of nodes.get(uid) ?? []) {
       if (nodeID === services.nodeID) continue
-      isElsewhere = true
       const group = remote.get(nodeID)
       if (group === undefined) remote.set(nodeID, [uid])
       else group.push(uid)
     }
-    if (listens) (isElsewhere ? elsewhere : here.length > 0 ? connected : offline).push(uid)
   }
-  ctx.targets = targets
-  ctx.remote = remote
-  if (listens) judgeOffline(ctx, { offline, connected, elsewhere })
+  return remote
 }
 
 interface Receivers {
@@ -216,14 +238,16 @@ function write(ctx: PushOnlineEvent): Outcome {
       }
     }
   }
+  if (ctx.remote === undefined) return
   for (const [nodeID, uids] of ctx.remote) ctx.services.pushToPeer(nodeID, ctx.key, ctx.messages, uids)
 }
 
 /** The connections that messages came in on: as a rule there is one. */
 function originsOf(sources: readonly PushSource[]): string[] {
-  const origins: string[] = []
+  const first = sources[0]!.connectionID
+  const origins = first === undefined ? [] : [first]
   for (const { connectionID } of sources) {
-    if (connectionID !== undefined && origins.at(-1) !== connectionID && !origins.includes(connectionID)) origins.push(connectionID)
+    if (connectionID !== undefined && origins[origins.length - 1] !== connectionID && !origins.includes(connectionID)) origins.push(connectionID)
   }
   return origins
 }
