@@ -203,7 +203,7 @@ export class Deliveries {
       if (delivery.deliveredSeq > cursor.deliveredSeq) this.#hasMoved(name, delivery)
     }
     const failed = (reason: unknown): void => {
-      this.#deliveries.delete(name) // whatever it says next is asked for again
+      if (this.#deliveries.peek(name) === delivery) this.#deliveries.delete(name) // whatever it says next is asked for again
       this.#options.report(asIMError(reason, 'IM_STORE_UNAVAILABLE', { uid, ...key }))
     }
     try {

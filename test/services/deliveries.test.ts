@@ -61,3 +61,18 @@ test('a position that the store was slow to say does not hold up another one of 
   await deliveries.flush()
   expect(await cursors.cursor('bob', FIRST)).toMatchObject({ deliveredSeq: 3 })
 })
+
+test('a load that fails late takes nothing from the position that has come in its place', async () => {
+  const { cursors } = memoryStorage()
+  const fails: ((reason: unknown) => void)[] = []
+  const slow: CursorStore = Object.assign(Object.create(cursors) as CursorStore, {
+    cursor: (uid: string, key: ChannelKey) => (fails.length === 0 ? new Promise((_, reject) => fails.push(reject)) : cursors.cursor(uid, key)),
+  })
+  const deliveries = new Deliveries({ cursors: slow, timers: new ManualTimers(), flushMs: 500, maxCount: 1, report: () => undefined })
+  deliveries.acknowledge('bob', FIRST, 7)
+  deliveries.acknowledge('eve', FIRST, 1) // pushes bob's out
+  deliveries.acknowledge('bob', FIRST, 5)
+  fails[0]!(new Error('lost'))
+  await Promise.resolve().then(() => undefined)
+  expect(deliveries.isAcknowledged('bob', FIRST, 5)).toBe(true)
+})
