@@ -249,9 +249,9 @@ export class Connection implements ConnectingPort, ReplayPort {
     }
     this.#skipping = false
     this.#outbound.pushAll(frames, ends)
-    this.#wantFlush()
-    if (this.closed) return // writing has shown that the socket is broken
+    // Before anything is written: a transport may bring the acknowledgement, or show that it is broken, while it takes the frames.
     ;(this.#redelivery ??= this.#newRedelivery()).pushedAll(messages)
+    this.#wantFlush()
   }
 
   /** Write what has gathered. The engine calls it at the end of a turn. */
@@ -496,9 +496,9 @@ export class Connection implements ConnectingPort, ReplayPort {
   #push(message: Message, bytes: Uint8Array): boolean {
     if (!this.#reads()) return false
     this.#outbound.push(bytes)
+    if (!message.noPersist) (this.#redelivery ??= this.#newRedelivery()).pushed(message) // before it is written, as above
     this.#wantFlush()
-    if (!message.noPersist) (this.#redelivery ??= this.#newRedelivery()).pushed(message)
-    return true
+    return !this.closed
   }
 
   #newRedelivery(): Redelivery {

@@ -18,6 +18,8 @@ export class Redelivery {
   readonly #options: RedeliveryOptions
   readonly #unacked: UnackedRecvs
   #timer: TimerEntry | undefined
+  /** the connection has ended, which may happen while several are being added */
+  #isStopped = false
 
   constructor(options: RedeliveryOptions) {
     this.#options = options
@@ -29,10 +31,11 @@ export class Redelivery {
   }
 
   #add(message: Message, nowMs: number): void {
+    if (this.#isStopped) return
     const { timers, afterMs } = this.#options
     const forgotten = this.#unacked.add(message, nowMs + afterMs)
     if (forgotten !== undefined && afterMs > 0) this.#options.giveUp([forgotten])
-    if (afterMs > 0) this.#timer ??= timers.after(afterMs, this.#check)
+    if (afterMs > 0 && !this.#isStopped) this.#timer ??= timers.after(afterMs, this.#check)
   }
 
   /** `pushed` for several at once. */
@@ -60,6 +63,7 @@ export class Redelivery {
 
   /** The connection is gone; the history has what it did not acknowledge. */
   stop(): void {
+    this.#isStopped = true
     if (this.#timer !== undefined) this.#options.timers.cancel(this.#timer)
     this.#timer = undefined
     this.#unacked.clear()

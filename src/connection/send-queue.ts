@@ -3,7 +3,10 @@ import type { Socket } from '../contracts/socket.ts'
 /** what a waiting frame weighs besides its bytes, about: a PONG is one byte long */
 const FRAME_BYTES = 64
 
-/** Room for frames is made at least so large, and never larger ahead of time than a flush in the middle of a turn. */
+/**
+ * Room for frames is made at least so large, and never larger ahead of time than a flush in the middle of a turn. Beyond that is
+ * only what waits for a transport that wants no more; there it grows by half, or each frame would copy all that wait.
+ */
 const MIN_ROOM_BYTES = 256
 const MAX_ROOM_BYTES = 65_536
 
@@ -196,7 +199,7 @@ export class SendQueue {
     const at = this.#bytes
     const room = this.#room
     if (room !== undefined && at + byteCount <= room.length) return at
-    const likely = Math.min(MAX_ROOM_BYTES, Math.max(MIN_ROOM_BYTES, this.#lastBytes, 2 * at))
+    const likely = at < MAX_ROOM_BYTES ? Math.min(MAX_ROOM_BYTES, Math.max(MIN_ROOM_BYTES, this.#lastBytes, 2 * at)) : at + (at >>> 1)
     const larger = Buffer.allocUnsafe(Math.max(likely, at + byteCount))
     if (this.#only !== undefined) larger.set(this.#only)
     else if (room !== undefined) larger.set(room.subarray(0, at))

@@ -1,4 +1,4 @@
-import { isUint64, decimalFromHalves } from '../model/int64.ts'
+import { decimalFromHalves, isAbove, isUint64 } from '../model/int64.ts'
 import type { Message } from '../model/message.ts'
 
 interface Entry {
@@ -30,6 +30,8 @@ export class UnackedRecvs {
   #first = 0
   #count = 0
   #index: Map<string, Entry> | undefined
+  /** of all that has ever been added: what is above it is not here yet */
+  #highestID = '0'
 
   constructor(maxCount: number) {
     this.#maxCount = maxCount
@@ -44,8 +46,14 @@ export class UnackedRecvs {
     return this.#entries[this.#first]?.dueMs
   }
 
-  /** @returns what had to be forgotten for it */
+  /**
+   * One that is here already, as when another node has handed it over twice, takes the place of the former.
+   * @returns what had to be forgotten for it
+   */
   add(message: Message, dueMs: number): Message | undefined {
+    // Ids ascend as a rule, so that few are looked for.
+    if (isAbove(message.messageID, this.#highestID)) this.#highestID = message.messageID
+    else this.remove(message.messageID)
     const forgotten = this.#count >= this.#maxCount ? this.#entries[this.#first] : undefined
     if (forgotten !== undefined) this.#remove(forgotten)
     this.#append({ message, dueMs, redeliveryCount: 0, isOver: false })

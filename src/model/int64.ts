@@ -26,6 +26,11 @@ export function isUint64(decimal: string, high: number, low: number): boolean {
   return upperHigh * MILLION + carry === high && lowSum - carry * TWO_32 === low
 }
 
+/** Is one decimal above the other? Both are of unsigned numbers and have no leading zero. */
+export function isAbove(a: string, b: string): boolean {
+  return a.length === b.length ? a > b : a.length > b.length
+}
+
 /**
  * Writes the eight bytes, big-endian, of an unsigned decimal, in one pass over its digits: once per message on the hot path.
  * @returns false, with nothing written, when the text is not 1 to 20 digits below 2^64

@@ -62,6 +62,7 @@ export class CachedDirectory implements ChannelDirectory {
   /** Of the directory, and of what its owner has said has changed; NaN, which equals nothing, when it does not count. */
   changeCount(): number {
     const count: unknown = this.#directory.changeCount?.() // whoever wraps a directory may have made a promise of it
+    if (isPromise(count)) count.then(undefined, () => undefined) // nobody waits for it, and it may be a rejection
     return typeof count === 'number' ? count + this.#changeCount : Number.NaN
   }
 

@@ -194,10 +194,16 @@ export class Deliveries {
     const loaded = (cursor: Cursor): void => {
       delivery.isLoaded = true
       delivery.acknowledge(1, startOf(cursor))
+      // It fell out of the cache while it waited, and another one has come in its place: there may be only one that counts.
+      const successor = delivery.isDropped ? (this.#deliveries.get(name) ?? this.#moved.get(name)) : undefined
+      if (successor !== undefined) {
+        if (successor.acknowledge(1, delivery.deliveredSeq)) this.#hasMoved(name, successor)
+        return
+      }
       if (delivery.deliveredSeq > cursor.deliveredSeq) this.#hasMoved(name, delivery)
     }
     const failed = (reason: unknown): void => {
-      this.#deliveries.delete(name) // whatever it says next is asked for again
+      if (this.#deliveries.peek(name) === delivery) this.#deliveries.delete(name) // whatever it says next is asked for again
       this.#options.report(asIMError(reason, 'IM_STORE_UNAVAILABLE', { uid, ...key }))
     }
     try {

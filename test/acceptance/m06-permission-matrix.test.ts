@@ -345,6 +345,25 @@ describe('answers that are kept', () => {
     expect(await send()).toBe(ReasonCode.SubscriberNotExist)
   })
 
+  test('are asked for anew when the number of changes has become a promise, and one that rejects is nobody’s trouble', async () => {
+    const storage = memoryStorage()
+    const unhandled: unknown[] = []
+    const note = (reason: unknown): void => void unhandled.push(reason)
+    process.on('unhandledRejection', note)
+    try {
+      const channels: ChannelDirectory = new Proxy(slowly(storage.channels), {
+        get: (target, name) => (name === 'changeCount' ? () => Promise.reject(new Error('lost')) : (Reflect.get(target, name) as unknown)),
+      })
+      const { connect } = await stage({ storage: { ...storage, channels } })
+      const { client } = await connect('ann')
+      expect((await client.send({ ...TEAM, payload: 'x' })).reasonCode).toBe(Success)
+      await new Promise((resolve) => setImmediate(resolve)) // after Node has looked for rejections
+      expect(unhandled).toEqual([])
+    } finally {
+      process.off('unhandledRejection', note)
+    }
+  })
+
   test('are not kept about long names, which would fill the memory of whoever lets clients invent them', async () => {
     const { connect, checks } = await asking()
     const { client } = await connect('bob')

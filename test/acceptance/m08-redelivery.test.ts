@@ -1,3 +1,4 @@
+import type { Message, PeerPush, PeerPushHost } from 'imengine'
 import { describe, expect, test } from 'vitest'
 import { FrameFlag } from 'imengine/protocol'
 import type { ConnectedTestClient } from 'imengine/testing'
@@ -50,6 +51,23 @@ describe('M8 RECVACK redelivery, bounded, replay on reconnect', () => {
     const third = await connect('bob')
     await clock.advance(100_000)
     expect(copiesOf(third)).toEqual([])
+  })
+
+  test('handed over twice by another node and acknowledged once: it is neither sent again nor told as undelivered', async () => {
+    let host!: PeerPushHost
+    const peerPush: PeerPush = { start: (given) => void (host = given), push: () => undefined, kick: () => undefined, close: () => undefined }
+    const { engine, clock, connect } = await stage({ limits, peerPush })
+    const undelivered = heard(engine, 'undelivered')
+    const bob = await connect('bob', { autoAck: false })
+    const { messageID } = await engine.messages.send(hi)
+    const messages = (await engine.messages.get([messageID])) as Message[]
+    await clock.settle()
+    await host.pushed({ key: TEAM, messages, uids: ['bob'] })
+    await clock.settle()
+    bob.client.ack(bob.client.messages[0]!)
+    await clock.advance(200_000)
+    expect(copiesOf(bob)).toEqual(['hi 1', 'hi 1'])
+    expect(undelivered).toEqual([])
   })
 
   test('ack: none', async () => {

@@ -1,7 +1,9 @@
+import type { Socket } from 'imengine'
+import { decode, encode } from 'imengine/protocol'
 import { describe, expect, test } from 'vitest'
 import { FrameFlag, FrameType } from '../../src/model/frames.ts'
 import { stage, TEAM, type Stage } from '../support.ts'
-import { heard } from './raw.ts'
+import { heard, plainConnect } from './raw.ts'
 
 const hi = { ...TEAM, fromUID: 'ann', payload: Buffer.from('hi') }
 
@@ -163,4 +165,63 @@ describe('a RECVACK', () => {
     await bob.client.ping()
     expect(events).toEqual([recv.messageID])
   })
+})
+
+describe.each(['plain', 'encrypted'])('a RECV so large that it is written at once (%s)', (kind) => {
+  const large = { ...hi, payload: Buffer.alloc(100_000) }
+  const limits = { maxPayloadBytes: 200_000 }
+  const clientKey = kind === 'plain' ? '' : Buffer.alloc(32, 9).toString('base64')
+
+  /** bob on a socket that calls `taken` with all it is given, while it is given it. */
+  async function directBob({ engine, clock }: Stage, taken: (bytes: Uint8Array, receive: (chunk: Uint8Array) => void) => void) {
+    let isOpen = false
+    const socket: Socket = {
+      bufferedBytes: 0,
+      send: (bytes) => {
+        if (isOpen) taken(bytes, (chunk) => events.receive(chunk))
+      },
+      close: () => undefined,
+    }
+    const events = engine.accept(socket)
+    events.receive(encode({ ...plainConnect('bob'), clientKey }, 5))
+    await clock.settle()
+    isOpen = true
+  }
+
+  test('and acknowledged while the transport takes it does not come again', async () => {
+    const made = await stage({ limits, plaintext: 'allow' })
+    const undelivered = heard(made.engine, 'undelivered')
+    let count = 0
+    await directBob(made, (bytes, receive) => {
+      count++
+      const result = decode(bytes, 5)
+      if (result.status !== 'frame' || result.frame.type !== FrameType.RECV) return
+      const { messageID, messageSeq } = result.frame
+      receive(encode({ type: FrameType.RECVACK, flags: 0, messageID, messageSeq }, 5))
+    })
+    await made.engine.messages.send(large)
+    await made.clock.advance(100_000)
+    expect([count, undelivered.length]).toEqual([1, 0])
+  })
+
+  test('to a socket that breaks over it leaves nothing behind on the connection', async () => {
+    const made = await stage({ limits: { ...limits, redeliverAfterMs: 1_000 }, plaintext: 'allow' })
+    const undelivered = heard(made.engine, 'undelivered')
+    await directBob(made, () => {
+      throw new Error('broken')
+    })
+    await made.engine.messages.send(large)
+    await made.clock.advance(60_000)
+    expect(undelivered).toHaveLength(0)
+  })
+})
+
+test('a connection that ends when it is told that one of several messages is undelivered keeps none of the others', async () => {
+  const made = await stage({ plaintext: 'allow', limits: { maxUnackedRecvs: 1, redeliverAfterMs: 1_000, kickLingerMs: 1 } })
+  const undelivered = heard(made.engine, 'undelivered')
+  made.engine.on('undelivered', () => void made.engine.connections.kick({ uid: 'bob' }))
+  await made.connect('bob', { autoAck: false, plaintext: true })
+  await Promise.all(['1', '2', '3', '4'].map((text) => made.engine.messages.send({ ...hi, payload: Buffer.from(text) })))
+  await made.clock.advance(60_000)
+  expect(undelivered).toHaveLength(1)
 })

@@ -331,3 +331,16 @@ describe('a socket that throws', () => {
     expect(() => queue.destroy('over')).not.toThrow()
   })
 })
+
+test.each(['stream', 'message'] as const)('what waits for a transport (%s) that wants no more is not copied once more for each frame', (framing) => {
+  const { queue } = setUp({ framing, send: () => false })
+  queue.push(bytes('first'))
+  queue.flush()
+  const allocate = vi.spyOn(Buffer, 'allocUnsafe')
+  const frame = new Uint8Array(100)
+  for (let index = 0; index < 20_000; index++) queue.push(frame)
+  const allocated = allocate.mock.calls.reduce((sum, [byteCount]) => sum + byteCount, 0)
+  allocate.mockRestore()
+  expect(queue.bytes).toBe(2_000_000)
+  expect(allocated).toBeLessThan(10 * queue.bytes)
+})

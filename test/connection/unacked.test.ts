@@ -64,6 +64,49 @@ describe('a table of unacknowledged messages', () => {
     expect(table.takeDue(100, 100, 0)).toEqual({ again: [], givenUp: [message(1)] })
   })
 
+  test.each([1, 20])('has a message that is pushed again once, with %i others, as it came last and due anew', (otherCount) => {
+    const table = new UnackedRecvs(100)
+    table.add(message(1), 100)
+    for (let id = 2; id <= otherCount + 1; id++) table.add(message(id), 110)
+    table.add({ ...message(1), payload: Buffer.from('later') }, 120)
+    expect(table.count).toBe(otherCount + 1)
+    expect(table.find('1')?.payload.toString()).toBe('later')
+    expect(table.takeDue(100, 100, 5).again).toEqual([])
+    expect(ids(table.takeDue(120, 100, 5).again).at(-1)).toBe('1')
+    table.remove('1')
+    expect(table.find('1')).toBeUndefined()
+    expect(table.count).toBe(otherCount)
+  })
+
+  test('has a message once however often it is pushed, acknowledged and sent again', () => {
+    const pushed = fc.record({ kind: fc.constantFrom('push' as const, 'ack' as const, 'due' as const), id: fc.integer({ min: 1, max: 14 }) })
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 14 }), fc.array(pushed, { maxLength: 200 }), (maxCount, list) => {
+        const table = new UnackedRecvs(maxCount)
+        let expected: string[] = []
+        list.forEach(({ kind, id }, nowMs) => {
+          const messageID = String(id)
+          if (kind === 'push') {
+            expected = expected.filter((each) => each !== messageID)
+            const forgotten = expected.length >= maxCount ? expected.shift() : undefined
+            expect(table.add(message(id), nowMs + 5)?.messageID).toBe(forgotten)
+            expected.push(messageID)
+          } else if (kind === 'ack') {
+            expect(table.take(0, id)?.messageID).toBe(expected.includes(messageID) ? messageID : undefined)
+            expected = expected.filter((each) => each !== messageID)
+          } else {
+            const again = ids(table.takeDue(nowMs, 5, 1_000).again)
+            expect(again).toEqual(expected.slice(0, again.length))
+            expected = [...expected.slice(again.length), ...again]
+          }
+          expect(table.count).toBe(expected.length)
+        })
+        expect(ids(table.takeDue(1_000, 5, 1_000).again)).toEqual(expected)
+      }),
+      { seed: 63, numRuns: 500 },
+    )
+  })
+
   test('is empty after clear', () => {
     const table = new UnackedRecvs(10)
     table.add(message(1), 100)

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { memoryStorage } from 'imengine'
+import { memoryStorage, type ChannelKey, type CursorStore, type CursorUpdate } from 'imengine'
 import { Deliveries } from '../../src/services/deliveries.ts'
 import { ManualTimers } from '../events/manual-timers.ts'
 
@@ -87,4 +87,43 @@ describe('a hint of where the last delivery was counted', () => {
       expect((await cursors.cursor('ann', TEAM)).deliveredSeq).toBe(broken ? seq - 1 : seq)
     }
   })
+
+test('a position that the store was slow to say does not hold up another one of the same user and channel', async () => {
+  const { cursors } = memoryStorage()
+  const loads: (() => void)[] = []
+  const slow: CursorStore = Object.assign(Object.create(cursors) as CursorStore, {
+    cursor: (uid: string, key: ChannelKey) => new Promise((resolve) => loads.push(() => resolve(cursors.cursor(uid, key)))),
+    cursors: (uid: string, keys: readonly ChannelKey[]) => cursors.cursors(uid, keys),
+    advance: (updates: readonly CursorUpdate[]) => cursors.advance(updates),
+    flush: () => cursors.flush(),
+  })
+  const deliveries = new Deliveries({ cursors: slow, timers: new ManualTimers(), flushMs: 500, maxCount: 1, report: () => undefined })
+  const phone = { deliveryHint: undefined }
+  deliveries.acknowledge('bob', FIRST, 1, 1)
+  deliveries.acknowledge('eve', FIRST, 1, 1) // pushes bob's out
+  deliveries.acknowledge('bob', FIRST, 1, 1, phone)
+  for (const index of [2, 0]) {
+    loads[index]!()
+    await Promise.resolve().then(() => undefined)
+  }
+  deliveries.acknowledge('bob', FIRST, 2, 2, phone)
+  await deliveries.flush()
+  deliveries.acknowledge('bob', FIRST, 3, 3, phone)
+  await deliveries.flush()
+  expect(await cursors.cursor('bob', FIRST)).toMatchObject({ deliveredSeq: 3 })
+})
+
+test('a load that fails late takes nothing from the position that has come in its place', async () => {
+  const { cursors } = memoryStorage()
+  const fails: ((reason: unknown) => void)[] = []
+  const slow: CursorStore = Object.assign(Object.create(cursors) as CursorStore, {
+    cursor: (uid: string, key: ChannelKey) => (fails.length === 0 ? new Promise((_, reject) => fails.push(reject)) : cursors.cursor(uid, key)),
+  })
+  const deliveries = new Deliveries({ cursors: slow, timers: new ManualTimers(), flushMs: 500, maxCount: 1, report: () => undefined })
+  deliveries.acknowledge('bob', FIRST, 7)
+  deliveries.acknowledge('eve', FIRST, 1) // pushes bob's out
+  deliveries.acknowledge('bob', FIRST, 5)
+  fails[0]!(new Error('lost'))
+  await Promise.resolve().then(() => undefined)
+  expect(deliveries.isAcknowledged('bob', FIRST, 5)).toBe(true)
 })

@@ -1,3 +1,4 @@
+import { isAbove } from '../../model/int64.ts'
 import type { HeldMessage } from './held-message.ts'
 
 /** Places of messages that have left are not closed before there are so many. */
@@ -101,9 +102,4 @@ export class Arrivals {
     if (message.isAscending) this.#ascending.hasLost()
     else if (this.#others.get(message.messageID) === message) this.#others.delete(message.messageID)
   }
-}
-
-/** Of decimals without leading zeros. */
-function isAbove(a: string, b: string): boolean {
-  return a.length === b.length ? a > b : a.length > b.length
 }
