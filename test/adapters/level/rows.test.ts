@@ -3,6 +3,7 @@ import { levelStorage, type AnyLevel, type LevelStorage, type LevelStorageOption
 import { MemoryLevel } from 'memory-level'
 import { describe, expect, it } from 'vitest'
 import { Tag } from '../../../src/adapters/level/keys.ts'
+import { FaultyLevel } from './open.ts'
 import { group, message } from './watched-level.ts'
 
 const ENCODINGS = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
@@ -180,6 +181,21 @@ describe('a repeat is recognised', () => {
     expect(statusesOf(results[0]!)).toEqual(repeated.map((no) => `duplicate ${no.slice(1)}`))
     await unready.close()
   })
+})
+
+it('reads a row once, however many of its messages are sent again', async () => {
+  const db = new FaultyLevel(new MemoryLevel<Buffer, Buffer>(ENCODINGS))
+  const { append } = await open(db)
+  await append(names(100))
+  const read: Buffer[] = []
+  const { getMany } = db
+  db.getMany = (keys, options) => {
+    read.push(...keys.filter((at) => at[0] === Tag.Message))
+    return getMany.call(db, keys, options)
+  }
+  const again = [...names(100), ...names(100)]
+  expect(statusesOf(await append(again))).toEqual(again.map((no) => `duplicate ${no.slice(1)}`))
+  expect(read).toHaveLength(1)
 })
 
 /** What the first format has written: three messages in one call, of which the first was edited later and the last expires. */
