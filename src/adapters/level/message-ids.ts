@@ -37,12 +37,13 @@ export class MessageIDs {
   }
 
   /** Look for ids, in rising order, that are close together. */
-  async #scan(wanted: readonly { readonly index: number; readonly id: Buffer }[], found: (Buffer | undefined)[]): Promise<void> {
+  async #scan(wanted: readonly WantedID[], found: (Buffer | undefined)[]): Promise<void> {
     let leftCount = wanted.length
     const range = { gte: entryKey(wanted[0]!.id), lt: behind(wanted.at(-1)!.id) }
     for await (const stride of this.#database.strides(range)) {
       for (const [key, ids] of stride) {
-        for (const { index, id } of wanted) {
+        for (let next = firstFrom(wanted, ids); next < wanted.length; next++) {
+          const { index, id } = wanted[next]!
           if (id.compare(ids, ids.length - ID_BYTES) > 0) break // and so are those behind it
           if (found[index] !== undefined || !includes(ids, id)) continue
           found[index] = rowKeyOf(key)
@@ -51,6 +52,24 @@ export class MessageIDs {
       }
     }
   }
+}
+
+interface WantedID {
+  /** into what was asked for */
+  readonly index: number
+  readonly id: Buffer
+}
+
+/** The place of the first id, of those that rise, that is not below the entry: those before it would be compared with every entry there is. */
+function firstFrom(wanted: readonly WantedID[], ids: Buffer): number {
+  let low = 0
+  let high = wanted.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (wanted[middle]!.id.compare(ids, 0, ID_BYTES) < 0) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 /** Write the entries of the row at `at`, whose messages have these ids, eight bytes each; or delete them. */

@@ -98,18 +98,29 @@ export class NumberIndex {
     return hits
   }
 
-  /** A hash may be another number's. */
+  /** A hash may be another number's. Each row is read once, because all messages of one that are sent again lead to it. */
   async #read(wanted: readonly Wanted[], hits: readonly Hit[]): Promise<(MessageRecord | undefined)[]> {
     const found: (MessageRecord | undefined)[] = wanted.map(() => undefined)
     if (hits.length === 0) return found
-    const rows = await this.#database.getMany(hits.map(({ at }) => at))
-    for (const [hit, { index, at }] of hits.entries()) {
-      const bytes = rows[hit]
+    const byRow = new Map<string, { readonly at: Buffer; readonly indexes: Set<number> }>()
+    for (const { index, at } of hits) {
+      const name = at.toString('latin1')
+      const same = byRow.get(name)
+      if (same === undefined) byRow.set(name, { at, indexes: new Set([index]) })
+      else same.indexes.add(index)
+    }
+    const rows = await this.#database.getMany(Array.from(byRow.values(), ({ at }) => at))
+    let place = 0
+    for (const { at, indexes } of byRow.values()) {
+      const bytes = rows[place++]
       if (bytes === undefined) continue
-      const { channel, number } = wanted[index]!
-      const row = new Row(at, bytes, channel.key)
-      const match = row.find((record) => isSameNumber(number, numberOf(record)))
-      if (match !== undefined) found[index] = decodeRecord(match.record, channel.key, match.seq)
+      let row: Row | undefined
+      for (const index of indexes) {
+        const { channel, number } = wanted[index]!
+        row ??= new Row(at, bytes, channel.key)
+        const match = row.find((record) => isSameNumber(number, numberOf(record)))
+        if (match !== undefined) found[index] = decodeRecord(match.record, channel.key, match.seq)
+      }
     }
     return found
   }

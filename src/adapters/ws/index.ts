@@ -84,10 +84,11 @@ class MessageSocket implements Socket {
   /**
    * All of them with one write to the TCP socket below: `ws` makes two writes, a header and a callback of each message, which
    * costs more than everything else a chat message needs. What a server sends is not masked, so a message is its length and
-   * its bytes (RFC 6455, 5.2). Left to `ws` where it may compress, which it does behind our back.
+   * its bytes (RFC 6455, 5.2). Left to `ws` where it may compress, which it does behind our back, and on a socket that this
+   * process has opened, whose messages must be masked.
    */
   sendFrames(frames: Uint8Array, ends: readonly number[]): void {
-    const stream = this.#stream
+    const stream = this.#isServerSide ? this.#stream : undefined
     if (stream === undefined || this.#socket.readyState !== this.#socket.OPEN || this.#socket.extensions !== '') {
       for (let index = 0, start = 0; index < ends.length; start = ends[index++]!) this.send(frames.subarray(start, ends[index]))
       return
@@ -117,6 +118,11 @@ class MessageSocket implements Socket {
 
   uncork(): void {
     this.#stream?.uncork()
+  }
+
+  /** `ws` does not name it in its types. */
+  get #isServerSide(): boolean {
+    return (this.#socket as unknown as { readonly _isServer?: boolean })._isServer === true
   }
 
   /** The TCP socket below, which `ws` does not name in its types. */

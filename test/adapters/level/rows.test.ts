@@ -1,8 +1,9 @@
 import type { AppendResult, Message, MessageStore } from 'imengine'
 import { levelStorage, type AnyLevel, type LevelStorage, type LevelStorageOptions } from 'imengine/level'
 import { MemoryLevel } from 'memory-level'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { Tag } from '../../../src/adapters/level/keys.ts'
+import { FaultyLevel } from './open.ts'
 import { group, message } from './watched-level.ts'
 
 const ENCODINGS = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
@@ -180,6 +181,39 @@ describe('a repeat is recognised', () => {
     expect(statusesOf(results[0]!)).toEqual(repeated.map((no) => `duplicate ${no.slice(1)}`))
     await unready.close()
   })
+})
+
+it('reads a row once, however many of its messages are sent again', async () => {
+  const db = new FaultyLevel(new MemoryLevel<Buffer, Buffer>(ENCODINGS))
+  const { append } = await open(db)
+  await append(names(100))
+  const read: Buffer[] = []
+  const { getMany } = db
+  db.getMany = (keys, options) => {
+    read.push(...keys.filter((at) => at[0] === Tag.Message))
+    return getMany.call(db, keys, options)
+  }
+  const again = [...names(100), ...names(100)]
+  expect(statusesOf(await append(again))).toEqual(again.map((no) => `duplicate ${no.slice(1)}`))
+  expect(read).toHaveLength(1)
+})
+
+it('compares an id that is not there only with the ids of rows that it lies among', async () => {
+  const { messages } = await open()
+  const rowCount = 200
+  for (let row = 0; row < rowCount; row++) {
+    const ids = Array.from({ length: 8 }, (_, index) => 1_000_000 + 100 * row + 2 * index)
+    await messages.append([{ key, messages: ids.map((messageID) => ({ ...message('a', `n${messageID}`), messageID: String(messageID) })) }])
+  }
+  const unknown = Array.from({ length: rowCount }, (_, row) => String(1_000_000 + 100 * row + 1))
+  const known = unknown.map((messageID) => String(Number(messageID) + 1))
+  const compare = vi.spyOn(Buffer.prototype, 'compare')
+  try {
+    expect((await messages.get([...unknown, ...known])).map((found) => found?.messageID)).toEqual([...unknown.map(() => undefined), ...known])
+    expect(compare.mock.calls.length).toBeLessThan(100 * rowCount) // each with each would be more than 400 * rowCount
+  } finally {
+    compare.mockRestore()
+  }
 })
 
 /** What the first format has written: three messages in one call, of which the first was edited later and the last expires. */

@@ -1,7 +1,8 @@
+import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { describe, it } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
-import { attachWebSocketServer } from '../../../src/adapters/ws/index.ts'
+import { attachWebSocketServer, serveWebSocket } from '../../../src/adapters/ws/index.ts'
 import { socketContract, type SocketFarEnd } from '../../../src/testing/index.ts'
 
 function farEndOf(socket: WebSocket): SocketFarEnd {
@@ -33,6 +34,28 @@ describe.each([
         await new Promise((resolve) => server.close(resolve))
       }
       return { subject: farEndOf(socket), close }
+    },
+  })
+  for (const contractCase of cases) it(contractCase.name, contractCase.run)
+})
+
+describe('a WebSocket that the process of the engine has opened', () => {
+  const cases = socketContract({
+    open: async (acceptor) => {
+      const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+      await once(server, 'listening')
+      const accepted = once(server, 'connection') as Promise<[WebSocket]>
+      const socket = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`)
+      await once(socket, 'open')
+      serveWebSocket(acceptor, socket)
+      const [far] = await accepted
+      far.on('error', () => undefined) // a destroyed peer resets the connection; 'close' follows
+      const close = async (): Promise<void> => {
+        socket.terminate()
+        far.terminate()
+        await new Promise((resolve) => server.close(resolve))
+      }
+      return { subject: farEndOf(far), close }
     },
   })
   for (const contractCase of cases) it(contractCase.name, contractCase.run)
