@@ -34,6 +34,9 @@ export class SendQueue {
   readonly #isMessages: boolean
   /** how much left with the last flush: the next one is likely to be as large */
   #lastBytes = 0
+  #isWriting = false
+  /** somebody has asked for a write since the last one began */
+  #isWanted = false
   /** the transport said false and has not drained since */
   #isBlocked = false
   #drainCount = 0
@@ -209,7 +212,22 @@ export class SendQueue {
   }
 
   #write(): void {
-    if (!this.#isBlocked && this.#frameCount > 0) {
+    this.#isWanted = true
+    if (this.#isWriting) return // asked from inside a send: what that has caused goes behind what is being sent
+    this.#isWriting = true
+    try {
+      this.#writeAll()
+    } finally {
+      this.#isWriting = false
+    }
+    if (this.#ending === undefined || this.#frameCount > 0 || this.#isClosing) return
+    this.#isClosing = true
+    this.#socket.close(this.#ending.code, this.#ending.reason)
+  }
+
+  #writeAll(): void {
+    while (this.#isWanted && !this.#isBlocked && this.#frameCount > 0) {
+      this.#isWanted = false
       const bytes = this.#only ?? this.#room!.subarray(0, this.#bytes)
       const ends = this.#ends ?? NO_ENDS
       this.#lastBytes = this.#bytes
@@ -219,9 +237,6 @@ export class SendQueue {
       else this.#sendEach(bytes, ends)
       this.#socketBytes = this.#socket.bufferedBytes
     }
-    if (this.#ending === undefined || this.#frameCount > 0 || this.#isClosing) return
-    this.#isClosing = true
-    this.#socket.close(this.#ending.code, this.#ending.reason)
   }
 
   #sendEach(bytes: Uint8Array, ends: readonly number[]): void {

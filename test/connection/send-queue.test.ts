@@ -207,6 +207,22 @@ describe('frames that wait in the middle of a flush', () => {
   })
 })
 
+test.each(['stream', 'message'] as const)('a transport (%s) from within whose send more is pushed, flushed and ended gets everything in order, then the end', (framing) => {
+  const { queue, calls } = setUp({
+    framing,
+    send: (text) => {
+      if (!text.startsWith('a')) return
+      queue.push(bytes('caused'))
+      queue.flush()
+      queue.end(1000, 'bye')
+    },
+  })
+  for (const frame of ['a', 'b', 'c']) queue.push(bytes(frame))
+  queue.flush()
+  expect(calls.filter(isWord).join(' ').replace('abc', 'a b c')).toBe('a b c caused close 1000 bye')
+  expect(queue.bytes).toBe(0)
+})
+
 describe('the count of bytes', () => {
   test('holds what waits here and what the transport says it holds', () => {
     const { queue, state } = setUp({ send: () => false })

@@ -87,6 +87,7 @@ describe('a hint of where the last delivery was counted', () => {
       expect((await cursors.cursor('ann', TEAM)).deliveredSeq).toBe(broken ? seq - 1 : seq)
     }
   })
+})
 
 test('a position that the store was slow to say does not hold up another one of the same user and channel', async () => {
   const { cursors } = memoryStorage()

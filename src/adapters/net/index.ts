@@ -13,20 +13,41 @@ export interface AttachNetOptions {
 /**
  * Serve every socket that `server` accepts from now on; for a `tls.Server` those whose handshake has succeeded.
  * @returns a function that stops serving new sockets; those that are served stay until they, or the engine, close
+ * @throws TypeError  an engine is attached to the server already
  */
 export function attachNetServer(
   engine: SocketAcceptor,
   server: Server,
   { describe = describeByAddress }: AttachNetOptions = {},
 ): () => void {
+  attach(server)
   const event = isTLS(server) ? 'secureConnection' : 'connection'
   const onConnection = (socket: NetSocket): void => void serveNetSocket(engine, socket, describe(socket))
   server.on(event, onConnection)
-  return () => void server.off(event, onConnection)
+  return () => {
+    server.off(event, onConnection)
+    ;(server as Attached)[ATTACHED] = false
+  }
 }
 
-/** Serve one connected socket. */
+const ATTACHED = Symbol('imengine attached')
+
+interface Attached extends Server {
+  [ATTACHED]?: boolean
+}
+
+/** Two engines would both answer every client. */
+function attach(server: Attached): void {
+  if (server[ATTACHED] === true) throw new TypeError('imengine: an engine is attached to this server already')
+  server[ATTACHED] = true
+}
+
+/**
+ * Serve one connected socket.
+ * @throws TypeError  it is served already
+ */
 export function serveNetSocket(engine: SocketAcceptor, socket: NetSocket, info: AcceptInfo = {}): SocketEvents {
+  if (CONNECTION in socket) throw new TypeError('imengine: this socket is served already')
   socket.setNoDelay(true) // the engine gathers frames itself; waiting for more would only add delay
   socket.on('error', ignore) // 'close' follows, and says all the engine needs
   const connection = ((socket as Served)[CONNECTION] = engine.accept(new StreamSocket(socket), info))

@@ -17,20 +17,41 @@ export interface AttachWebSocketOptions {
  * checks in front with `noServer` or `verifyClient`. Set `maxPayload` of the server to the engine's `maxFrameBytes` or a
  * little more: `ws` otherwise buffers messages of up to 100 MiB.
  * @returns a function that stops serving new sockets; those that are served stay until they, or the engine, close
+ * @throws TypeError  an engine is attached to the server already
  */
 export function attachWebSocketServer(
   engine: SocketAcceptor,
   server: WebSocketServer,
   { describe = describeByAddress }: AttachWebSocketOptions = {},
 ): () => void {
+  attach(server)
   const onConnection = (socket: WebSocket, request: IncomingMessage): void =>
     void serveWebSocket(engine, socket, describe(socket, request))
   server.on('connection', onConnection)
-  return () => void server.off('connection', onConnection)
+  return () => {
+    server.off('connection', onConnection)
+    ;(server as Attached)[ATTACHED] = false
+  }
 }
 
-/** Serve one WebSocket that is open. */
+const ATTACHED = Symbol('imengine attached')
+
+interface Attached extends WebSocketServer {
+  [ATTACHED]?: boolean
+}
+
+/** Two engines would both answer every client. */
+function attach(server: Attached): void {
+  if (server[ATTACHED] === true) throw new TypeError('imengine: an engine is attached to this server already')
+  server[ATTACHED] = true
+}
+
+/**
+ * Serve one WebSocket that is open.
+ * @throws TypeError  it is served already
+ */
 export function serveWebSocket(engine: SocketAcceptor, socket: WebSocket, info: AcceptInfo = {}): SocketEvents {
+  if (CONNECTION in socket) throw new TypeError('imengine: this socket is served already')
   socket.on('error', ignore) // 'close' follows, and says all the engine needs
   const connection = ((socket as Served)[CONNECTION] = engine.accept(new MessageSocket(socket), info))
   socket.on('message', onMessage)
