@@ -21,7 +21,7 @@ const rows: OneToOneRow[] = options.more['window']!.split(',').flatMap((window) 
 printHead(`100 pairs, payload 100 bytes, ${options.runs} runs of ${options.measureMs / 1000} s`)
 const measured = await measureOneToOne(rows, options)
 
-const columns = ['window', 'server', 'messages/s', 'to relay', 'server CPU µs/message', 'ack p50 ms', 'ack p99 ms', 'delivery p99 ms', 'server RSS MB', 'load generator CPU']
+const columns = ['window', 'server', 'messages/s', 'to relay', 'to codec', 'server CPU µs/message', 'ack p50 ms', 'ack p99 ms', 'delivery p99 ms', 'server RSS MB', 'load generator CPU']
 printTable(columns, measured.map((row) => {
   const of = (value: (run: OneToOneRow['runs'][number]) => number): number[] => row.runs.map(value)
   return [
@@ -29,6 +29,7 @@ printTable(columns, measured.map((row) => {
     row.name,
     range(of(({ result }) => result.messagesPerSecond)),
     ratio(row, (other) => other.server.kind === 'relay' && other.server.transport === row.server.transport),
+    ratio(row, (other) => other.server.kind === 'codec'),
     range(of((run) => cpuMicros(run, run.result.messagesPerSecond)), 1),
     mid(of(({ result }) => result.ackMs.p50), 2),
     mid(of(({ result }) => result.ackMs.p99), 2),
@@ -38,7 +39,7 @@ printTable(columns, measured.map((row) => {
   ]
 }))
 
-const others = [...new Set(peers.filter(({ kind }) => kind !== 'relay').map(nameOf))]
+const others = [...new Set(peers.filter(({ kind }) => kind !== 'relay' && kind !== 'codec').map(nameOf))]
 if (others.length > 0 && engines.length > 0) {
   console.log('Messages per second, as a multiple of what the others do in the same run:\n')
   const ours = measured.filter(({ server }) => server.kind === 'engine')
@@ -61,6 +62,7 @@ function peerServers(): ServerSpec[] {
   const servers: ServerSpec[] = []
   const transports = new Set(engines.map(({ transport }) => transport))
   if (options.isPeer('relay')) servers.push(...[...transports].map((transport): ServerSpec => ({ kind: 'relay', transport, ...plain })))
+  if (options.isPeer('codec')) servers.push({ kind: 'codec', transport: 'tcp', ...plain })
   if (options.isPeer('aedes')) servers.push({ kind: 'aedes', transport: 'tcp', ...plain })
   if (options.isPeer('socket.io')) servers.push({ kind: 'socket.io', transport: 'ws', ...plain })
   if (options.isPeer('mosquitto')) {

@@ -14,6 +14,7 @@ export const ONE_TO_ONE_ENGINES: readonly EngineChoice[] = [
   { transport: 'tcp', encryption: 'off', storage: 'memory' },
   { transport: 'tcp', encryption: 'on', storage: 'memory' },
   { transport: 'tcp', encryption: 'off', storage: 'level' },
+  { transport: 'tcp', encryption: 'on', storage: 'level' },
   { transport: 'ws', encryption: 'off', storage: 'memory' },
   { transport: 'ws', encryption: 'on', storage: 'memory' },
 ]

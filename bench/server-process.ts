@@ -1,6 +1,7 @@
 /** The measured side, in a process of its own: one server, given as JSON, until it is told to close. */
 import { readFileSync } from 'node:fs'
 import { serveAedes, serveMosquitto, serveSocketIO } from './servers/brokers.ts'
+import { serveCodec } from './servers/codec.ts'
 import { serveEngine } from './servers/engine.ts'
 import type { Running } from './servers/listen.ts'
 import { serveBare, serveRelay } from './servers/relay.ts'
@@ -27,6 +28,8 @@ function serve(): Promise<Running> {
       return serveEngine(spec)
     case 'relay':
       return serveRelay(spec.transport)
+    case 'codec':
+      return serveCodec()
     case 'bare':
       return serveBare(spec.transport)
     case 'aedes':

@@ -1,6 +1,6 @@
 /** What the processes of a benchmark agree on: what is served, what load is made, and what they tell each other. */
 
-export type ServerKind = 'engine' | 'relay' | 'aedes' | 'mosquitto' | 'socket.io'
+export type ServerKind = 'engine' | 'relay' | 'codec' | 'aedes' | 'mosquitto' | 'socket.io'
 export type Transport = 'tcp' | 'ws'
 
 /** One measured server. */

@@ -35,6 +35,7 @@ export interface OpenOptions {
 export function openClient(options: OpenOptions): Promise<Client> {
   switch (options.job.kind) {
     case 'engine':
+    case 'codec':
       return openIM(options)
     case 'relay':
       return openRelay(options)
