@@ -21,8 +21,9 @@ export function cpuMicros({ serverCPUMs, spanMs }: Run<unknown>, perSecond: numb
   return ((serverCPUMs / spanMs) * 1e6) / perSecond
 }
 
-export const runTraffic = (server: ServerSpec, job: Omit<Job, 'port' | 'kind' | 'transport' | 'encryption'>): Promise<Run<Result>> =>
-  run(server, (port) => ({ task: 'traffic', job: { ...job, port, kind: server.kind, transport: server.transport, encryption: server.encryption } }))
+/** @param nodeOptions  for the server's process */
+export const runTraffic = (server: ServerSpec, job: Omit<Job, 'port' | 'kind' | 'transport' | 'encryption'>, nodeOptions: readonly string[] = []): Promise<Run<Result>> =>
+  run(server, (port) => ({ task: 'traffic', job: { ...job, port, kind: server.kind, transport: server.transport, encryption: server.encryption } }), false, nodeOptions)
 
 export const runStorm = (server: ServerSpec, job: Omit<StormJob, 'port' | 'transport' | 'encryption'>): Promise<Run<StormResult>> =>
   run(server, (port) => ({ task: 'storm', job: { ...job, port, transport: server.transport, encryption: server.encryption } }))
@@ -32,9 +33,9 @@ export const runIdle = (server: ServerSpec | 'bare', job: Omit<IdleJob, 'port' |
   run(server === 'bare' ? { kind: 'bare', transport: job.transport } : server, (port) => ({ task: 'idle', job: { ...job, port, logsIn: server !== 'bare' } }), true)
 
 /** @throws when either process ends early: what it has to say is on stderr */
-async function run<R>(server: unknown, taskFor: (port: number) => LoadTask, collectGarbage = false): Promise<Run<R>> {
+async function run<R>(server: unknown, taskFor: (port: number) => LoadTask, collectGarbage = false, nodeOptions: readonly string[] = []): Promise<Run<R>> {
   const [loadAverage] = loadavg() as [number]
-  const serving = new Child<FromServer, ToServer>('server-process.js', server)
+  const serving = new Child<FromServer, ToServer>('server-process.js', server, nodeOptions)
   let loading: Child<FromLoad, 'done'> | undefined
   const sample = async (): Promise<Sample> => {
     serving.send({ type: 'sample', collectGarbage })
@@ -69,9 +70,9 @@ class Child<From extends { readonly type: string }, To> {
   #hasExited = false
   #wake: () => void = () => undefined
 
-  constructor(file: string, argument: unknown) {
+  constructor(file: string, argument: unknown, nodeOptions: readonly string[] = []) {
     this.#name = file
-    this.#process = fork(fileURLToPath(new URL(file, import.meta.url)), [JSON.stringify(argument)], { execArgv: ['--expose-gc'] })
+    this.#process = fork(fileURLToPath(new URL(file, import.meta.url)), [JSON.stringify(argument)], { execArgv: ['--expose-gc', ...nodeOptions] })
     this.#process.on('message', (message) => {
       this.#arrived.push(message as From)
       this.#wake()

@@ -141,7 +141,7 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.#lastInboundMs = host.clock.monotonicMs()
     this.#decoder = new FrameDecoder({ maxFrameBytes: host.limits.maxFrameBytes, copiesPayloads: true, scratch: host.scratch })
     this.#outbound = new SendQueue(socket, () => this.destroy('peer'))
-    this.#timer = host.timers.after(host.limits.connectTimeoutMs, () => this.#endSilently('connect-timeout'))
+    this.#timer = host.timers.after(host.limits.connectTimeoutMs, () => this.#connectTimedOut())
   }
 
   get closed(): boolean {
@@ -378,6 +378,13 @@ export class Connection implements ConnectingPort, ReplayPort {
   }
 
   // ---- inside
+
+  /** Judged once what is readable now has been read: when thousands log in at once, it may be us who are late. */
+  #connectTimedOut(): void {
+    this.#host.clock.defer(() => {
+      if (this.#state === 'new') this.#endSilently('connect-timeout')
+    })
+  }
 
   /** @returns false when a stranger has sent more than strangers may */
   #countUnauthenticated(byteCount: number): boolean {

@@ -44,7 +44,7 @@ export interface ChannelDirectory {
   /** Change what is given, leave the rest. */
   setUserFlags(uid: string, flags: Partial<UserFlags>): MaybePromise<void>
   /**
-   * A number that grows with every change: when the change begins, and again when it can be read. As long as it stays the same, the engine
+   * A number, at once, that grows with every change: when the change begins, and again when it can be read. As long as it stays the same, the engine
    * does not ask again whether a user who may send to a channel may. Leave it out where anybody else can change the answers, as
    * in a database that several processes write to.
    */

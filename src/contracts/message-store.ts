@@ -65,6 +65,12 @@ export interface SweepResult {
  */
 export interface MessageStore {
   /**
+   * Recognising a repeat costs this store little more than storing a message: then the engine keeps no answers in front of it,
+   * which it does for other stores whose answers take their time.
+   */
+  readonly knowsRepeats?: boolean
+
+  /**
    * Append to one or more channels and give each new message the next sequence number of its channel.
    *
    * Numbers run 1, 2, 3 … per channel without gap or repeat, also after `truncate`, also after a crash. A message whose

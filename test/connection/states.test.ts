@@ -50,6 +50,22 @@ describe('before CONNECT', () => {
     expect(refused).toMatchObject([{ cause: 'connect-timeout', uid: '', reasonCode: undefined }])
   })
 
+  test('what is readable when connectTimeoutMs has passed is read first: it may be the server that is late', async () => {
+    const { engine, clock } = await stage({ ...PLAIN })
+    const judged: (() => void)[] = []
+    const { pair, client } = openSocket(engine)
+    const defer = vi.spyOn(clock, 'defer').mockImplementation((run) => void judged.push(run))
+    await clock.advance(2_100)
+    expect(judged).toHaveLength(1)
+    client.sendRaw(encode(plainConnect('ann'), 5))
+    await Promise.resolve()
+    defer.mockRestore()
+    for (const run of judged) run()
+    await clock.settle()
+    expect(pair.client.socketEnd).toBeUndefined()
+    expect(engine.connections.list().map(({ uid }) => uid)).toEqual(['ann'])
+  })
+
   test('half a CONNECT does not win more time', async () => {
     const { engine, clock } = await stage()
     const { pair, client } = openSocket(engine)

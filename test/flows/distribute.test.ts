@@ -125,6 +125,26 @@ describe('EventChannelDistribute', () => {
     expect(errors).toMatchObject([{ code: 'IM_HANDLER_FAILED', context: { step: 'fragile' } }])
   })
 
+  it.each([
+    [false, 1],
+    [true, 2],
+  ])('asks a store again about a repeat that comes soon only when it knows repeats itself (%s)', async (knowsRepeats, askedCount) => {
+    const storage = memoryStorage()
+    const asked: number[] = []
+    const append: MessageStore['append'] = async (batches) => {
+      asked.push(batches[0]!.messages.length)
+      return storage.messages.append(batches)
+    }
+    const { connect, clock } = await stage({ storage: storageWith(storage, { append, knowsRepeats }) })
+    const { client: ann } = await connect('ann')
+    const { client: bob } = await connect('bob')
+    const [first, second] = [await ann.send({ ...SEND, clientMsgNo: 'n' }), await ann.send({ ...SEND, clientMsgNo: 'n' })]
+    await clock.settle()
+    expect([second.reasonCode, second.messageID]).toEqual([1, first.messageID])
+    expect(asked).toHaveLength(askedCount)
+    expect(bob.messages).toHaveLength(1)
+  })
+
   it('answers a repeat with the original ids even when the rest of its batch fails, and delivers nothing unpersisted then', async () => {
     const storage = memoryStorage()
     let broken = false

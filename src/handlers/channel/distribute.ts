@@ -309,7 +309,8 @@ function brokenContract(ctx: DistributeEvent, detail: string): never {
 
 /** Durable, and committed where there is a log: now the senders may know. */
 function acknowledge(ctx: DistributeEvent): Outcome {
-  const { recent } = ctx.services
+  const { recent, store } = ctx.services
+  const remembers = ctx.waited && store.knowsRepeats !== true
   for (const item of ctx.items) {
     const { message } = item
     if (item.stage === 'waiting' && message.noPersist) {
@@ -318,8 +319,8 @@ function acknowledge(ctx: DistributeEvent): Outcome {
       if (original !== undefined) answerRepeat(item, original)
       else item.keep(0)
     }
-    // A store that answers at once has its index at hand: remembering for it would only be work done twice.
-    if (item.stage === 'kept' && (ctx.waited || message.noPersist)) recent.remember(ctx.channel, message)
+    // A store that answers at once has its index at hand, and others say so: remembering for them would only be work done twice.
+    if (item.stage === 'kept' && (remembers || message.noPersist)) recent.remember(ctx.channel, message)
     if (item.stage === 'kept' || item.stage === 'repeat') item.acknowledge()
     if (item.stage === 'kept' && item.origin.connectionID !== undefined) ctx.services.delivered(message.fromUID, message)
   }
