@@ -132,6 +132,7 @@ export class Connection implements ConnectingPort, ReplayPort {
   /** holds live messages back while older ones are replayed */
   #gate: ReplayGate | undefined
   #roomWaiters: (() => void)[] | undefined
+  #checksRoom = false
 
   constructor(socket: Socket, host: ConnectionHost, connectionID: string, remoteAddress: string | undefined) {
     this.#host = host
@@ -538,7 +539,10 @@ export class Connection implements ConnectingPort, ReplayPort {
 
   /** Not every transport says when it has drained, so it is asked. */
   #checkRoomLater(): void {
+    if (this.#checksRoom) return // one chain of time-outs, however often somebody has begun to wait meanwhile
+    this.#checksRoom = true
     this.#host.timers.after(ROOM_CHECK_MS, () => {
+      this.#checksRoom = false
       if (this.#roomWaiters === undefined) return
       if (this.closed || this.#hasRoom) this.#tellRoom()
       else this.#checkRoomLater()
