@@ -1,6 +1,7 @@
-import { FrameFlag, FrameType } from '../model/frames.ts'
-import { RECV_SETTING_MASK, Setting, type Message } from '../model/message.ts'
+import { FrameType } from '../model/frames.ts'
+import { RECV_SETTING_MASK, type Message } from '../model/message.ts'
 import { receivedChannelID, receivedRedDot } from '../model/receiver-view.ts'
+import { recvFieldsByteCount, recvFlags, recvLayoutOf, writeRecvFields } from './recv-fields.ts'
 import { lengthByteCount, textByteLength, Writer } from './writer.ts'
 
 /** RECVs one behind the other, which nobody may change. */
@@ -41,8 +42,7 @@ export class RecvBatch {
    *                     a receiver below version 6
    */
   encode(version: number, uid: string): EncodedRecvs {
-    // Version 3 brought expireSec, version 6 widened messageSeq; the stream fields of 2 to 4 are never sent.
-    const layout = version >= 6 ? 6 : version >= 3 ? 3 : 1
+    const layout = recvLayoutOf(version)
     const channelID = receivedChannelID(this.messages[0]!, uid)
     // A sender's own other devices see the messages without the red dot.
     const isSender = this.messages.some((message) => message.fromUID === uid)
@@ -59,47 +59,25 @@ export class RecvBatch {
 
 function encodeAll(messages: readonly Message[], layout: number, channelID: string, uid: string): EncodedRecvs {
   const channelIDBytes = textByteLength(channelID)
-  // setting, empty msgKey, lengths of fromUID, channelID and clientMsgNo, channelType, messageID, messageSeq, timestamp
-  const fixedBytes = 1 + 2 + 2 + 2 + 2 + 1 + 8 + (layout >= 6 ? 8 : 4) + 4 + (layout >= 3 ? 4 : 0) + channelIDBytes
   const ends = new Array<number>(messages.length)
   let byteCount = 0
   for (let index = 0; index < messages.length; index++) {
-    const message = messages[index]!
-    const bodyBytes = fixedBytes + textByteLength(message.fromUID) + textByteLength(message.clientMsgNo) + topicBytes(message) + message.payload.length
+    const bodyBytes = bodyByteCount(messages[index]!, layout, channelIDBytes)
     byteCount += 1 + lengthByteCount(bodyBytes) + bodyBytes
     ends[index] = byteCount
   }
   const writer = new Writer(byteCount)
-  for (let index = 0; index < messages.length; index++) {
-    const message = messages[index]!
-    const fromUIDBytes = textByteLength(message.fromUID)
-    const clientMsgNoBytes = textByteLength(message.clientMsgNo)
-    writer.header(FrameType.RECV, flagsOf(message, uid), fixedBytes + fromUIDBytes + clientMsgNoBytes + topicBytes(message) + message.payload.length)
+  for (const message of messages) {
+    writer.header(FrameType.RECV, recvFlags(message, receivedRedDot(message, uid)), bodyByteCount(message, layout, channelIDBytes))
     writer.u8(message.setting & RECV_SETTING_MASK)
     writer.string('', 0) // msgKey
-    writer.string(message.fromUID, fromUIDBytes)
-    writer.string(channelID, channelIDBytes)
-    writer.u8(message.channelType)
-    if (layout >= 3) writer.u32(message.expireSec)
-    writer.string(message.clientMsgNo, clientMsgNoBytes)
-    writer.u64(message.messageID)
-    if (layout >= 6) writer.seq64(message.messageSeq)
-    else writer.u32(message.messageSeq)
-    writer.i32(Math.floor(message.timestampMs / 1000) | 0)
-    if ((message.setting & Setting.Topic) !== 0) writer.string(message.topic, textByteLength(message.topic))
+    writeRecvFields(writer, message, layout, channelID, channelIDBytes)
     writer.raw(message.payload)
   }
   return { frames: writer.bytes, ends }
 }
 
-function topicBytes({ setting, topic }: Message): number {
-  return (setting & Setting.Topic) === 0 ? 0 : 2 + textByteLength(topic)
-}
-
-function flagsOf(message: Message, uid: string): number {
-  return (
-    (message.noPersist ? FrameFlag.NoPersist : 0) |
-    (message.syncOnce ? FrameFlag.SyncOnce : 0) |
-    (receivedRedDot(message, uid) ? FrameFlag.RedDot : 0)
-  )
+/** The setting, an empty msgKey, the fields and the payload. */
+function bodyByteCount(message: Message, layout: number, channelIDBytes: number): number {
+  return 1 + 2 + recvFieldsByteCount(message, layout, channelIDBytes) + message.payload.length
 }

@@ -1,5 +1,6 @@
 import { FrameFlag, FrameType } from '../model/frames.ts'
-import { RECV_SETTING_MASK, Setting, type Message } from '../model/message.ts'
+import { RECV_SETTING_MASK, type Message } from '../model/message.ts'
+import { recvFieldsByteCount, recvFlags, recvLayoutOf, recvTimestampSec, writeRecvFields } from './recv-fields.ts'
 import { recvSignHead } from './seal.ts'
 import { sealedByteCount, type PayloadCipher } from './session-cipher.ts'
 import { lengthByteCount, textByteLength, Writer } from './writer.ts'
@@ -42,15 +43,11 @@ interface Layout {
 export class RecvEncoder {
   readonly #message: Message
   readonly #setting: number
-  readonly #flags: number
-  readonly #timestampSec: number
   readonly #layouts: Layout[] = []
 
   constructor(message: Message) {
     this.#message = message
     this.#setting = message.setting & RECV_SETTING_MASK
-    this.#flags = (message.noPersist ? FrameFlag.NoPersist : 0) | (message.syncOnce ? FrameFlag.SyncOnce : 0)
-    this.#timestampSec = Math.floor(message.timestampMs / 1000) | 0
   }
 
   /**
@@ -60,10 +57,7 @@ export class RecvEncoder {
    */
   encode(view: RecvView): Uint8Array {
     const layout = this.#layoutFor(view)
-    const flags =
-      this.#flags |
-      (view.redDot && this.#message.redDot ? FrameFlag.RedDot : 0) |
-      (view.dup === true ? FrameFlag.Dup : 0)
+    const flags = recvFlags(this.#message, view.redDot && this.#message.redDot) | (view.dup === true ? FrameFlag.Dup : 0)
     if (view.cipher !== undefined) return this.#seal(layout, flags, view.cipher)
     let frame = layout.plain[flags]
     if (frame === undefined) {
@@ -102,8 +96,7 @@ export class RecvEncoder {
   }
 
   #layoutFor(view: RecvView): Layout {
-    // Version 3 brought expireSec, version 6 widened messageSeq; the stream fields of 2 to 4 are never sent.
-    const key = view.version >= 6 ? 6 : view.version >= 3 ? 3 : 1
+    const key = recvLayoutOf(view.version)
     const layouts = this.#layouts
     for (let i = 0; i < layouts.length; i++) {
       const layout = layouts[i]!
@@ -120,42 +113,15 @@ export class RecvEncoder {
     return layout
   }
 
-  #fields(version: number, channelID: string): Uint8Array {
-    const message = this.#message
-    const hasTopic = (this.#setting & Setting.Topic) !== 0
-    const fromUIDBytes = textByteLength(message.fromUID)
+  #fields(layout: number, channelID: string): Uint8Array {
     const channelIDBytes = textByteLength(channelID)
-    const clientMsgNoBytes = textByteLength(message.clientMsgNo)
-    const topicBytes = hasTopic ? textByteLength(message.topic) : 0
-    const writer = new Writer(
-      2 +
-        fromUIDBytes +
-        2 +
-        channelIDBytes +
-        1 +
-        (version >= 3 ? 4 : 0) +
-        2 +
-        clientMsgNoBytes +
-        8 +
-        (version >= 6 ? 8 : 4) +
-        4 +
-        (hasTopic ? 2 + topicBytes : 0),
-    )
-    writer.string(message.fromUID, fromUIDBytes)
-    writer.string(channelID, channelIDBytes)
-    writer.u8(message.channelType)
-    if (version >= 3) writer.u32(message.expireSec)
-    writer.string(message.clientMsgNo, clientMsgNoBytes)
-    writer.u64(message.messageID)
-    if (version >= 6) writer.seq64(message.messageSeq)
-    else writer.u32(message.messageSeq)
-    writer.i32(this.#timestampSec)
-    if (hasTopic) writer.string(message.topic, topicBytes)
+    const writer = new Writer(recvFieldsByteCount(this.#message, layout, channelIDBytes))
+    writeRecvFields(writer, this.#message, layout, channelID, channelIDBytes)
     return writer.bytes
   }
 
   #signHead(channelID: string): string {
     const { messageID, messageSeq, clientMsgNo, fromUID, channelType } = this.#message
-    return recvSignHead({ messageID, messageSeq, clientMsgNo, timestampSec: this.#timestampSec, fromUID, channelID, channelType })
+    return recvSignHead({ messageID, messageSeq, clientMsgNo, timestampSec: recvTimestampSec(this.#message), fromUID, channelID, channelType })
   }
 }
