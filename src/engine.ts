@@ -294,7 +294,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const openings: (() => MaybePromise<void> | undefined)[] = [
       () => this.#storage.open?.(),
       () => presence?.leave(nodeID), // what an earlier life of this node has left behind
-      () => replicator?.start({ nodeID, apply: (entry) => pipeline.applied(entry) }),
+      () => replicator?.start(pipeline.replicatorHost),
       () =>
         peerPush?.start({
           nodeID,

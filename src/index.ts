@@ -40,6 +40,7 @@ export type {
   AppendBatch,
   AppendResult,
   ChannelSummary,
+  LogPosition,
   MessageChange,
   MessageStore,
   RangeQuery,

@@ -7,12 +7,12 @@ import type { Clock } from './contracts/clock.ts'
 import type { PresenceChange } from './contracts/facts.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { Logger } from './contracts/logger.ts'
-import type { AppendResult } from './contracts/message-store.ts'
+import type { AppendResult, LogPosition } from './contracts/message-store.ts'
 import type { Outbox } from './contracts/outbox.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
 import type { Random } from './contracts/random.ts'
-import type { LogEntry } from './contracts/replicator.ts'
+import type { LogEntry, ReplicatorHost } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
 import { asIMError, IMError } from './errors.ts'
 import { ChainRegistry } from './events/chain-registry.ts'
@@ -413,17 +413,27 @@ export class Pipeline implements ConnectionHost {
     this.#logins.endOthers(request)
   }
 
+  /** What a replicator needs of this node. */
+  get replicatorHost(): ReplicatorHost {
+    const { store } = this.#distributeServices
+    return {
+      nodeID: this.#pushServices.nodeID,
+      ...(store.logPosition !== undefined && { logPosition: (log) => store.logPosition!(log) }),
+      apply: (entries, position) => this.#applied(entries, position),
+    }
+  }
+
   /**
-   * A committed entry of the log: number and keep it, and deliver it to the connections of this node. What this node has
+   * Committed entries of the log: number and keep them, and deliver them to the connections of this node. What this node has
    * proposed is delivered from here, too, so that receivers see everything in log order.
    */
-  applied({ key, messages }: LogEntry): MaybePromise<readonly AppendResult[]> {
-    const appended = this.#distributeServices.store.append([{ key, messages }])
-    const deliver = (results: readonly AppendResult[]): readonly AppendResult[] => {
-      this.#deliverApplied(key, messages, results)
+  #applied(entries: readonly LogEntry[], position?: LogPosition): MaybePromise<readonly (readonly AppendResult[])[]> {
+    const appended = this.#distributeServices.store.append(entries, position)
+    const deliver = (results: readonly (readonly AppendResult[])[]): readonly (readonly AppendResult[])[] => {
+      entries.forEach(({ key, messages }, index) => this.#deliverApplied(key, messages, results[index]!))
       return results
     }
-    return isPromise(appended) ? appended.then(([results]) => deliver(results!)) : deliver(appended[0]!)
+    return isPromise(appended) ? appended.then(deliver) : deliver(appended)
   }
 
   get isIdle(): boolean {

@@ -23,6 +23,14 @@ export interface AppendResult {
   readonly messageSeq: number
 }
 
+/** How far a node has come in a log that decides the order of messages. */
+export interface LogPosition {
+  /** which log; up to 100 characters */
+  readonly log: string
+  /** the number of the last entry that has been applied: 1 or more */
+  readonly index: number
+}
+
 /** Bounds are integers from 0; bounds that lie the wrong way round for the direction find nothing. */
 export interface RangeQuery {
   /** first seq wanted, inclusive; default 1 forwards, the channel's last backwards */
@@ -82,11 +90,19 @@ export interface MessageStore {
    * The engine calls it again for a channel only when the call before has settled or has outlived the step's time-out, so
    * a store keeps calls of one channel in order itself. Concurrent calls for other channels are usual: a store that has a
    * cost per transaction gathers what waits into one.
+   * With a `position` the whole call is one atomic write: all batches and the position, or nothing. Then there may be no batch
+   * at all. Only stores that have `logPosition` are given one.
    * @returns per batch, per message, what became of it, in the order given
    * @throws (or rejects with) anything: nothing of that call was written and no number is used up
    * Durable once resolved, at the level the store promises. Source: EventChannelDistribute, step store.
    */
-  append(batches: readonly AppendBatch[]): MaybePromise<readonly (readonly AppendResult[])[]>
+  append(batches: readonly AppendBatch[], position?: LogPosition): MaybePromise<readonly (readonly AppendResult[])[]>
+
+  /**
+   * The `index` last given to `append` for this log, 0 for none. A store that has it can stand under a log that several nodes
+   * apply: after a crash it tells from where to go on, and nothing is applied twice.
+   */
+  logPosition?(log: string): MaybePromise<number>
 
   /**
    * Messages of one channel by seq. Unknown channels are empty. Removed numbers are skipped and do not count in `limit`.

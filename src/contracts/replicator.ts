@@ -1,7 +1,7 @@
 import type { ChannelKey } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
-import type { AppendResult } from './message-store.ts'
+import type { AppendResult, LogPosition } from './message-store.ts'
 
 /** One committed entry of the log, the same on every node. */
 export interface LogEntry {
@@ -14,12 +14,16 @@ export interface LogEntry {
 /** What a node does with a committed entry: the engine gives it to `Replicator.start`. */
 export interface ReplicatorHost {
   readonly nodeID: number
+  /** How far this node has come in a log, as its store knows. Absent when the store cannot keep that: then `apply` takes no position. */
+  logPosition?(log: string): MaybePromise<number>
   /**
-   * Append to this node's own store and deliver to its own connections. Entries of one channel one after the other, in the
-   * same order on every node. A throw means that the entry has not been applied: it is given again, before any later entry
-   * of its channel, because a node that skipped it would number differently from then on.
+   * Append to this node's own store, in one call, and deliver to its own connections. Entries of one channel one after the
+   * other, in the same order on every node, whether in one call or in several. A throw means that none has been applied: they
+   * are given again, before any later entry of their channels, because a node that skipped them would number differently from
+   * then on. `position` is kept with them, atomically.
+   * @returns per entry, per message, what became of it
    */
-  apply(entry: LogEntry): MaybePromise<readonly AppendResult[]>
+  apply(entries: readonly LogEntry[], position?: LogPosition): MaybePromise<readonly (readonly AppendResult[])[]>
 }
 
 /**

@@ -622,24 +622,24 @@ const rows: readonly Row[] = [
   replicator('an entry that failed is skipped', (original) => ({
     start: (host) =>
       original.start(
-        withHost(host, (node) => async (entry) => {
+        withHost(host, (node) => async (entries) => {
           try {
-            return await node.apply(entry)
+            return await node.apply(entries)
           } catch {
-            return []
+            return entries.map(() => [])
           }
         }),
       ),
   })),
   replicator('one node is given only what it proposed', (original) => ({
-    start: (host) => original.start(withHost(host, (node) => (entry) => (entry.nodeID === node.nodeID ? node.apply(entry) : []))),
+    start: (host) => original.start(withHost(host, (node) => (entries) => (entries.every((entry) => entry.nodeID === node.nodeID) ? node.apply(entries) : entries.map(() => [])))),
   })),
   replicator('an entry is applied twice', (original) => ({
     start: (host) =>
       original.start(
-        withHost(host, (node) => async (entry) => {
-          await node.apply(entry)
-          return await node.apply(entry)
+        withHost(host, (node) => async (entries) => {
+          await node.apply(entries)
+          return await node.apply(entries)
         }),
       ),
   })),

@@ -187,9 +187,9 @@ class MemoryReplicator implements Replicator {
 
   async #applyOne({ host, index, entry }: { host: ReplicatorHost; index: number; entry: LogEntry }): Promise<void> {
     try {
-      const results = await host.apply(entry)
+      const [results] = await host.apply([entry])
       this.#log.applied(host.nodeID, index)
-      this.#take(index)?.resolve(results)
+      this.#take(index)?.resolve(results!)
     } catch {
       // The host reports its own failures; here the entry only stays where it is.
       if (this.#host !== undefined) await this.#pause()

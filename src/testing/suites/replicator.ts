@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { AppendResult } from '../../contracts/message-store.ts'
+import type { AppendResult, LogPosition } from '../../contracts/message-store.ts'
 import type { LogEntry, Replicator, ReplicatorHost } from '../../contracts/replicator.ts'
 import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
 import type { MaybePromise } from '../../model/maybe-promise.ts'
@@ -23,19 +23,34 @@ class CountingHost implements ReplicatorHost {
   beforeApply: (entry: LogEntry) => Promise<void> | undefined = () => undefined
   readonly #lastSeq = new Map<string, number>()
   readonly #busy = new Set<string>()
+  readonly #positions = new Map<string, number>()
 
   constructor(nodeID: number) {
     this.nodeID = nodeID
   }
 
-  // Answers at once where it can: a replicator must not count on time passing while an entry is applied.
-  apply(entry: LogEntry): MaybePromise<AppendResult[]> {
-    const name = channelKeyString(entry.key)
-    assert.ok(!this.#busy.has(name), 'entries of one channel must be applied one after the other')
-    const before = this.beforeApply(entry)
-    if (before === undefined) return this.#count(entry)
-    this.#busy.add(name)
-    return before.finally(() => this.#busy.delete(name)).then(() => this.#count(entry))
+  logPosition(log: string): number {
+    return this.#positions.get(log) ?? 0
+  }
+
+  // Answers at once where it can: a replicator must not count on time passing while entries are applied.
+  apply(entries: readonly LogEntry[], position?: LogPosition): MaybePromise<AppendResult[][]> {
+    const names = entries.map((entry) => channelKeyString(entry.key))
+    for (const name of names) assert.ok(!this.#busy.has(name), 'entries of one channel must be applied one after the other')
+    const waits = entries.map((entry) => this.beforeApply(entry)).filter((wait) => wait !== undefined)
+    if (waits.length === 0) return this.#countAll(entries, position)
+    for (const name of names) this.#busy.add(name)
+    return Promise.all(waits)
+      .finally(() => names.forEach((name) => this.#busy.delete(name)))
+      .then(() => this.#countAll(entries, position))
+  }
+
+  #countAll(entries: readonly LogEntry[], position: LogPosition | undefined): AppendResult[][] {
+    if (position !== undefined) {
+      assert.ok(position.index > this.logPosition(position.log), 'positions of a log go forwards')
+      this.#positions.set(position.log, position.index)
+    }
+    return entries.map((entry) => this.#count(entry))
   }
 
   #count(entry: LogEntry): AppendResult[] {

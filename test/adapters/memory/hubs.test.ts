@@ -15,12 +15,14 @@ class ListHost implements ReplicatorHost {
     this.nodeID = nodeID
   }
 
-  apply(entry: LogEntry) {
+  apply(entries: readonly LogEntry[]) {
     if (this.applyFails) throw new Error('the store is not there')
-    return entry.messages.map((message) => {
-      this.applied.push(Number(BigInt(message.messageID) - 7_000_000_000_000_000_000n))
-      return { status: 'stored' as const, messageID: message.messageID, messageSeq: this.applied.length }
-    })
+    return entries.map((entry) =>
+      entry.messages.map((message) => {
+        this.applied.push(Number(BigInt(message.messageID) - 7_000_000_000_000_000_000n))
+        return { status: 'stored' as const, messageID: message.messageID, messageSeq: this.applied.length }
+      }),
+    )
   }
 }
 
