@@ -16,12 +16,15 @@ const options = readOptions(
   ],
   { rates: '20000x1,100000x8' },
 )
+// What the sockets alone and the protocol alone leave over at the same rate, on the same machine, in the same run.
+const ceilings = (['relay', 'codec'] as const).filter((kind) => options.isPeer(kind))
+const servers: readonly ServerSpec[] = [
+  ...ceilings.map((kind): ServerSpec => ({ kind, transport: 'tcp', encryption: 'off', storage: 'memory' })),
+  ...options.engines.map((choice): ServerSpec => ({ kind: 'engine', ...choice })),
+]
 const rows = options.more['rates']!.split(',').flatMap((rate) => {
   const [ratePerSecond = Number.NaN, batchCount = 1] = rate.split('x').map(Number)
-  return options.engines.map((choice) => {
-    const server: ServerSpec = { kind: 'engine', ...choice }
-    return { name: `${nameOf(server)}, ${rate}`, server, ratePerSecond, batchCount, runs: [] as Run<Result>[] }
-  })
+  return servers.map((server) => ({ name: `${nameOf(server)}, ${rate}`, server, ratePerSecond, batchCount, runs: [] as Run<Result>[] }))
 })
 
 printHead(`${PAIR_COUNT} pairs, payload 100 bytes, ${options.runs} runs of ${options.measureMs / 1000} s`)
