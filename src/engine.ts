@@ -28,6 +28,7 @@ import { Plugins } from './plugins/plugins.ts'
 import { conversationKeys } from './services/conversation-keys.ts'
 import { startOf } from './services/deliveries.ts'
 import { FactEmitter } from './services/fact-emitter.ts'
+import { ReplicatedStorage, type StorageWrite } from './services/replicated-storage.ts'
 import { safeLogger, systemClock, systemRandom } from './services/system.ts'
 import { effectiveReadSeq } from './services/unread.ts'
 
@@ -85,7 +86,15 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.nodeID = options.nodeID ?? 1
     const causes = new Causes()
     this.#clock = causes.outside(options.clock ?? systemClock())
-    this.#storage = options.storage ?? memoryStorage({ nowMs: () => this.#clock.nowMs() })
+    const own = options.storage ?? memoryStorage({ nowMs: () => this.#clock.nowMs() })
+    const replicated: ReplicatedStorage | undefined =
+      options.replicator?.operate &&
+      new ReplicatedStorage({
+        storage: own,
+        propose: (lane, operation) => this.#pipeline.operate(lane, operation),
+        applying: (write) => this.#applying(write, revisions),
+      })
+    this.#storage = replicated ?? own
     this.#logger = safeLogger(options.logger)
     this.#facts = new FactEmitter(this.#logger)
     const random = options.random ?? systemRandom()
@@ -94,6 +103,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       limits: this.limits,
       nodeID: this.nodeID,
       storage: this.#storage,
+      replicated,
       outbox: { outbox: this.#storage.outbox ?? memoryOutbox(), isDurable: options.storage?.outbox !== undefined },
       clock: this.#clock,
       random,
@@ -146,6 +156,16 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       effectiveReadSeq,
       settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
     })
+    const hasPeers = options.replicator !== undefined || options.peerPush !== undefined
+    const revisions = new Revisions({
+      messages,
+      cursors,
+      clock: this.#clock,
+      facts: this.#facts,
+      maxPayloadBytes: this.limits.maxPayloadBytes,
+      others: replicated !== undefined ? 'log' : hasPeers ? 'unheard' : 'alone',
+      tell: (key, notice, uids) => this.#attempt('IM_DIRECTORY_UNAVAILABLE', () => pipeline.tell(key, notice, uids)),
+    })
     const messagesOptions: MessagesAPIOptions = {
       store: messages,
       history: new History({ messages, cursors }),
@@ -157,15 +177,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         isAcknowledged: (uid, key, messageSeq) => pipeline.deliveries.isAcknowledged(uid, key, messageSeq),
         acknowledge: (uid, key, first, last) => pipeline.deliveries.acknowledge(uid, key, first, last),
       }),
-      revisions: new Revisions({
-        messages,
-        cursors,
-        clock: this.#clock,
-        facts: this.#facts,
-        maxPayloadBytes: this.limits.maxPayloadBytes,
-        hasOtherNodes: options.replicator !== undefined || options.peerPush !== undefined,
-        tell: (key, notice, uids) => this.#attempt('IM_DIRECTORY_UNAVAILABLE', () => pipeline.tell(key, notice, uids)),
-      }),
+      revisions,
       channel: (key) => pipeline.limited(() => directory.channel(key)),
       ids: pipeline.ids,
       clock: this.#clock,
@@ -397,6 +409,20 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     await this.#limited(this.#attempt('IM_PEER_UNREACHABLE', () => peerPush?.close()))
     await this.#limited(this.#attempt('IM_REPLICATION_TIMEOUT', () => replicator?.close()))
     await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.close?.()))
+  }
+
+  /** A write of the storage comes through the log. @returns what to do when it has been carried out */
+  async #applying(write: StorageWrite, revisions: Revisions): Promise<(result: unknown) => void> {
+    if (write.part === 'messages' && write.call === 'revise') {
+      const [key, messageSeq, change] = write.args
+      return revisions.applying(key, messageSeq, change)
+    }
+    return () => {
+      this.#pipeline.written(write)
+      if (write.part === 'cursors' && write.call === 'hide') {
+        void this.#attempt('IM_STORE_UNAVAILABLE', () => revisions.hidden(...write.args))
+      }
+    }
   }
 
   async #attempt(code: IMErrorCode, action: () => MaybePromise<void>): Promise<void> {

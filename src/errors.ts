@@ -28,6 +28,7 @@ export const ERRORS = {
   IM_PRESENCE_UNAVAILABLE: { message: 'presence did not answer', retryable: true },
   IM_WEBHOOK_FAILED: { message: 'the webhook did not answer', retryable: true },
   IM_REPLICATION_TIMEOUT: { message: 'the message was not committed in time', retryable: true },
+  IM_LOG_UNREADABLE: { message: 'the log holds what this version cannot read', retryable: false },
   IM_PEER_UNREACHABLE: { message: 'another node did not confirm a push', retryable: true },
   IM_BAD_KEY: { message: 'a key is not a base64 X25519 public key', retryable: false },
   IM_LISTENER_FAILED: { message: 'a listener of the engine threw', retryable: false },

@@ -12,7 +12,7 @@ import type { Outbox } from './contracts/outbox.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
 import type { Random } from './contracts/random.ts'
-import type { LogEntry, ReplicatorHost } from './contracts/replicator.ts'
+import type { LogEntry, Replicator, ReplicatorHost } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
 import { asIMError, IMError } from './errors.ts'
 import { ChainRegistry } from './events/chain-registry.ts'
@@ -24,7 +24,7 @@ import { Turn } from './events/turn.ts'
 import { runInOrder, UserPool } from './events/user-pool.ts'
 import { builtInChains } from './handlers/chains.ts'
 import type { DistributeItem } from './handlers/channel/distribute-item.ts'
-import { DistributeEvent, type DistributeServices } from './handlers/channel/distribute.ts'
+import { DistributeEvent, type AnnouncementPort, type DistributeServices } from './handlers/channel/distribute.ts'
 import { PushOnlineEvent, type PushOnlineServices, type PushSource } from './handlers/pusher/push-online.ts'
 import { NoticeEvent, type NoticeServices } from './handlers/pusher/notice.ts'
 import { ConnCloseEvent } from './handlers/user/conn-close.ts'
@@ -38,6 +38,7 @@ import type { ConnectPacket, SendPacket } from './model/frames.ts'
 import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
+import type { Reach } from './model/reach.ts'
 import { ReasonCode } from './model/reason-code.ts'
 import { DecoderScratch } from './protocol/frame-decoder.ts'
 import { sealModuleFor } from './protocol/payload-crypto.ts'
@@ -51,9 +52,10 @@ import { OfflineReplay } from './services/offline-replay.ts'
 import { OnlineUsers } from './services/online-users.ts'
 import { PeerPushes } from './services/peer-pushes.ts'
 import { Receivers } from './services/receivers.ts'
+import type { ReplicatedStorage, StorageWrite } from './services/replicated-storage.ts'
 import { RecentRevisions } from './services/recent-revisions.ts'
 import { Subscribers } from './services/subscribers.ts'
-import { inTime, Waits } from './services/time-limit.ts'
+import { inTime, Waits, withTimeLimit } from './services/time-limit.ts'
 import { TimerWheel } from './services/timer-wheel.ts'
 import { WebhookNotifier } from './services/webhook-notifier.ts'
 
@@ -62,6 +64,8 @@ export interface PipelineOptions {
   readonly limits: Limits
   readonly nodeID: number
   readonly storage: Storage
+  /** the same storage, when its writes go through the log */
+  readonly replicated: ReplicatedStorage | undefined
   /** where notifications wait, and whether they are still there after this engine's end */
   readonly outbox: { readonly outbox: Outbox; readonly isDurable: boolean }
   readonly clock: Clock
@@ -123,6 +127,8 @@ export class Pipeline implements ConnectionHost {
   readonly #facts: FactEmitter
   readonly #logger: Logger
   readonly #logins: Logins
+  readonly #replicator: Replicator | undefined
+  readonly #replicated: ReplicatedStorage | undefined
   readonly #replays: boolean
   readonly #online: OnlineUsers
   /** undefined: users may send as much as their connections may */
@@ -143,8 +149,10 @@ export class Pipeline implements ConnectionHost {
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
-  constructor({ options, limits, nodeID, storage, outbox, clock, random, logger, facts, presenceChanged }: PipelineOptions) {
+  constructor({ options, limits, nodeID, storage, replicated, outbox, clock, random, logger, facts, presenceChanged }: PipelineOptions) {
     const { report } = facts
+    this.#replicated = replicated
+    this.#replicator = options.replicator
     const { presence, replicator, peerPush, webhook } = options
     this.clock = clock
     this.limits = limits
@@ -188,7 +196,8 @@ export class Pipeline implements ConnectionHost {
       pause: (delayMs) => new Promise((resolve) => this.timers.after(delayMs, resolve)),
       report,
     })
-    this.#replays = (options.offline ?? (replicator === undefined ? 'push' : 'none')) === 'push'
+    const sharesPositions = replicator === undefined || replicated !== undefined
+    this.#replays = (options.offline ?? (sharesPositions ? 'push' : 'none')) === 'push'
     const delivered = (uid: string, message: Message): void => {
       if (message.messageSeq > 0 && keepsConversations(message.channelType)) this.deliveries.acknowledge(uid, message, message.messageSeq)
     }
@@ -247,10 +256,10 @@ export class Pipeline implements ConnectionHost {
     this.#handOvers = new HandOverPool({
       ...pool,
       maxEventsPerKey: limits.maxQueuedPerChannel,
-      deliver: (channel, { sources, receivers, fromPeer }) => {
+      deliver: (channel, { sources, receivers, reach }) => {
         const key = channelKeyOf(channel)
         const take = (uids: readonly string[]): MaybePromise<undefined> => {
-          this.#push(channel, key, sources, uids, fromPeer)
+          this.#push(channel, key, sources, uids, reach)
           return this.#pushers.room(channel, WAITING_PAGES)
         }
         return receivers === undefined ? this.receivers.each(key, take) : this.subscribers.eachOf(receivers, take)
@@ -347,12 +356,11 @@ export class Pipeline implements ConnectionHost {
           ? (channel, messageIDs) => notifier.announce(channel, messageIDs)
           : undefined,
       announcesFirst: outbox.outbox.precedes === storage.messages,
-      handOver: (channel, key, sources, receivers) => this.#handOver(channel, key, sources, receivers, false),
+      handOver: (channel, key, sources, receivers) => this.#handOver(channel, key, sources, receivers, 'all'),
     }
     this.#pushServices = {
       connectionsOf: (uid) => this.registry.of(uid),
-      // With a log every node delivers what it applies, so nothing has to be sent on.
-      locate: presence !== undefined && replicator === undefined ? (uids) => this.#locate(presence, uids) : undefined,
+      locate: presence && ((uids) => this.#locate(presence, uids)),
       devices: presence && ((uid) => this.limited(() => presence.devices(uid), limits.presenceTimeoutMs)),
       isOffline: options.isOffline,
       current: (message) => this.#revisions.current(message),
@@ -405,7 +413,7 @@ export class Pipeline implements ConnectionHost {
   pushed({ key, messages, uids }: PeerPushRequest): void {
     if (this.#pushers.isFull(channelKeyString(key))) throw new IMError('IM_QUEUE_FULL', { context: key }) // the peer tries again
     const sources = messages.map((message): PushSource => ({ message, connectionID: undefined }))
-    this.#push(channelKeyString(key), key, sources, uids, true)
+    this.#push(channelKeyString(key), key, sources, uids, 'here')
   }
 
   /** A login on another node: its kick rules hold here, too. */
@@ -420,6 +428,40 @@ export class Pipeline implements ConnectionHost {
       nodeID: this.#pushServices.nodeID,
       ...(store.logPosition !== undefined && { logPosition: (log) => store.logPosition!(log) }),
       apply: (entries, position) => this.#applied(entries, position),
+      operate: (operation, position) => {
+        if (this.#replicated === undefined) throw new IMError('IM_LOG_UNREADABLE', { detail: 'an operation that nobody can have proposed here' })
+        return this.#replicated.apply(operation, position)
+      },
+    }
+  }
+
+  /**
+   * Propose a write of the storage. @returns what this node's storage has answered
+   * @throws IM_REPLICATION_TIMEOUT  not carried out here in time; its fate may be unknown
+   */
+  async operate(lane: string, operation: Uint8Array): Promise<unknown> {
+    const limit = { timers: this.timers, timeoutMs: this.limits.replicateTimeoutMs, waits: this.waits }
+    try {
+      return await withTimeLimit(limit, (signal) => this.#replicator!.operate!(lane, operation, signal))
+    } catch (reason) {
+      if (!isFailureOf(reason, 'IM_ABORTED') || this.waits.isAborted) throw reason
+      throw new IMError('IM_REPLICATION_TIMEOUT', { cause: reason })
+    }
+  }
+
+  /** A write of the storage has come through the log and been carried out here: nothing that is remembered may say otherwise. */
+  written(write: StorageWrite): void {
+    if (write.part === 'channels') {
+      if (write.call === 'setUserFlags') this.directory.forgetUser(write.args[0])
+      else this.channelChanged(write.args[0])
+    } else if (write.part === 'cursors' && write.call === 'remove') {
+      const [key, uids] = write.args
+      for (const uid of uids) this.deliveries.forget(uid, key)
+    } else if (write.part === 'cursors' && write.call === 'put') {
+      for (const { uid, key, joinSeq = 0, deletedToSeq = 0 } of write.args[0]) {
+        const startSeq = Math.max(joinSeq - 1, deletedToSeq)
+        if (startSeq > 0) this.deliveries.acknowledge(uid, key, 1, startSeq)
+      }
     }
   }
 
@@ -427,13 +469,47 @@ export class Pipeline implements ConnectionHost {
    * Committed entries of the log: number and keep them, and deliver them to the connections of this node. What this node has
    * proposed is delivered from here, too, so that receivers see everything in log order.
    */
-  #applied(entries: readonly LogEntry[], position?: LogPosition): MaybePromise<readonly (readonly AppendResult[])[]> {
+  #applied(entries: readonly LogEntry[], position: LogPosition | undefined): MaybePromise<readonly (readonly AppendResult[])[]> {
+    if (this.notifier?.wants('msg.notify') === true && entries.some((entry) => this.#isOwn(entry))) return this.#appliedAnnounced(entries, position)
     const appended = this.#distributeServices.store.append(entries, position)
     const deliver = (results: readonly (readonly AppendResult[])[]): readonly (readonly AppendResult[])[] => {
-      entries.forEach(({ key, messages }, index) => this.#deliverApplied(key, messages, results[index]!))
+      entries.forEach((entry, index) => this.#deliverApplied(entry, results[index]!))
       return results
     }
     return isPromise(appended) ? appended.then(deliver) : deliver(appended)
+  }
+
+  /** The webhook is told by the node that has proposed a message, once, and after a crash of it when it is back. */
+  async #appliedAnnounced(entries: readonly LogEntry[], position: LogPosition | undefined): Promise<readonly (readonly AppendResult[])[]> {
+    const announcements = new Map<LogEntry, AnnouncementPort>()
+    try {
+      for (const entry of entries) {
+        if (!this.#isOwn(entry)) continue
+        const messageIDs = entry.messages.map((message) => message.messageID)
+        announcements.set(entry, this.notifier!.announce(channelKeyString(entry.key), messageIDs))
+      }
+      for (const { written } of announcements.values()) await written
+    } catch (reason) {
+      for (const announcement of announcements.values()) announcement.drop()
+      throw reason
+    }
+    let results: readonly (readonly AppendResult[])[]
+    try {
+      results = await this.#distributeServices.store.append(entries, position)
+    } catch (reason) {
+      for (const announcement of announcements.values()) announcement.release([]) // whoever failed may have stored them all the same
+      throw reason
+    }
+    entries.forEach((entry, index) => {
+      const stored = this.#deliverApplied(entry, results[index]!)
+      if (stored.length > 0) announcements.get(entry)?.release(stored)
+      else announcements.get(entry)?.drop()
+    })
+    return results
+  }
+
+  #isOwn({ nodeID }: LogEntry): boolean {
+    return nodeID === this.#pushServices.nodeID
   }
 
   get isIdle(): boolean {
@@ -619,12 +695,12 @@ export class Pipeline implements ConnectionHost {
   /** An error of ours, not of a handler: told, and nothing else stops for it. */
   readonly #defect = (defect: unknown): void => this.#facts.report(asIMError(defect, 'IM_HANDLER_FAILED', {}))
 
-  #push(channel: string, key: ChannelKey, sources: readonly PushSource[], uids: readonly string[], fromPeer: boolean): void {
-    this.#pushers.submit(channel, new PushOnlineEvent(key, sources, uids, this.#pushServices, fromPeer))
+  #push(channel: string, key: ChannelKey, sources: readonly PushSource[], uids: readonly string[], reach: Reach): void {
+    this.#pushers.submit(channel, new PushOnlineEvent(key, sources, uids, this.#pushServices, reach))
   }
 
   /** Messages to the members of their channel, or to `receivers`. */
-  #handOver(channel: string, key: ChannelKey, sources: readonly PushSource[], receivers: readonly string[] | undefined, fromPeer: boolean): void {
+  #handOver(channel: string, key: ChannelKey, sources: readonly PushSource[], receivers: readonly string[] | undefined, reach: Reach): void {
     const queueBytes = sources.reduce((bytes, { message }) => bytes + message.payload.length, HAND_OVER_BYTES)
     const failed = (reason: unknown): void => {
       const { channelID, channelType } = key
@@ -632,7 +708,7 @@ export class Pipeline implements ConnectionHost {
       if (!this.waits.isAborted) this.#facts.report(asIMError(reason, 'IM_DIRECTORY_UNAVAILABLE', context))
       this.#facts.emit('undelivered', { key, messages: sources.map(({ message }) => message), nodeID: undefined, uid: undefined })
     }
-    this.#handOvers.submit(channel, { sources, receivers, fromPeer, queueBytes, failed })
+    this.#handOvers.submit(channel, { sources, receivers, reach, queueBytes, failed })
   }
 
   async #membersInTime<T>(page: Promise<T>): Promise<T> {
@@ -644,17 +720,19 @@ export class Pipeline implements ConnectionHost {
     }
   }
 
-  #deliverApplied(key: ChannelKey, messages: readonly Message[], results: readonly AppendResult[]): void {
+  /** @returns what is new of it */
+  #deliverApplied(entry: LogEntry, results: readonly AppendResult[]): readonly Message[] {
+    const { key, messages } = entry
     const stored: Message[] = []
     results.forEach(({ status, messageSeq }, index) => {
       if (status === 'stored') stored.push({ ...messages[index]!, messageSeq })
     })
-    if (stored.length === 0) return
+    if (stored.length === 0) return stored
     this.#facts.emit('messageStored', { key, messages: stored })
-    this.notifier?.tell({ event: 'msg.notify', messages: stored })
     // Asked now: whoever has proposed them forgets soon which connections they came in on.
     const sources = stored.map((message): PushSource => ({ message, connectionID: this.#proposed.get(message.messageID) }))
-    this.#handOver(channelKeyString(key), key, sources, undefined, true)
+    this.#handOver(channelKeyString(key), key, sources, undefined, this.#isOwn(entry) ? 'logged' : 'here')
+    return stored
   }
 
   #opened(connection: Connection): void {

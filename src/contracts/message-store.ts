@@ -140,9 +140,9 @@ export interface MessageStore {
   /**
    * Edit or recall one stored message. Its ids, place and time stay; `revision` says what has become of it.
    * @returns the message as it is from now on, also when it had been recalled before and so does not change; undefined
-   *   when there is none. Durable once resolved
+   *   when there is none. Durable once resolved, and with it the `position`, if there is one and a message
    */
-  revise(key: ChannelKey, messageSeq: number, change: MessageChange): MaybePromise<Message | undefined>
+  revise(key: ChannelKey, messageSeq: number, change: MessageChange, position?: LogPosition): MaybePromise<Message | undefined>
 
   /**
    * Remove what has expired by `nowMs`, and what has outlived the store's own retention. The engine calls it every

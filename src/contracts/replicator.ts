@@ -24,6 +24,12 @@ export interface ReplicatorHost {
    * @returns per entry, per message, what became of it
    */
   apply(entries: readonly LogEntry[], position?: LogPosition): MaybePromise<readonly (readonly AppendResult[])[]>
+  /**
+   * Carry out an operation on what else the nodes keep alike, as `Replicator.operate` was given it. `position` is kept with it,
+   * or behind it where doing it once more after a crash changes nothing. A throw means what it means for `apply`.
+   * @returns what came of it, for whoever has proposed it
+   */
+  operate(operation: Uint8Array, position?: LogPosition): MaybePromise<unknown>
 }
 
 /**
@@ -40,5 +46,14 @@ export interface Replicator {
    * @throws (or rejects with) anything else: it was not committed, or its fate is unknown in the same way
    */
   propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): MaybePromise<readonly AppendResult[]>
+  /**
+   * Propose a change of what else the nodes keep alike: channels, members, users, tokens, positions, and messages that are
+   * there already. `lane` says what it is in order with: the other operations of that lane, and when it is the
+   * `channelKeyString` of a channel, the messages of it. Without this method every node keeps all that for itself.
+   * @param operation  up to 128 KiB, the engine's own; every node gives it to `ReplicatorHost.operate`
+   * @returns what `operate` gave on this node
+   * @throws as `propose`
+   */
+  operate?(lane: string, operation: Uint8Array, signal: AbortSignal): MaybePromise<unknown>
   close(): MaybePromise<void>
 }

@@ -1,4 +1,5 @@
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
+import type { Reach } from '../model/reach.ts'
 import { KeyedQueue } from './keyed-queue.ts'
 import { runInOrder, type PoolBounds } from './user-pool.ts'
 
@@ -7,8 +8,7 @@ export interface HandOver<S> {
   readonly sources: readonly S[]
   /** whom they are for instead of the members */
   readonly receivers: readonly string[] | undefined
-  /** another node does this for its own connections, too */
-  readonly fromPeer: boolean
+  readonly reach: Reach
   readonly queueBytes: number
   /** not all of the members could be found out */
   failed(reason: unknown): void
@@ -16,7 +16,7 @@ export interface HandOver<S> {
 
 export interface HandOverPoolOptions<S> extends PoolBounds {
   /** Give them to all they are for, page by page; a promise while that takes time. */
-  readonly deliver: (channel: string, handOver: Pick<HandOver<S>, 'sources' | 'receivers' | 'fromPeer'>) => MaybePromise<void>
+  readonly deliver: (channel: string, handOver: Pick<HandOver<S>, 'sources' | 'receivers' | 'reach'>) => MaybePromise<void>
   readonly schedule: () => void
   readonly report: (defect: unknown) => void
 }
@@ -98,7 +98,7 @@ export class HandOverPool<S> {
       const { handOver, action } = waiting
       const group = groups.at(-1)
       const last = group?.at(-1)
-      const isAlike = last?.handOver.receivers === handOver.receivers && last?.handOver.fromPeer === handOver.fromPeer
+      const isAlike = last?.handOver.receivers === handOver.receivers && last?.handOver.reach === handOver.reach
       const isDelivery = action === undefined && last?.action === undefined
       if (group !== undefined && isDelivery && isAlike && count + handOver.sources.length <= this.#options.maxBatchCount) {
         group.push(waiting)
@@ -113,11 +113,11 @@ export class HandOverPool<S> {
 
   /** Never throws or rejects. */
   #deliver(channel: string, group: readonly HandOver<S>[]): void | Promise<void> {
-    const { receivers, fromPeer } = group[0]!
+    const { receivers, reach } = group[0]!
     const sources = group.length === 1 ? group[0]!.sources : group.flatMap((handOver) => handOver.sources)
     const failed = (reason: unknown): void => group.forEach((handOver) => handOver.failed(reason))
     try {
-      const delivering = this.#options.deliver(channel, { sources, receivers, fromPeer })
+      const delivering = this.#options.deliver(channel, { sources, receivers, reach })
       if (isPromise(delivering)) return delivering.then(undefined, failed)
     } catch (reason) {
       failed(reason)
@@ -125,4 +125,4 @@ export class HandOverPool<S> {
   }
 }
 
-const NOTHING: HandOver<never> = { sources: [], receivers: undefined, fromPeer: false, queueBytes: 0, failed: () => undefined }
+const NOTHING: HandOver<never> = { sources: [], receivers: undefined, reach: 'all', queueBytes: 0, failed: () => undefined }

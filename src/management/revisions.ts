@@ -20,8 +20,11 @@ export interface RevisionsOptions {
   readonly clock: Clock
   readonly facts: FactSink
   readonly maxPayloadBytes: number
-  /** a change would be known to this node only: not to the stores of the others, or not to those who are connected there */
-  readonly hasOtherNodes: boolean
+  /**
+   * 'alone': there is no other node. 'log': changes go through a log, and every node tells its own connections when it applies them.
+   * 'unheard': a change would be known to this node only: not to the stores of the others, or not to those who are connected there
+   */
+  readonly others: 'alone' | 'log' | 'unheard'
   /** tell the connections of `uids`, or of all members; never rejects */
   readonly tell: (key: ChannelKey, notice: Notice, uids?: readonly string[]) => Promise<void>
 }
@@ -54,7 +57,7 @@ export class Revisions {
   }
 
   async deleteFor(uid: string, messageIDs: readonly string[]): Promise<{ readonly deletedCount: number }> {
-    const { messages, cursors, clock } = this.#options
+    const { messages, cursors, others } = this.#options
     checkUID('uid', uid)
     if (checkMessageIDs(messageIDs).length > MAX_DELETED) badOption('messageIDs', `at most ${MAX_DELETED} of them`, messageIDs)
     const byChannel = new Map<string, Message[]>()
@@ -70,11 +73,34 @@ export class Revisions {
       const key = keyOf(found[0]!)
       await cursors.hide(uid, key, found.map(({ messageSeq }) => messageSeq))
       deletedCount += found.length
-      for (const message of found) {
-        await this.#options.tell(key, { type: 'message.deleted', message, timestampMs: clock.nowMs() }, [uid])
-      }
+      if (others !== 'log') await this.#tellDeleted(uid, key, found)
     }
     return { deletedCount }
+  }
+
+  /** A change has come through the log. @returns what to do when it has been carried out on this node */
+  async applying(key: ChannelKey, messageSeq: number, change: MessageChange): Promise<(message: unknown) => void> {
+    const [before] = await this.#options.messages.range(key, { startSeq: messageSeq, endSeq: messageSeq })
+    return (message) => void (before !== undefined && message !== undefined && this.#tellChanged(key, before, message as Message, change))
+  }
+
+  /** A user has deleted these, which has come through the log. */
+  async hidden(uid: string, key: ChannelKey, seqs: readonly number[]): Promise<void> {
+    const messages: Message[] = []
+    for (const seq of seqs) messages.push(...(await this.#options.messages.range(key, { startSeq: seq, endSeq: seq })))
+    await this.#tellDeleted(uid, key, messages)
+  }
+
+  async #tellDeleted(uid: string, key: ChannelKey, messages: readonly Message[]): Promise<void> {
+    const timestampMs = this.#options.clock.nowMs()
+    for (const message of messages) await this.#options.tell(key, { type: 'message.deleted', message, timestampMs }, [uid])
+  }
+
+  async #tellChanged(key: ChannelKey, before: Message, message: Message, change: MessageChange): Promise<void> {
+    // Recalled before: everybody has been told.
+    if (message.revision?.kind !== change.kind || before.revision?.kind === 'recalled') return
+    this.#options.facts.emit('messageRevised', { key, message })
+    await this.#options.tell(key, { type: change.kind === 'edited' ? 'message.edited' : 'message.recalled', message, timestampMs: change.timestampMs })
   }
 
   /** Changes of one message one after the other, so that each knows what was before it. */
@@ -83,18 +109,15 @@ export class Revisions {
   }
 
   async #change(messageID: string, change: MessageChange): Promise<Message> {
-    const { messages, facts, hasOtherNodes, tell } = this.#options
+    const { messages, others } = this.#options
     checkMessageIDs([messageID])
-    if (hasOtherNodes) throw new IMError('IM_NOT_SUPPORTED', { detail: 'a message cannot be changed with other nodes' })
+    if (others === 'unheard') throw new IMError('IM_NOT_SUPPORTED', { detail: 'a message cannot be changed with other nodes that share no log' })
     const [before] = await messages.get([messageID])
     if (before === undefined) throw notFound(messageID)
     const key = keyOf(before)
     const message = await messages.revise(key, before.messageSeq, change)
     if (message === undefined) throw notFound(messageID)
-    // Recalled before: everybody has been told.
-    if (message.revision?.kind !== change.kind || before.revision?.kind === 'recalled') return message
-    facts.emit('messageRevised', { key, message })
-    await tell(key, { type: change.kind === 'edited' ? 'message.edited' : 'message.recalled', message, timestampMs: change.timestampMs })
+    if (others === 'alone') await this.#tellChanged(key, before, message, change)
     return message
   }
 }

@@ -1,4 +1,4 @@
-import { ChannelType, memoryReplicatorHub, memoryStorage, personChannelID, ReasonCode, type Message } from 'imengine'
+import { ChannelType, memoryReplicatorHub, memoryStorage, personChannelID, ReasonCode, type Message, type Replicator } from 'imengine'
 import type { TestClient } from 'imengine/testing'
 import { describe, expect, test } from 'vitest'
 import { FrameType, type EventPacket } from '../../src/model/frames.ts'
@@ -207,8 +207,14 @@ describe('what cannot be done', () => {
     await expect(call(made)).rejects.toThrow(message)
   })
 
-  test('a change with a replicator is IM_NOT_SUPPORTED', async () => {
-    const made = await stage({ replicator: memoryReplicatorHub().replicator() })
+  test('a change with a replicator that takes messages only is IM_NOT_SUPPORTED', async () => {
+    const log = memoryReplicatorHub().replicator()
+    const replicator: Replicator = {
+      start: (host) => log.start(host),
+      propose: (key, messages, signal) => log.propose(key, messages, signal),
+      close: () => log.close(),
+    }
+    const made = await stage({ replicator })
     await expect(made.engine.messages.recall('77')).rejects.toMatchObject({ code: 'IM_NOT_SUPPORTED' })
   })
 

@@ -49,9 +49,12 @@ interface RetryPause {
   readonly delayMs: number
 }
 
+/** What is in the log: messages, or an operation on the rest. */
+type HubEntry = LogEntry | { readonly operation: Uint8Array }
+
 /** What the replicators share. Invariant: entry `i` of `#entries` is number `#firstIndex + i` of the log. */
 class SharedLog {
-  #entries: LogEntry[] = []
+  #entries: HubEntry[] = []
   #firstIndex = 0
   readonly #maxEntries: number
   /** the number of the next entry a node has to apply, for every node that ever started */
@@ -71,7 +74,7 @@ class SharedLog {
     return this.#firstIndex + this.#entries.length
   }
 
-  at(index: number): LogEntry | undefined {
+  at(index: number): HubEntry | undefined {
     return this.#entries[index - this.#firstIndex]
   }
 
@@ -81,7 +84,7 @@ class SharedLog {
   }
 
   /** @returns the number of the new entry @throws IM_QUEUE_FULL when a started host still has to apply the oldest one */
-  append(entry: LogEntry): number {
+  append(entry: HubEntry): number {
     if (this.#entries.length >= this.#maxEntries) this.#dropApplied()
     const index = this.endIndex
     this.#entries.push(entry)
@@ -101,7 +104,7 @@ class SharedLog {
 }
 
 interface Waiter {
-  resolve(results: readonly AppendResult[]): void
+  resolve(result: unknown): void
   reject(error: IMError): void
 }
 
@@ -136,18 +139,27 @@ class MemoryReplicator implements Replicator {
   }
 
   propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): Promise<readonly AppendResult[]> {
+    const { channelID, channelType } = key
+    // The messages themselves never change; the array is the caller's.
+    return this.#add((nodeID) => ({ key: { channelID, channelType }, messages: [...messages], nodeID }), signal) as Promise<readonly AppendResult[]>
+  }
+
+  operate(_lane: string, operation: Uint8Array, signal: AbortSignal): Promise<unknown> {
+    return this.#add(() => ({ operation: operation.slice() }), signal)
+  }
+
+  /** @returns what the host made of it */
+  #add(entryOf: (nodeID: number) => HubEntry, signal: AbortSignal): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const host = this.#host
       if (host === undefined) throw new IMError('IM_NOT_RUNNING', { detail: 'the replicator is not started' })
       if (signal.aborted) throw gaveUp(host, signal.reason)
-      const { channelID, channelType } = key
-      // The messages themselves never change; the array is the caller's.
-      const index = this.#log.append({ key: { channelID, channelType }, messages: [...messages], nodeID: host.nodeID })
+      const index = this.#log.append(entryOf(host.nodeID))
       const onAbort = (): void => this.#take(index)?.reject(gaveUp(host, signal.reason))
       signal.addEventListener('abort', onAbort, { once: true })
       const settled = (): void => signal.removeEventListener('abort', onAbort)
       this.#waiters.set(index, {
-        resolve: (results) => (settled(), resolve(results)),
+        resolve: (result) => (settled(), resolve(result)),
         reject: (error) => (settled(), reject(error)),
       })
     })
@@ -178,18 +190,18 @@ class MemoryReplicator implements Replicator {
     this.#isApplying = false
   }
 
-  #next(): { host: ReplicatorHost; index: number; entry: LogEntry } | undefined {
+  #next(): { host: ReplicatorHost; index: number; entry: HubEntry } | undefined {
     if (this.#host === undefined) return undefined
     const index = this.#log.positions.get(this.#host.nodeID) ?? 0
     const entry = this.#log.at(index)
     return entry === undefined ? undefined : { host: this.#host, index, entry }
   }
 
-  async #applyOne({ host, index, entry }: { host: ReplicatorHost; index: number; entry: LogEntry }): Promise<void> {
+  async #applyOne({ host, index, entry }: { host: ReplicatorHost; index: number; entry: HubEntry }): Promise<void> {
     try {
-      const [results] = await host.apply([entry])
+      const result = 'operation' in entry ? await host.operate(entry.operation) : (await host.apply([entry]))[0]
       this.#log.applied(host.nodeID, index)
-      this.#take(index)?.resolve(results!)
+      this.#take(index)?.resolve(result)
     } catch {
       // The host reports its own failures; here the entry only stays where it is.
       if (this.#host !== undefined) await this.#pause()

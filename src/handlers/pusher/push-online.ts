@@ -8,6 +8,7 @@ import type { ChannelKey } from '../../model/channel.ts'
 import { isPromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
 import type { Outcome } from '../../model/outcome.ts'
+import type { Reach } from '../../model/reach.ts'
 import { receivedChannelID, receivedRedDot } from '../../model/receiver-view.ts'
 import { RecvBatch } from '../../protocol/recv-batch.ts'
 import { RecvEncoder } from '../../protocol/recv-encoder.ts'
@@ -22,7 +23,7 @@ export interface PushSource {
 export interface PushOnlineServices {
   /** the open connections of a user on this node */
   readonly connectionsOf: (uid: string) => readonly ConnectionPort[]
-  /** where users are; undefined on a single node, and where every node delivers what it applies. Ends in time */
+  /** where users are; undefined on a single node. Ends in time */
   readonly locate: Presence['locate'] | undefined
   /** the devices of a user who is on another node; undefined where `locate` is. Ends in time */
   readonly devices: ((uid: string) => Promise<readonly OnlineDevice[]>) | undefined
@@ -55,8 +56,7 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
   readonly uids: readonly string[]
   readonly services: PushOnlineServices
   readonly queueBytes: number
-  /** another node has sent it: not to be sent on */
-  readonly fromPeer: boolean
+  readonly reach: Reach
   /** set by filterOnline */
   targets: readonly ConnectionPort[] = NOBODY
   remote: ReadonlyMap<number, readonly string[]> | undefined
@@ -68,14 +68,14 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
     sources: readonly PushSource[],
     uids: readonly string[],
     services: PushOnlineServices,
-    fromPeer = false,
+    reach: Reach = 'all',
   ) {
     super()
     this.key = key
     this.sources = sources
     this.uids = uids
     this.services = services
-    this.fromPeer = fromPeer
+    this.reach = reach
     this.queueBytes = sources.reduce((bytes, source) => bytes + source.message.payload.length, EVENT_BYTES)
   }
 
@@ -98,7 +98,7 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
 
 function filterOnline(ctx: PushOnlineEvent): Outcome | Promise<Outcome> {
   const { locate } = ctx.services
-  if (locate === undefined || ctx.fromPeer) return sortOut(ctx, undefined)
+  if (locate === undefined || ctx.reach === 'here' || (ctx.reach === 'logged' && !wantsOffline(ctx))) return sortOut(ctx, undefined)
   const failed = (reason: unknown): void => {
     // Those who are connected here get their messages all the same.
     const context = { ...ctx.describe(), event: ctx.event, step: 'filterOnline' }
@@ -118,8 +118,9 @@ function filterOnline(ctx: PushOnlineEvent): Outcome | Promise<Outcome> {
 function sortOut(ctx: PushOnlineEvent, nodes: ReadonlyMap<string, readonly number[]> | undefined): void {
   const { services } = ctx
   ctx.targets = connectionsOf(ctx)
-  if (nodes !== undefined) ctx.remote = remoteOf(ctx, nodes)
-  if (ctx.fromPeer || (services.notifyOffline === undefined && !services.facts.has('offlineMessage'))) return
+  if (nodes !== undefined && ctx.reach === 'all') ctx.remote = remoteOf(ctx, nodes)
+  if (ctx.reach === 'here' || !wantsOffline(ctx)) return
+  if (ctx.reach === 'logged' && nodes === undefined) return // nobody knows who is connected to the other nodes
   const offline: string[] = []
   const connected: string[] = []
   const elsewhere: string[] = []
@@ -129,6 +130,10 @@ function sortOut(ctx: PushOnlineEvent, nodes: ReadonlyMap<string, readonly numbe
     group.push(uid)
   }
   judgeOffline(ctx, { offline, connected, elsewhere })
+}
+
+function wantsOffline({ services }: PushOnlineEvent): boolean {
+  return services.notifyOffline !== undefined || services.facts.has('offlineMessage')
 }
 
 /** In a conversation of two, as a rule, one receiver's connections: then they are the registry's own array, which never changes. */

@@ -19,6 +19,7 @@ export function replicatorContract<O extends Opened<readonly Replicator[]>>(
 class CountingHost implements ReplicatorHost {
   readonly nodeID: number
   readonly applied = new Recorder<LogEntry>()
+  readonly operated = new Recorder<Uint8Array>()
   /** runs before an entry counts as applied; a throw is a failed apply */
   beforeApply: (entry: LogEntry) => Promise<void> | undefined = () => undefined
   readonly #lastSeq = new Map<string, number>()
@@ -45,12 +46,24 @@ class CountingHost implements ReplicatorHost {
       .then(() => this.#countAll(entries, position))
   }
 
+  beforeOperate: (operation: Uint8Array) => void = () => undefined
+
+  operate(operation: Uint8Array, position?: LogPosition): Uint8Array {
+    this.beforeOperate(operation)
+    this.#keep(position)
+    this.operated.add(operation)
+    return Uint8Array.of(this.nodeID, ...operation)
+  }
+
   #countAll(entries: readonly LogEntry[], position: LogPosition | undefined): AppendResult[][] {
-    if (position !== undefined) {
-      assert.ok(position.index > this.logPosition(position.log), 'positions of a log go forwards')
-      this.#positions.set(position.log, position.index)
-    }
+    this.#keep(position)
     return entries.map((entry) => this.#count(entry))
+  }
+
+  #keep(position: LogPosition | undefined): void {
+    if (position === undefined) return
+    assert.ok(position.index > this.logPosition(position.log), 'positions of a log go forwards')
+    this.#positions.set(position.log, position.index)
   }
 
   #count(entry: LogEntry): AppendResult[] {
@@ -119,6 +132,48 @@ const scenarios: readonly Scenario<readonly Replicator[]>[] = [
         const results = await one.replicator.propose(ROOM, [sampleMessage(n)], signal)
         assert.deepEqual(seqs(results), [1000 + n])
       }
+    },
+  ],
+  [
+    'operate, where there is one, resolves with what the host gave on the proposing node, and reaches every node in one order',
+    async (replicators) => {
+      const nodes = await cluster(replicators)
+      if (replicators[0]?.operate === undefined) return
+      const operate = (node: Node, operation: Uint8Array): Promise<unknown> =>
+        started(() => node.replicator.operate!('lane', operation, new AbortController().signal))
+      const operation = Uint8Array.of(0, 255, 10)
+      const [, two] = nodes
+      assert.deepEqual(await operate(two, operation), Uint8Array.of(2, 0, 255, 10))
+      operation.fill(7)
+      const all = nodes.flatMap((node, index) => Array.from({ length: 10 }, (_, n) => operate(node, Uint8Array.of(index, n))))
+      await Promise.all(all)
+      for (const { host } of nodes) await host.operated.untilCount(31)
+      const [expected, ...others] = nodes.map(({ host }) => host.operated.items)
+      assert.deepEqual(expected?.[0], Uint8Array.of(0, 255, 10))
+      for (const operated of others) assert.deepEqual(operated, expected)
+    },
+  ],
+  [
+    'an operation in the lane of a channel comes in order with the messages of it on every node',
+    async (replicators) => {
+      const nodes = await cluster(replicators)
+      if (replicators[0]?.operate === undefined) return
+      const orders = new Map(nodes.map((node) => [node, [] as string[]]))
+      for (const node of nodes) {
+        node.host.beforeApply = (entry) => void orders.get(node)!.push(...entry.messages.map((message) => message.messageID))
+        node.host.beforeOperate = (operation) => void orders.get(node)!.push(`operation ${operation[0]}`)
+      }
+      const lane = channelKeyString(ROOM)
+      await Promise.all(
+        Array.from({ length: 12 }, (_, n) => {
+          const node = nodes[(n % 3) as 0 | 1 | 2]
+          return n % 2 === 0 ? node.propose(ROOM, [sampleMessage(n + 1)]) : started(() => node.replicator.operate!(lane, Uint8Array.of(n), new AbortController().signal))
+        }),
+      )
+      for (const { host } of nodes) await host.applied.untilCount(6)
+      for (const { host } of nodes) await host.operated.untilCount(6)
+      const [expected, ...others] = orders.values()
+      for (const order of others) assert.deepEqual(order, expected)
     },
   ],
   [

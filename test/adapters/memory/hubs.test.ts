@@ -15,6 +15,11 @@ class ListHost implements ReplicatorHost {
     this.nodeID = nodeID
   }
 
+  operate(operation: Uint8Array) {
+    this.applied.push(-operation[0]!)
+    return operation[0]
+  }
+
   apply(entries: readonly LogEntry[]) {
     if (this.applyFails) throw new Error('the store is not there')
     return entries.map((entry) =>

@@ -1,0 +1,268 @@
+import type { ChannelDirectory, ChannelList } from '../contracts/channel-directory.ts'
+import type { CursorStore } from '../contracts/cursor-store.ts'
+import type { LogPosition, MessageStore } from '../contracts/message-store.ts'
+import type { Outbox } from '../contracts/outbox.ts'
+import type { Storage } from '../contracts/storage.ts'
+import type { TokenStore } from '../contracts/token-store.ts'
+import { IMError } from '../errors.ts'
+import { channelKeyString, type ChannelKey } from '../model/channel.ts'
+import type { MaybePromise } from '../model/maybe-promise.ts'
+
+/** What goes through the log. Everything else is a question, and answered by this node's own storage. */
+const WRITES = {
+  channels: ['putChannel', 'removeChannel', 'putMembers', 'removeMembers', 'addToList', 'removeFromList', 'setUserFlags'],
+  cursors: ['advance', 'put', 'remove', 'hide'],
+  tokens: ['putToken', 'removeToken'],
+  messages: ['revise', 'truncate'],
+} as const
+
+interface Parts {
+  readonly channels: ChannelDirectory
+  readonly cursors: CursorStore
+  readonly tokens: TokenStore
+  readonly messages: MessageStore
+}
+
+type Call<P extends keyof Parts> = (typeof WRITES)[P][number] & keyof Parts[P]
+
+/** One write: part of the storage, method, arguments. */
+export type StorageWrite = {
+  readonly [P in keyof Parts]: {
+    readonly [C in Call<P>]: {
+      readonly part: P
+      readonly call: C
+      readonly args: Parts[P][C] extends (...args: infer A) => unknown ? Readonly<A> : never
+    }
+  }[Call<P>]
+}[keyof Parts]
+
+export interface ReplicatedStorageOptions {
+  /** this node's own */
+  readonly storage: Storage
+  readonly propose: (lane: string, operation: Uint8Array) => Promise<unknown>
+  /** Looked at before a write is carried out here, whoever has proposed it. @returns what to do behind it; must not throw */
+  readonly applying: (write: StorageWrite) => MaybePromise<((result: unknown) => void) | undefined>
+}
+
+/** Positions and flags have no order with a channel's messages, but with each other. */
+const CURSORS_LANE = 'cursors'
+const USERS_LANE = 'users'
+
+/** A write of many goes through the log in pieces, which fit there whatever the ids are. */
+const MAX_PIECE = 250
+
+/**
+ * A storage whose writes go through the log, so that the storages of all nodes stay alike: each is proposed, and carried out
+ * on every node in one order. Questions are answered by this node's own storage, which knows what this node has written as soon
+ * as the write has resolved, and what others have written a little later. Messages are appended from the log anyway, and what
+ * is to be told to the webhook is each node's own matter. Nothing is swept: nodes that forgot a `clientMsgNo` at different
+ * times would number a repeat differently.
+ */
+export class ReplicatedStorage implements Storage {
+  readonly messages: MessageStore
+  readonly channels: ChannelDirectory
+  readonly cursors: CursorStore
+  declare readonly tokens?: TokenStore
+  declare readonly outbox?: Outbox
+  declare readonly description?: string
+  readonly #options: ReplicatedStorageOptions
+
+  constructor(options: ReplicatedStorageOptions) {
+    this.#options = options
+    const { storage } = options
+    if (storage.description !== undefined) this.description = storage.description
+    this.messages = this.#messages(storage.messages)
+    this.channels = this.#channels(storage.channels)
+    this.cursors = this.#cursors(storage.cursors)
+    if (storage.tokens !== undefined) this.tokens = this.#tokens(storage.tokens)
+    if (storage.outbox !== undefined) this.outbox = withPrecedes(storage.outbox, storage.messages, this.messages)
+  }
+
+
+  open(): MaybePromise<void> {
+    return this.#options.storage.open?.()
+  }
+
+  close(): MaybePromise<void> {
+    return this.#options.storage.close?.()
+  }
+
+  /**
+   * Carry out what has come through the log. @returns what the storage answered
+   * @throws IM_LOG_UNREADABLE  a write that this version does not know: to leave it out would make the nodes differ
+   */
+  async apply(operation: Uint8Array, position: LogPosition | undefined): Promise<unknown> {
+    const { storage, applying } = this.#options
+    const write = decodeWrite(operation)
+    const applied = await applying(write)
+    const result = await carryOut(storage, write, position)
+    // Everything but a revision may be done twice, and a revision keeps its position itself.
+    if (position !== undefined) await storage.messages.append([], position)
+    if (!(result instanceof Failed)) applied?.(result)
+    return result
+  }
+
+  async #propose(write: StorageWrite): Promise<unknown> {
+    const result = await this.#options.propose(laneOf(write), encodeWrite(write))
+    if (result instanceof Failed) throw result.error
+    return result
+  }
+
+  async #write(...writes: readonly StorageWrite[]): Promise<void> {
+    for (const write of writes) await this.#propose(write)
+  }
+
+  #messages(local: MessageStore): MessageStore {
+    return {
+      ...(local.knowsRepeats !== undefined && { knowsRepeats: local.knowsRepeats }),
+      ...(local.logPosition !== undefined && { logPosition: (log) => local.logPosition!(log) }),
+      append: (batches, position) => local.append(batches, position),
+      range: (key, query) => local.range(key, query),
+      lastSeq: (key) => local.lastSeq(key),
+      findByClientMsgNo: (key, fromUID, clientMsgNo) => local.findByClientMsgNo(key, fromUID, clientMsgNo),
+      get: (messageIDs) => local.get(messageIDs),
+      summaries: (uid, keys) => local.summaries(uid, keys),
+      countAfter: (key, afterSeq) => local.countAfter(key, afterSeq),
+      personChannelsOf: (uid, query) => local.personChannelsOf(uid, query),
+      truncate: (key, beforeSeq) =>
+        this.#propose({ part: 'messages', call: 'truncate', args: [keyOf(key), beforeSeq] }) as ReturnType<MessageStore['truncate']>,
+      revise: (key, messageSeq, change) =>
+        this.#propose({ part: 'messages', call: 'revise', args: [keyOf(key), messageSeq, change] }) as ReturnType<MessageStore['revise']>,
+    }
+  }
+
+  #channels(local: ChannelDirectory): ChannelDirectory {
+    const part = 'channels'
+    const list = (call: 'addToList' | 'removeFromList') => (key: ChannelKey, name: ChannelList, uids: readonly string[]) =>
+      this.#write(...piecesOf(uids).map((piece): StorageWrite => ({ part, call, args: [keyOf(key), name, piece] })))
+    return {
+      ...(local.changeCount !== undefined && { changeCount: () => local.changeCount!() }),
+      ...(local.systemUIDs !== undefined && { systemUIDs: (query) => local.systemUIDs!(query) }),
+      channel: (key) => local.channel(key),
+      member: (key, uid) => local.member(key, uid),
+      members: (key, query) => local.members(key, query),
+      channelsOf: (uid, query) => local.channelsOf(uid, query),
+      isListed: (key, name, uid) => local.isListed(key, name, uid),
+      isListEmpty: (key, name) => local.isListEmpty(key, name),
+      listed: (key, name, query) => local.listed(key, name, query),
+      userFlags: (uid) => local.userFlags(uid),
+      putChannel: (info) => this.#write({ part, call: 'putChannel', args: [info] }),
+      removeChannel: (key) => this.#write({ part, call: 'removeChannel', args: [keyOf(key)] }),
+      putMembers: (key, members) =>
+        this.#write(...piecesOf(members).map((piece): StorageWrite => ({ part, call: 'putMembers', args: [keyOf(key), piece] }))),
+      removeMembers: (key, uids) =>
+        this.#write(...piecesOf(uids).map((piece): StorageWrite => ({ part, call: 'removeMembers', args: [keyOf(key), piece] }))),
+      addToList: list('addToList'),
+      removeFromList: list('removeFromList'),
+      setUserFlags: (uid, flags) => this.#write({ part, call: 'setUserFlags', args: [uid, flags] }),
+    }
+  }
+
+  #cursors(local: CursorStore): CursorStore {
+    const part = 'cursors'
+    return {
+      cursor: (uid, key) => local.cursor(uid, key),
+      cursors: (uid, keys) => local.cursors(uid, keys),
+      hidden: (uid, key, afterSeq, throughSeq) => local.hidden(uid, key, afterSeq, throughSeq),
+      advance: (updates) => this.#write(...piecesOf(updates).map((piece): StorageWrite => ({ part, call: 'advance', args: [piece] }))),
+      put: (updates) => this.#write(...piecesOf(updates).map((piece): StorageWrite => ({ part, call: 'put', args: [piece] }))),
+      remove: (key, uids) => this.#write(...piecesOf(uids).map((piece): StorageWrite => ({ part, call: 'remove', args: [keyOf(key), piece] }))),
+      hide: (uid, key, seqs) => this.#write(...piecesOf(seqs).map((piece): StorageWrite => ({ part, call: 'hide', args: [uid, keyOf(key), piece] }))),
+      flush: () => local.flush(),
+    }
+  }
+
+  #tokens(local: TokenStore): TokenStore {
+    const part = 'tokens'
+    return {
+      token: (uid, deviceFlag) => local.token(uid, deviceFlag),
+      putToken: (uid, token) => this.#write({ part, call: 'putToken', args: [uid, token] }),
+      removeToken: (uid, deviceFlag) => this.#write({ part, call: 'removeToken', args: [uid, deviceFlag] }),
+    }
+  }
+}
+
+/** Arguments that no storage takes are refused by every node alike; any other failure is this node's trouble and will pass. */
+async function carryOut(storage: Storage, write: StorageWrite, position: LogPosition | undefined): Promise<unknown> {
+  const part = storage[write.part] as Record<string, (...args: unknown[]) => unknown> | undefined
+  if (part === undefined) return new Failed(new IMError('IM_NOT_SUPPORTED', { detail: `the storage keeps no ${write.part}` }))
+  try {
+    return await part[write.call]!(...write.args, ...(write.call === 'revise' ? [position] : []))
+  } catch (error) {
+    if (error instanceof TypeError) return new Failed(error)
+    throw error
+  }
+}
+
+/** What a write came to that no node can carry out: the same on all of them, and no reason to stop the log. */
+class Failed {
+  readonly error: Error
+
+  constructor(error: Error) {
+    this.error = error
+  }
+}
+
+function laneOf(write: StorageWrite): string {
+  if (write.part === 'cursors') return CURSORS_LANE
+  if (write.part === 'tokens' || write.call === 'setUserFlags') return USERS_LANE
+  return channelKeyString(write.args[0])
+}
+
+/** The outbox goes on knowing that nothing overtakes it in the store beside it, whatever that is called now. */
+function withPrecedes(outbox: Outbox, local: MessageStore, wrapped: MessageStore): Outbox {
+  return {
+    ...(outbox.precedes !== undefined && { precedes: outbox.precedes === local ? wrapped : outbox.precedes }),
+    add: (lane, entries) => outbox.add(lane, entries),
+    list: (lane, query) => outbox.list(lane, query),
+    remove: (lane, entryIDs) => outbox.remove(lane, entryIDs),
+    count: () => outbox.count(),
+  }
+}
+
+function keyOf({ channelID, channelType }: ChannelKey): ChannelKey {
+  return { channelID, channelType }
+}
+
+function piecesOf<T>(all: readonly T[]): readonly (readonly T[])[] {
+  const pieces: (readonly T[])[] = []
+  for (let first = 0; first < all.length; first += MAX_PIECE) pieces.push(all.slice(first, first + MAX_PIECE))
+  return pieces
+}
+
+/** In front of every operation: another layout gets another number. */
+const FORMAT = 1
+
+/** JSON behind the number of the format; bytes as base64 under a name that nothing else has. */
+const BYTES = '$bytes'
+
+function encodeWrite({ part, call, args }: StorageWrite): Uint8Array {
+  const text = JSON.stringify([part, call, args], function (this: Record<string, unknown>, name: string, value: unknown) {
+    const raw = this[name] // a Buffer has turned itself into something else by now
+    return raw instanceof Uint8Array ? { [BYTES]: Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString('base64') } : value
+  })
+  return Buffer.concat([Buffer.of(FORMAT), Buffer.from(text)])
+}
+
+function decodeWrite(operation: Uint8Array): StorageWrite {
+  if (operation[0] !== FORMAT) throw unreadable(`format ${operation[0]}`)
+  const text = Buffer.from(operation.buffer, operation.byteOffset + 1, operation.length - 1).toString()
+  let write: unknown
+  try {
+    write = JSON.parse(text, (_name, value: unknown) => {
+      const bytes = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[BYTES] : undefined
+      return typeof bytes === 'string' ? new Uint8Array(Buffer.from(bytes, 'base64')) : value
+    })
+  } catch {
+    throw unreadable('it is damaged')
+  }
+  if (!Array.isArray(write)) throw unreadable('it is damaged')
+  const [part, call, args] = write as unknown[]
+  const calls: readonly string[] = typeof part === 'string' && Object.hasOwn(WRITES, part) ? WRITES[part as keyof Parts] : []
+  if (typeof call !== 'string' || !calls.includes(call) || !Array.isArray(args)) throw unreadable('a write that this version does not know')
+  return { part, call, args } as unknown as StorageWrite
+}
+
+function unreadable(detail: string): IMError {
+  return new IMError('IM_LOG_UNREADABLE', { detail })
+}

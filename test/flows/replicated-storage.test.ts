@@ -1,0 +1,295 @@
+import {
+  ChannelType, IMEngine, MemberRole, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode, staticTokenVerifier,
+  allowAnyToken, type IMEngineOptions, type MemoryReplicatorHub, type ReplicatorHost, type Storage, type Webhook,
+} from 'imengine'
+import { connectTestClient, FakeClock, seededRandom, type TestClient } from 'imengine/testing'
+import { afterEach, describe, expect, it } from 'vitest'
+import { FrameType, type EventPacket } from '../../src/model/frames.ts'
+import { TEAM } from '../support.ts'
+
+const engines: IMEngine[] = []
+afterEach(async () => {
+  await Promise.all(engines.splice(0).map((engine) => engine.close({ drainMs: 0 })))
+})
+
+interface Cluster {
+  readonly clock: FakeClock
+  readonly hub: MemoryReplicatorHub
+  readonly storages: Storage[]
+  node(nodeID: number, options?: Partial<IMEngineOptions>): Promise<IMEngine>
+}
+
+/** Nodes over one log, each with a storage of its own, which knows each other by presence and peer pushes. */
+function cluster(common: Partial<IMEngineOptions> = {}): Cluster {
+  const clock = new FakeClock()
+  const hub = memoryReplicatorHub({ clock })
+  const presence = memoryPresence({ nowMs: () => clock.monotonicMs() })
+  const peers = memoryPeerHub()
+  const storages: Storage[] = []
+  return {
+    clock,
+    hub,
+    storages,
+    node: async (nodeID, options = {}) => {
+      const storage = (storages[nodeID] ??= memoryStorage({ nowMs: () => clock.nowMs() }))
+      const engine = new IMEngine({
+        tokenVerifier: allowAnyToken(), nodeID, clock, random: seededRandom(nodeID), storage, replicator: hub.replicator(), presence,
+        peerPush: peers.peer(), ...common, ...options,
+      })
+      engines.push(engine)
+      await engine.start()
+      return engine
+    },
+  }
+}
+
+async function pair(common: Partial<IMEngineOptions> = {}) {
+  const made = cluster(common)
+  const [one, two] = [await made.node(1), await made.node(2)]
+  await one.channels.create(TEAM, { subscribers: ['ann', 'bob', 'cat'] })
+  await made.clock.settle()
+  return { ...made, one, two }
+}
+
+const bytes = (text: string): Uint8Array => Buffer.from(text)
+
+async function texts(engine: IMEngine): Promise<string[]> {
+  const found: string[] = []
+  for await (const { payload, revision } of engine.messages.range(TEAM)) {
+    found.push(`${Buffer.from(payload).toString()}${revision === undefined ? '' : ` (${revision.kind} ${revision.version})`}`)
+  }
+  return found
+}
+
+function eventsOf(client: TestClient): string[] {
+  return client.received.filter((frame): frame is EventPacket => frame.type === FrameType.EVENT).map(({ eventType }) => eventType)
+}
+
+describe('what one node writes', () => {
+  it('channels, members, roles and flags: holds on the other for the next SEND', async () => {
+    const { one, two, clock } = await pair()
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    expect(await bob.send({ ...TEAM, payload: 'in' })).toMatchObject({ reasonCode: ReasonCode.Success })
+    await one.channels.subscribers.remove(TEAM, ['bob'])
+    await clock.settle()
+    expect(await bob.send({ ...TEAM, payload: 'out' })).toMatchObject({ reasonCode: ReasonCode.SubscriberNotExist })
+    await two.channels.subscribers.add(TEAM, [{ uid: 'bob', role: MemberRole.Admin }])
+    await one.channels.setMode(TEAM, 'muted')
+    await clock.settle()
+    expect(await bob.send({ ...TEAM, payload: 'admin' })).toMatchObject({ reasonCode: ReasonCode.Success })
+    await one.users.setSendBan('bob', true)
+    await clock.settle()
+    expect((await bob.send({ ...TEAM, payload: 'banned' })).reasonCode).toBe(ReasonCode.SendBan)
+    for (const engine of [one, two]) {
+      expect((await engine.channels.get(TEAM))?.mode).toBe('muted')
+      expect((await engine.channels.subscribers.get(TEAM, 'bob'))?.role).toBe(MemberRole.Admin)
+    }
+  })
+
+  it('hundreds of members, who fit no single entry: are all there, on both, and each is pushed to', async () => {
+    const { one, two, clock } = await pair()
+    const crowd = Array.from({ length: 1_001 }, (_, n) => `u${n}`)
+    await one.channels.subscribers.add(TEAM, crowd)
+    await clock.settle()
+    const { client: last } = await connectTestClient(two, { uid: 'u1000' })
+    await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('all') })
+    expect((await last.nextRecv()).text).toBe('all')
+    const listed = await two.channels.subscribers.list(TEAM, { limit: 2_000 })
+    expect(listed.items).toHaveLength(1_004)
+  })
+
+  it('a token: lets its user in at the other, and its removal keeps them out', async () => {
+    const made = cluster()
+    const nodes: IMEngine[] = []
+    for (const nodeID of [1, 2]) {
+      const storage = (made.storages[nodeID] = memoryStorage())
+      nodes.push(await made.node(nodeID, { tokenVerifier: staticTokenVerifier(storage.tokens!) }))
+    }
+    const [one, two] = nodes as [IMEngine, IMEngine]
+    await one.users.setToken('ann', { deviceFlag: 0, token: 'secret' })
+    await made.clock.settle()
+    expect((await connectTestClient(two, { uid: 'ann', token: 'secret' })).connack.reasonCode).toBe(ReasonCode.Success)
+    await two.users.removeToken('ann', 0)
+    await made.clock.settle()
+    await expect(connectTestClient(one, { uid: 'ann', token: 'secret' })).rejects.toThrow('AuthFail')
+  })
+
+  it('an edit and a recall: are in both histories alike, and told to the connections of both', async () => {
+    const { one, two, clock } = await pair()
+    const clients = [(await connectTestClient(one, { uid: 'ann' })).client, (await connectTestClient(two, { uid: 'bob' })).client]
+    const revised: string[] = []
+    for (const engine of [one, two]) engine.on('messageRevised', ({ message }) => revised.push(`${engine.nodeID} ${message.revision?.kind}`))
+    const { messageID } = await one.messages.send({ ...TEAM, fromUID: 'cat', payload: bytes('first') })
+    const gone = await one.messages.send({ ...TEAM, fromUID: 'cat', payload: bytes('oops') })
+    await clock.settle()
+    expect((await two.messages.edit(messageID, bytes('second'), { byUID: 'cat' })).revision?.version).toBe(1)
+    await one.messages.recall(gone.messageID)
+    await clock.settle()
+    for (const engine of [one, two]) expect(await texts(engine)).toEqual(['second (edited 1)', ' (recalled 1)'])
+    for (const client of clients) expect(eventsOf(client)).toEqual(['message.edited', 'message.recalled'])
+    expect(revised.toSorted()).toEqual(['1 edited', '1 recalled', '2 edited', '2 recalled'])
+    await expect(two.messages.edit(gone.messageID, bytes('back'))).rejects.toMatchObject({ code: 'IM_MESSAGE_NOT_FOUND' })
+  })
+
+  it('a message deleted for one user: is hidden from them on both, and told to their devices on both', async () => {
+    const { one, two, clock } = await pair()
+    const phone = (await connectTestClient(one, { uid: 'bob', deviceID: 'phone' })).client
+    const browser = (await connectTestClient(two, { uid: 'bob', deviceID: 'browser', deviceFlag: 1 })).client
+    const { messageID } = await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('x') })
+    await clock.settle()
+    await two.messages.deleteFor('bob', [messageID])
+    await clock.settle()
+    for (const client of [phone, browser]) expect(eventsOf(client)).toEqual(['message.deleted'])
+    for (const engine of [one, two]) {
+      const seen = []
+      for await (const message of engine.messages.range(TEAM, { forUID: 'bob' })) seen.push(message)
+      expect(seen).toEqual([])
+    }
+  })
+
+  it('the end of a channel with its messages: leaves nothing on either, and numbers go on', async () => {
+    const { one, two, clock } = await pair()
+    await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('x') })
+    await clock.settle()
+    await two.channels.delete(TEAM, { messages: true })
+    await clock.settle()
+    for (const engine of [one, two]) expect([await texts(engine), await engine.channels.get(TEAM)]).toEqual([[], undefined])
+    await two.channels.create(TEAM, { subscribers: ['ann'] })
+    expect((await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('y') })).messageSeq).toBe(2)
+  })
+
+  it('what no storage takes: is the caller’s TypeError, and the log goes on', async () => {
+    const made = cluster()
+    const [one, two] = [await made.node(1), await made.node(2)]
+    const inner = made.storages[2]!.channels
+    Object.assign(inner, { putChannel: () => { throw new TypeError('not like this') } })
+    await expect(two.channels.create(TEAM)).rejects.toThrow('not like this')
+    await one.users.setSendBan('ann', true)
+    await made.clock.settle()
+    expect((await two.users.flags('ann')).sendBanned).toBe(true)
+  })
+})
+
+describe('positions', () => {
+  it('are shared: what was acknowledged to one node is not replayed by the other, and what was not is', async () => {
+    const { one, two, clock } = await pair()
+    const first = await connectTestClient(one, { uid: 'bob' })
+    await two.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('seen') })
+    await first.client.nextRecv()
+    await clock.advance(one.limits.cursorFlushMs + 200)
+    first.pair.client.end()
+    await clock.settle()
+    await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('missed') })
+    await clock.settle()
+    const { client } = await connectTestClient(two, { uid: 'bob' })
+    expect((await client.nextRecv()).text).toBe('missed')
+    await clock.settle()
+    expect(client.messages).toHaveLength(1)
+  })
+
+  it('of one who was taken out of a channel are forgotten by the node that has their connection', async () => {
+    const { one, two, clock, storages } = await pair()
+    const { client } = await connectTestClient(two, { uid: 'bob' })
+    await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('x') })
+    await client.nextRecv()
+    await one.channels.subscribers.remove(TEAM, ['bob'])
+    await clock.advance(2 * one.limits.cursorFlushMs)
+    for (const nodeID of [1, 2]) expect((await storages[nodeID]!.cursors.cursor('bob', TEAM)).deliveredSeq).toBe(0)
+  })
+})
+
+describe('a node of the log', () => {
+  it('catches up with what was written while it was away', async () => {
+    const made = cluster()
+    const one = await made.node(1)
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('early') })
+    const two = await made.node(2)
+    await made.clock.settle()
+    expect(await texts(two)).toEqual(['early'])
+    expect((await two.channels.subscribers.list(TEAM)).items.map(({ uid }) => uid)).toEqual(['ann', 'bob'])
+  })
+
+  it('reaches the other for what no log has: an unpersisted message', async () => {
+    const { one, two, clock } = await pair()
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    const { client: ann } = await connectTestClient(one, { uid: 'ann' })
+    await one.messages.send({ ...TEAM, fromUID: 'cat', payload: bytes('typing'), noPersist: true })
+    await clock.settle()
+    expect([ann, bob].map(({ messages }) => messages.map(({ text }) => text))).toEqual([['typing'], ['typing']])
+  })
+
+  it('that has proposed a message says who is connected nowhere, and only that one does', async () => {
+    const { one, two, clock } = await pair()
+    await connectTestClient(one, { uid: 'ann' })
+    await connectTestClient(two, { uid: 'bob' })
+    const offline: unknown[] = []
+    for (const engine of [one, two]) engine.on('offlineMessage', ({ uids }) => offline.push([engine.nodeID, uids]))
+    await two.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('x') })
+    await clock.settle()
+    expect(offline).toEqual([[2, ['cat']]])
+  })
+
+  it('that has proposed a message tells the webhook, and only that one does', async () => {
+    const told: string[] = []
+    const hook = (name: string): Webhook => ({
+      events: ['msg.notify'],
+      notify: async (events) => {
+        for (const event of events) if (event.event === 'msg.notify') told.push(...event.messages.map(({ payload }) => `${name} ${Buffer.from(payload).toString()}`))
+      },
+    })
+    const made = cluster()
+    const [one, two] = [await made.node(1, { webhook: hook('one') }), await made.node(2, { webhook: hook('two') })]
+    await one.channels.create(TEAM, { subscribers: ['ann'] })
+    const { client } = await connectTestClient(two, { uid: 'ann' })
+    expect((await client.send({ ...TEAM, payload: 'hi' })).reasonCode).toBe(ReasonCode.Success)
+    await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('ho') })
+    await made.clock.advance(5_000)
+    expect(told.toSorted()).toEqual(['one ho', 'two hi'])
+  })
+
+  it.each<[string, Uint8Array]>([
+    ['of a later format', Buffer.of(9, 91, 93)],
+    ['that is damaged', Buffer.of(1, 91, 92)],
+    ['that is no list', Buffer.from('\u0001{"part":"channels"}')],
+    ['of an unknown method', Buffer.from('\u0001["channels","toString",[]]')],
+    ['of an unknown part', Buffer.from('\u0001["constructor","name",[]]')],
+    ['without arguments', Buffer.from('\u0001["channels","putChannel"]')],
+  ])('does not apply a write %s, nor anything behind it', async (_name, operation) => {
+    let host: ReplicatorHost | undefined
+    const hub = memoryReplicatorHub()
+    const inner = hub.replicator()
+    const engine = new IMEngine({
+      tokenVerifier: allowAnyToken(),
+      replicator: {
+        start: (given) => inner.start((host = given)),
+        close: () => inner.close(),
+        propose: (key, messages, signal) => inner.propose(key, messages, signal),
+        operate: (lane, bytesOf, signal) => inner.operate!(lane, bytesOf, signal),
+      },
+    })
+    engines.push(engine)
+    await engine.start()
+    await expect((async () => host!.operate(operation))()).rejects.toMatchObject({ code: 'IM_LOG_UNREADABLE' })
+  })
+})
+
+it('a write that is not committed in time rejects with IM_REPLICATION_TIMEOUT', async () => {
+  const clock = new FakeClock()
+  const inner = memoryReplicatorHub({ clock }).replicator()
+  const engine = new IMEngine({
+    tokenVerifier: allowAnyToken(), clock, random: seededRandom(1),
+    replicator: {
+      start: (host) => inner.start(host),
+      close: () => inner.close(),
+      propose: (key, messages, signal) => inner.propose(key, messages, signal),
+      operate: () => new Promise(() => undefined),
+    },
+  })
+  engines.push(engine)
+  await engine.start()
+  const creating = engine.channels.create({ channelID: 'g', channelType: ChannelType.Group })
+  const outcome = expect(creating).rejects.toMatchObject({ code: 'IM_REPLICATION_TIMEOUT' })
+  await clock.advance(engine.limits.replicateTimeoutMs + 200)
+  await outcome
+})
