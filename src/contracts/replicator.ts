@@ -50,7 +50,8 @@ export interface Replicator {
    * Propose a change of what else the nodes keep alike: channels, members, users, tokens, positions, and messages that are
    * there already. `lane` says what it is in order with: the other operations of that lane, and when it is the
    * `channelKeyString` of a channel, the messages of it. Without this method every node keeps all that for itself.
-   * @param operation  up to 128 KiB, the engine's own; every node gives it to `ReplicatorHost.operate`
+   * @param operation  the engine's own; every node gives it to `ReplicatorHost.operate`. Up to 128 KiB, or four thirds of the largest
+   *   payload and a little more, which a message that is edited may have
    * @returns what `operate` gave on this node
    * @throws as `propose`
    */

@@ -48,8 +48,8 @@ export interface ReplicatedStorageOptions {
 const CURSORS_LANE = 'cursors'
 const USERS_LANE = 'users'
 
-/** A write of many goes through the log in pieces, which fit there whatever the ids are. */
-const MAX_PIECE = 250
+/** A write of many goes through the log in pieces of about so many bytes. */
+const PIECE_BYTES = 64 * 1024
 
 /**
  * A storage whose writes go through the log, so that the storages of all nodes stay alike: each is proposed, and carried out
@@ -225,8 +225,17 @@ function keyOf({ channelID, channelType }: ChannelKey): ChannelKey {
 }
 
 function piecesOf<T>(all: readonly T[]): readonly (readonly T[])[] {
-  const pieces: (readonly T[])[] = []
-  for (let first = 0; first < all.length; first += MAX_PIECE) pieces.push(all.slice(first, first + MAX_PIECE))
+  const pieces: T[][] = []
+  let bytes = Number.POSITIVE_INFINITY
+  for (const each of all) {
+    const size = Buffer.byteLength(JSON.stringify(each))
+    if (bytes + size > PIECE_BYTES) {
+      pieces.push([])
+      bytes = 0
+    }
+    pieces[pieces.length - 1]!.push(each)
+    bytes += size
+  }
   return pieces
 }
 

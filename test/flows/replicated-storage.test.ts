@@ -86,16 +86,58 @@ describe('what one node writes', () => {
     }
   })
 
-  it('hundreds of members, who fit no single entry: are all there, on both, and each is pushed to', async () => {
-    const { one, two, clock } = await pair()
+  it('thousands of members, who fit no single entry: are all there, on both, and each is pushed to', async () => {
+    const sizes: number[] = []
+    const made = cluster()
+    const two = await made.node(2)
+    const inner = made.hub.replicator()
+    const one = await made.node(1, {
+      replicator: {
+        start: (host) => inner.start(host),
+        close: () => inner.close(),
+        propose: (key, messages, signal) => inner.propose(key, messages, signal),
+        operate: (lane, operation, signal) => (sizes.push(operation.length), inner.operate!(lane, operation, signal)),
+      },
+    })
+    const { clock } = made
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob', 'cat'] })
     const crowd = Array.from({ length: 1_001 }, (_, n) => `u${n}`)
-    await one.channels.subscribers.add(TEAM, crowd)
+    await one.channels.subscribers.add(TEAM, [...crowd, ...Array.from({ length: 999 }, (_, n) => `${'\u{1F600}'.repeat(50)}${n}`)])
     await clock.settle()
+    expect(Math.max(...sizes)).toBeLessThan(128 * 1024)
+    expect(Math.max(...sizes)).toBeGreaterThan(32 * 1024)
     const { client: last } = await connectTestClient(two, { uid: 'u1000' })
     await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('all') })
     expect((await last.nextRecv()).text).toBe('all')
-    const listed = await two.channels.subscribers.list(TEAM, { limit: 2_000 })
-    expect(listed.items).toHaveLength(1_004)
+    const listed = await two.channels.subscribers.list(TEAM, { limit: 5_000 })
+    expect(listed.items).toHaveLength(2_003)
+  })
+
+  it('a new member: gets pushes from the other node, which knew the members before, and whose directory takes its time', async () => {
+    const made = cluster()
+    const slow = (made.storages[2] = memoryStorage())
+    const { channels } = slow
+    const later = <A extends unknown[], R>(ask: (...args: A) => R) => async (...args: A) => ask(...args)
+    Object.assign(slow, {
+      channels: new Proxy(channels, {
+        get: (target, name) => {
+          const member: unknown = Reflect.get(target, name)
+          return typeof member === 'function' && name !== 'changeCount' ? later(member.bind(target) as (...args: unknown[]) => unknown) : undefined
+        },
+      }),
+    })
+    const [one, two] = [await made.node(1), await made.node(2)]
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    await made.clock.settle()
+    const [{ client: bob }, { client: cat }] = [await connectTestClient(two, { uid: 'bob' }), await connectTestClient(two, { uid: 'cat' })]
+    expect((await cat.send({ ...TEAM, payload: 'too early' })).reasonCode).toBe(ReasonCode.SubscriberNotExist)
+    await two.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('before') })
+    expect((await bob.nextRecv()).text).toBe('before')
+    await one.channels.subscribers.add(TEAM, ['cat'])
+    await made.clock.settle()
+    expect((await cat.send({ ...TEAM, payload: 'in' })).reasonCode).toBe(ReasonCode.Success)
+    await two.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('after') })
+    expect((await cat.nextRecv()).text).toBe('after')
   })
 
   it('a token: lets its user in at the other, and its removal keeps them out', async () => {
