@@ -16,9 +16,12 @@ export type Job =
   | 'fill'
   /** append, allow files no larger than half of what is there, try again, and lift the bound */
   | 'no-room-to-reopen'
+  /** apply a log until somebody ends us: every second entry has a message for each of two channels, the others have none */
+  | 'follow'
 
 export interface Said {
-  readonly event: 'opened' | 'failed' | 'acked' | 'read'
+  readonly event: 'opened' | 'failed' | 'acked' | 'read' | 'applied'
+  readonly index?: number
   readonly code?: string
   readonly text?: string
   readonly retryable?: boolean
@@ -97,6 +100,15 @@ if (job === 'no-room-to-reopen' && (await open())) {
   await append()
   await read()
   await storage.close()
+}
+if (job === 'follow' && (await open())) {
+  for (let index = (await storage.messages.logPosition!('log')) + 1; ; index++) {
+    const batches = index % 2 === 0 ? [] : ['a', 'b'].map((id) => ({ key: group(id), messages: [message(id, `c${index}`, randomBytes(1_000))] }))
+    // Some are under way at once, as when several logs are followed.
+    const applied = storage.messages.append(batches, { log: 'log', index })
+    const said = Promise.resolve(applied).then(() => say({ event: 'applied', index }))
+    if (index % 5 === 0) await said
+  }
 }
 
 function limitFiles(softAndHard: string): void {

@@ -98,6 +98,31 @@ describe('a disk that takes no more', () => {
   })
 })
 
+describe('a process that is killed while it applies a log', () => {
+  it('has its position and the messages of exactly the entries up to it, and loses none that it said was applied', async () => {
+    let saidIndex = 0
+    for (let life = 0; life < 3; life++) {
+      const child = start('follow', path)
+      const endAt = saidIndex + 150 + 7 * life
+      for await (const { index } of said(child)) {
+        if (index !== undefined) saidIndex = index
+        if (saidIndex >= endAt) break
+      }
+      await ended(child)
+      const storage = await open()
+      const position = await storage.messages.logPosition!('log')
+      expect(position).toBeGreaterThanOrEqual(saidIndex)
+      for (const id of ['a', 'b']) {
+        const found = await storage.messages.range(group(id), { limit: 10_000 })
+        expect(found.map(({ clientMsgNo }) => clientMsgNo)).toEqual(Array.from({ length: Math.ceil(position / 2) }, (_, i) => `c${2 * i + 1}`))
+        expect(found.map(({ messageSeq }) => messageSeq)).toEqual(found.map((_, i) => i + 1))
+      }
+      await storage.close()
+      opened.length = 0
+    }
+  })
+})
+
 describe('a folder that is in use', () => {
   it('by another process is IM_STORE_LOCKED, which engine.start() rejects with, until that process is gone', async () => {
     const child = start('hold', path)

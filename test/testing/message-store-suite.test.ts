@@ -39,7 +39,7 @@ describe('messageStoreContract', () => {
       reopen: () => ({ subject: new NaiveMessageStore() }),
     })
     const withoutRestart = messageStoreContract({ open: () => ({ subject: new NaiveMessageStore() }) })
-    expect(forgetful.length - withoutRestart.length).toBe(8)
+    expect(forgetful.length - withoutRestart.length).toBe(9)
     expect(await failedCases(forgetful)).toEqual(forgetful.slice(withoutRestart.length).map((contractCase) => contractCase.name))
   })
 

@@ -3,11 +3,13 @@ import type {
   AppendBatch,
   AppendResult,
   ChannelSummary,
+  LogPosition,
   MessageChange,
   MessageStore,
   RangeQuery,
   SweepResult,
 } from '../../src/contracts/message-store.ts'
+import { checkLogPosition } from '../../src/contracts/log-position.ts'
 import { ChannelType, personChannelUIDs, sourceKey, type ChannelKey, type Page } from '../../src/model/channel.ts'
 import type { Message } from '../../src/model/message.ts'
 
@@ -97,11 +99,15 @@ export const DEFECTS = [
   'sweep is never done',
   'sweep forgets how far somebody had written',
   'sweep removes the whole channel',
+  'a position is kept before its messages',
+  'a position without a message is forgotten',
+  'all logs share a position',
+  'any position is taken',
 ] as const
 export type Defect = (typeof DEFECTS)[number]
 
 /** What a restart may lose, beside everything. */
-export const LOSSES = ['revisions', 'the payloads that messages came with', 'floors', 'what there has ever been'] as const
+export const LOSSES = ['revisions', 'the payloads that messages came with', 'floors', 'what there has ever been', 'positions'] as const
 export type Loss = (typeof LOSSES)[number]
 
 /** A list of everything, searched from the front: right without a defect, and wrong in one way with one. */
@@ -114,6 +120,7 @@ export class NaiveMessageStore implements MessageStore {
   #ever: Message[] = []
   readonly #floors = new Map<string, number>()
   readonly #originals = new Map<Message, Uint8Array>()
+  readonly #positions = new Map<string, number>()
 
   constructor(defect?: Defect) {
     this.#has = (asked) => asked === defect
@@ -128,6 +135,7 @@ export class NaiveMessageStore implements MessageStore {
     next.#held = this.#held.map(copyOf)
     for (const [name, seq] of this.#lastSeqs) next.#lastSeqs.set(name, seq)
     if (loss !== 'floors') for (const [name, seq] of this.#floors) next.#floors.set(name, seq)
+    if (loss !== 'positions') restore(next.#positions, this.#positions)
     for (const [message, original] of this.#originals) {
       const copy = copyOf(message)
       next.#originals.set(copy, loss === 'the payloads that messages came with' ? copy.payload : original)
@@ -138,7 +146,13 @@ export class NaiveMessageStore implements MessageStore {
     return next
   }
 
-  async append(batches: readonly AppendBatch[]): Promise<AppendResult[][]> {
+  async logPosition(log: string): Promise<number> {
+    return this.#positions.get(this.#has('all logs share a position') ? '' : log) ?? 0
+  }
+
+  async append(batches: readonly AppendBatch[], position?: LogPosition): Promise<AppendResult[][]> {
+    if (position !== undefined && !this.#has('any position is taken')) checkLogPosition(position)
+    if (this.#has('a position is kept before its messages')) this.#keepPosition(position)
     const heldBefore = [...this.#held]
     const seqsBefore = new Map(this.#lastSeqs)
     const everBefore = [...this.#ever]
@@ -146,6 +160,7 @@ export class NaiveMessageStore implements MessageStore {
     try {
       const lost = this.#has('the last batch of a call is lost') && batches.length > 1 ? batches.at(-1) : undefined
       const results = batches.map((batch) => (batch === lost ? this.#pretend(batch) : this.#appendBatch(batch)))
+      if (batches.length > 0 || !this.#has('a position without a message is forgotten')) this.#keepPosition(position)
       return this.#has('the results of the batches are mixed up') ? results.reverse() : results
     } catch (error) {
       const keepFirst = this.#has('a failed call leaves its first batch') && batches.length > 1
@@ -280,6 +295,10 @@ export class NaiveMessageStore implements MessageStore {
       for (const message of gone) this.#lastSeqs.set(this.#nameOf(message), this.#of(message).at(-1)?.messageSeq ?? 0)
     }
     return { removedCount: this.#has('sweep does not say how many') ? 0 : gone.length, isDone: !this.#has('sweep is never done') }
+  }
+
+  #keepPosition(position: LogPosition | undefined): void {
+    if (position !== undefined) this.#positions.set(this.#has('all logs share a position') ? '' : position.log, position.index)
   }
 
   #revisedPayload(message: Message, change: MessageChange): Uint8Array {

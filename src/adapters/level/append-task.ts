@@ -1,8 +1,10 @@
-import type { AppendBatch, AppendResult } from '../../contracts/message-store.ts'
+import { checkLogPosition } from '../../contracts/log-position.ts'
+import type { AppendBatch, AppendResult, LogPosition } from '../../contracts/message-store.ts'
 import type { IMError } from '../../errors.ts'
 import { AppendPart, type PartHost } from './append-part.ts'
 import type { Standing } from './channel-states.ts'
 import type { Operations } from './database.ts'
+import { logKey, uint48 } from './keys.ts'
 import type { WriteTask } from './writer.ts'
 
 /** What all appends of a store share. */
@@ -17,6 +19,12 @@ export interface Waiter {
   readonly reject: (error: IMError) => void
 }
 
+/** What one call of `append` was given. */
+export interface AppendCall {
+  readonly batches: readonly AppendBatch[]
+  readonly position: LogPosition | undefined
+}
+
 /** One call of `append`. */
 export class AppendTask implements WriteTask {
   readonly parts: readonly AppendPart[]
@@ -25,13 +33,17 @@ export class AppendTask implements WriteTask {
   askedAt = 0
   readonly #host: AppendHost
   readonly #waiter: Waiter
+  /** the row of the log's position; it is in the batch that holds the messages, and so neither is there without the other */
+  readonly #position: readonly [key: Buffer, index: Buffer] | undefined
   #results: AppendResult[][] = []
   #standings: Standing[] = []
 
-  /** @throws TypeError for a message that cannot be stored */
-  constructor(batches: readonly AppendBatch[], host: AppendHost, waiter: Waiter) {
+  /** @throws TypeError for a message that cannot be stored, or a position that no log has */
+  constructor({ batches, position }: AppendCall, host: AppendHost, waiter: Waiter) {
     this.#host = host
     this.#waiter = waiter
+    if (position !== undefined) checkLogPosition(position)
+    this.#position = position && [logKey(position.log), uint48(position.index)]
     const parts: AppendPart[] = (this.parts = [])
     let bytes = 0
     try {
@@ -57,6 +69,7 @@ export class AppendTask implements WriteTask {
     this.#host.numbers.drop(this.askedAt)
     for (const part of this.parts) part.check()
     this.#results = this.parts.map((part) => part.plan(operations))
+    if (this.#position !== undefined) operations.push(...this.#position)
     this.#standings = this.parts.map(({ state }) => state.planned)
   }
 

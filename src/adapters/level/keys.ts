@@ -52,6 +52,8 @@ export const Tag = {
   Hidden: 0x76, // v
   /** lane, entry id → what is to be told */
   Outbox: 0x6f, // o
+  /** log → the number of its last entry that has been applied here */
+  Log: 0x4c, // L
 } as const
 
 /** Text in keys is cut off nowhere: what is longer than this cannot be stored. */
@@ -211,6 +213,11 @@ export function expiryKey(expiresAtMs: number, channelNo: number, seq: number): 
   return key
 }
 
+/** `Tag.Log`, name. */
+export function logKey(log: string): Buffer {
+  return textKey(Tag.Log, Buffer.from(log))
+}
+
 /** `Tag.Outbox`, lane, entry id. */
 export function outboxKey(lane: number, entryID: number): Buffer {
   const key = Buffer.allocUnsafe(8)
@@ -229,6 +236,12 @@ export const MAX_ENTRY_ID = 0xffff_ffff_ffff
 
 /** What fits 6 bytes: the year 10889. */
 export const MAX_TIME_MS = 0xffff_ffff_ffff
+
+export function uint48(value: number): Buffer {
+  const bytes = Buffer.allocUnsafe(6)
+  bytes.writeUIntBE(value, 0, 6)
+  return bytes
+}
 
 export function uint32(value: number): Buffer {
   const bytes = Buffer.allocUnsafe(4)

@@ -8,6 +8,7 @@ import type {
   AppendBatch,
   AppendResult,
   ChannelSummary,
+  LogPosition,
   MessageChange,
   MessageStore,
   RangeQuery,
@@ -20,7 +21,7 @@ import type { Message, Revision } from '../../model/message.ts'
 import { AppendTask, type AppendHost } from './append-task.ts'
 import { ChannelStates, decodeStanding, NEW_CHANNEL, personPrefix, putStanding, type ChannelState } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
-import { channelNoOfKey, EMPTY, numberText, sentKey, seqKey, seqOfKey, seqRange, SEED_KEY, Tag } from './keys.ts'
+import { channelNoOfKey, EMPTY, logKey, numberText, sentKey, seqKey, seqOfKey, seqRange, SEED_KEY, Tag } from './keys.ts'
 import { Lookups } from './lookups.ts'
 import { MessageIDs } from './message-ids.ts'
 import { NumberFilter } from './number-filter.ts'
@@ -123,10 +124,15 @@ export class LevelMessageStore implements MessageStore {
     if (!this.#filter.isComplete && !this.#isStopped) this.#fill() // closing the database has ended it
   }
 
-  append(batches: readonly AppendBatch[]): Promise<AppendResult[][]> {
+  append(batches: readonly AppendBatch[], position?: LogPosition): Promise<AppendResult[][]> {
     return new Promise((resolve, reject) => {
-      this.#lookups.submit(new AppendTask(batches, this.#appends, { resolve, reject }))
+      this.#lookups.submit(new AppendTask({ batches, position }, this.#appends, { resolve, reject }))
     })
+  }
+
+  async logPosition(log: string): Promise<number> {
+    const index = await this.#database.get(logKey(log))
+    return index === undefined ? 0 : index.readUIntBE(0, 6)
   }
 
   async range(key: ChannelKey, query: RangeQuery = {}): Promise<Message[]> {

@@ -7,11 +7,13 @@ import type {
   AppendBatch,
   AppendResult,
   ChannelSummary,
+  LogPosition,
   MessageChange,
   MessageStore,
   RangeQuery,
   SweepResult,
 } from '../../contracts/message-store.ts'
+import { checkLogPosition } from '../../contracts/log-position.ts'
 import { badOption } from '../../errors.ts'
 import { ChannelType, personChannelUIDs, sourceKey, type ChannelKey, type Page } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
@@ -55,6 +57,7 @@ class MemoryMessageStore implements MessageStore {
   readonly #all = new Arrivals()
   readonly #ending = new EndingHeap()
   readonly #personChannels = new Map<string, PagedMap<ChannelKey>>()
+  readonly #positions = new Map<string, number>()
   #lastNumber = 0
   readonly #nextNumber = (): number => ++this.#lastNumber
   readonly #maxPerChannel: number
@@ -69,13 +72,19 @@ class MemoryMessageStore implements MessageStore {
     this.#nowMs = options.nowMs ?? Date.now
   }
 
-  append(batches: readonly AppendBatch[]): AppendResult[][] {
+  append(batches: readonly AppendBatch[], position?: LogPosition): AppendResult[][] {
     // All that can throw happens before the first change: a failed call leaves nothing behind.
+    if (position !== undefined) checkLogPosition(position)
     const held = batches.map(({ key, messages }) => ({ key, messages: messages.map((message) => hold(message, this.#maxAgeMs)) }))
+    if (position !== undefined) this.#positions.set(position.log, position.index)
     return held.map(({ key, messages }) => {
       const log = this.#logFor(key)
       return messages.map((message) => this.#appendOne(log, message))
     })
+  }
+
+  logPosition(log: string): number {
+    return this.#positions.get(log) ?? 0
   }
 
   range(key: ChannelKey, query: RangeQuery = {}): Message[] {

@@ -11,6 +11,7 @@ import {
 } from './contract-case.ts'
 import { append, batchOf, failureScenarios, numberingScenarios, repeatScenarios, seqs } from './message-store-append.ts'
 import { personChannelScenarios, personChannelSurvivalScenarios } from './message-store-person-channels.ts'
+import { positionScenarios, positionSurvivalScenarios } from './message-store-position.ts'
 import { contentScenarios, lookupScenarios } from './message-store-read.ts'
 import { reviseScenarios, reviseSurvivalScenarios } from './message-store-revise.ts'
 import { countScenarios, summaryScenarios, summarySurvivalScenarios } from './message-store-summaries.ts'
@@ -38,6 +39,7 @@ export function messageStoreContract<O extends Opened<MessageStore>>(
       ...countScenarios,
       ...personChannelScenarios,
       ...sweepScenarios,
+      ...positionScenarios,
     ]),
     ...durableCasesOf(options, [
       ...survivalScenarios,
@@ -45,6 +47,7 @@ export function messageStoreContract<O extends Opened<MessageStore>>(
       ...summarySurvivalScenarios,
       ...personChannelSurvivalScenarios,
       ...sweepSurvivalScenarios,
+      ...positionSurvivalScenarios,
     ]),
   ]
 }
