@@ -45,9 +45,15 @@ export interface IMEngineOptions {
   /**
    * What a user gets at login of the messages that came while they were away. 'push': what no device of theirs has
    * acknowledged, oldest first, within `maxReplayPerChannel` and `maxReplay`; the default, but for an engine with a
-   * `replicator`, where positions are not shared. 'none': nothing, the client asks the host for what it misses
+   * `replicator` that has no `operate`, where positions are not shared. 'none': nothing, the client asks the host for what it misses
    */
   readonly offline?: 'push' | 'none'
+  /**
+   * What becomes of the clients of a node that has lost the others, so that it can acknowledge nothing and hears of nothing: their
+   * connections are closed and new ones refused until it has them again, so that SDKs go elsewhere ('close', the default); or they
+   * stay, SENDs get 18, and the fact `isolated` is all that tells of it ('keep')
+   */
+  readonly whenIsolated?: 'close' | 'keep'
   /** for the fact `offlineMessage`: who counts as offline; default: whoever has no connection */
   readonly isOffline?: IsOffline
   /** who may send where; default `sendPolicy()`: the protocol's rules */
@@ -161,6 +167,7 @@ const choices = {
   plaintext: ['refuse', 'allow'],
   payloadCrypto: ['auto', 'wasm', 'node'],
   slowConsumer: ['disconnect', 'skip'],
+  whenIsolated: ['close', 'keep'],
   offline: ['push', 'none'],
 } as const
 

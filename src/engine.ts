@@ -75,6 +75,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #adaptersClosed = false
   /** `close` has not waited any longer for `start` to come back */
   #startGivenUp = false
+  #isIsolated = false
   #lastHeartbeatMs = 0
   #sweepTimer: unknown
   #sweeping: Promise<unknown> = Promise.resolve()
@@ -104,6 +105,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       nodeID: this.nodeID,
       storage: this.#storage,
       replicated,
+      snapshots: own,
       outbox: { outbox: this.#storage.outbox ?? memoryOutbox(), isDurable: options.storage?.outbox !== undefined },
       clock: this.#clock,
       random,
@@ -306,7 +308,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const openings: (() => MaybePromise<void> | undefined)[] = [
       () => this.#storage.open?.(),
       () => presence?.leave(nodeID), // what an earlier life of this node has left behind
-      () => replicator?.start(pipeline.replicatorHost),
+      () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#setIsolated(isIsolated))),
       () =>
         peerPush?.start({
           nodeID,
@@ -433,11 +435,22 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
   }
 
+  /** This node has lost the others, or has them again: who is connected here is better off elsewhere until then. */
+  #setIsolated(isIsolated: boolean): void {
+    if (this.#isIsolated === isIsolated) return
+    this.#isIsolated = isIsolated
+    this.#logger.warn({ nodeID: this.nodeID, isIsolated }, isIsolated ? 'this node has lost the others' : 'this node has the others again')
+    this.#facts.emit('isolated', { nodeID: this.nodeID, isIsolated })
+    if (!isIsolated || this.#options.whenIsolated === 'keep') return
+    for (const connection of [...this.#pipeline.registry.sockets]) connection.end('isolated')
+  }
+
   /** Why no further socket can be served. */
   #obstacle(remoteAddress: string | undefined): string | undefined {
     const { registry } = this.#pipeline
     const { maxConnections, maxUnauthenticated, maxConnectionsPerAddress } = this.limits
     if (this.#state !== 'running') return 'the engine is not running'
+    if (this.#isIsolated && this.#options.whenIsolated !== 'keep') return 'this node has lost the others'
     if (registry.sockets.size >= maxConnections) return 'too many connections'
     if (registry.unauthenticatedCount >= maxUnauthenticated) return 'too many connections that have not logged in'
     if (remoteAddress === undefined || maxConnectionsPerAddress === 0) return undefined

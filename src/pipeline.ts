@@ -66,6 +66,8 @@ export interface PipelineOptions {
   readonly storage: Storage
   /** the same storage, when its writes go through the log */
   readonly replicated: ReplicatedStorage | undefined
+  /** this node's own, of which other nodes may want a copy */
+  readonly snapshots: Pick<Storage, 'snapshot' | 'restore'>
   /** where notifications wait, and whether they are still there after this engine's end */
   readonly outbox: { readonly outbox: Outbox; readonly isDurable: boolean }
   readonly clock: Clock
@@ -129,6 +131,7 @@ export class Pipeline implements ConnectionHost {
   readonly #logins: Logins
   readonly #replicator: Replicator | undefined
   readonly #replicated: ReplicatedStorage | undefined
+  readonly #snapshots: Pick<Storage, 'snapshot' | 'restore'>
   readonly #replays: boolean
   readonly #online: OnlineUsers
   /** undefined: users may send as much as their connections may */
@@ -149,9 +152,10 @@ export class Pipeline implements ConnectionHost {
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
-  constructor({ options, limits, nodeID, storage, replicated, outbox, clock, random, logger, facts, presenceChanged }: PipelineOptions) {
+  constructor({ options, limits, nodeID, storage, replicated, snapshots, outbox, clock, random, logger, facts, presenceChanged }: PipelineOptions) {
     const { report } = facts
     this.#replicated = replicated
+    this.#snapshots = snapshots
     this.#replicator = options.replicator
     const { presence, replicator, peerPush, webhook } = options
     this.clock = clock
@@ -421,11 +425,15 @@ export class Pipeline implements ConnectionHost {
     this.#logins.endOthers(request)
   }
 
-  /** What a replicator needs of this node. */
-  get replicatorHost(): ReplicatorHost {
+  /** What a replicator needs of this node. @param isolated  is told when this node loses the others, and has them again */
+  replicatorHost(isolated: (isIsolated: boolean) => void): ReplicatorHost {
     const { store } = this.#distributeServices
+    const snapshots = this.#snapshots
     return {
       nodeID: this.#pushServices.nodeID,
+      ...(snapshots.snapshot !== undefined && { snapshot: () => snapshots.snapshot!() }),
+      ...(snapshots.restore !== undefined && { restore: (chunks) => snapshots.restore!(chunks) }),
+      isolated,
       ...(store.logPosition !== undefined && { logPosition: (log) => store.logPosition!(log) }),
       apply: (entries, position) => this.#applied(entries, position),
       operate: (operation, position) => {

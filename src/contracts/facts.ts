@@ -51,7 +51,7 @@ export interface Facts {
   /**
    * These users count as offline (`isOffline`; by default: not connected) when the messages went out; the sender is never
    * among them. `devices` has what is connected of those who have something connected all the same. Computed only while
-   * somebody listens, and not with a replicator, where no node knows of all the others in time
+   * somebody listens. With a replicator by the node that has proposed the messages, if there is a `presence` to ask
    */
   offlineMessage: [
     {
@@ -72,6 +72,8 @@ export interface Facts {
   undelivered: [{ readonly key: ChannelKey; readonly messages: readonly Message[]; readonly nodeID: number | undefined; readonly uid: string | undefined }]
   /** a user's first connection has come, or the last one has gone, on this node */
   presenceChanged: [PresenceChange]
+  /** this node has lost the others of its cluster, or has them again; see the option `whenIsolated` */
+  isolated: [{ readonly nodeID: number; readonly isIsolated: boolean }]
   /** the webhook has not taken these in all the time it had: it is not told again */
   webhookGivenUp: [{ readonly events: readonly WebhookEvent[]; readonly tryCount: number; readonly error: IMError }]
   error: [IMError]

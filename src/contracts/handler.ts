@@ -148,4 +148,6 @@ export type CloseCause =
   /** a handler answered `close(...)`; or the host's `connections.close` */
   | 'handler'
   | 'limit'
+  /** this node has lost the others of its cluster (`whenIsolated`) */
+  | 'isolated'
   | 'shutdown'

@@ -30,6 +30,15 @@ export interface ReplicatorHost {
    * @returns what came of it, for whoever has proposed it
    */
   operate(operation: Uint8Array, position?: LogPosition): MaybePromise<unknown>
+  /** `Storage.snapshot` of this node, for another one that the log can no longer help; absent when its storage has none. */
+  snapshot?(): AsyncIterable<Uint8Array>
+  /** `Storage.restore` of this node. Only while it starts: nothing has been asked of its storage, and nothing applied. */
+  restore?(chunks: AsyncIterable<Uint8Array>): Promise<void>
+  /**
+   * This node has lost the others, or has them again: it hears of nothing, and can acknowledge nothing. Said once for each
+   * change, when it has lasted for a while.
+   */
+  isolated(isIsolated: boolean): void
 }
 
 /**

@@ -14,6 +14,16 @@ export interface Storage {
   readonly tokens?: TokenStore
   /** for notifications that must survive a restart; without it they wait in memory */
   readonly outbox?: Outbox
+  /**
+   * All that the nodes of a log have in common, as it is at one moment, with the positions of the logs: for `restore` of another
+   * node with a storage of the same kind. The outbox is this node's own and left out. Chunks of up to 256 KiB.
+   */
+  snapshot?(): AsyncIterable<Uint8Array>
+  /**
+   * Replace all that by a snapshot. Called after `open` and before anything else is asked. When it rejects, or the process ends in
+   * the middle, what is left has no positions, so that the next start asks for a snapshot again.
+   */
+  restore?(chunks: AsyncIterable<Uint8Array>): Promise<void>
   /** said once in the log at start, e.g. 'memory (nothing survives the process)' */
   readonly description?: string
   /** Called once by `engine.start()` before anything else is asked. */

@@ -16,6 +16,7 @@ const FACT_NAMES: Readonly<Record<keyof Facts, true>> = {
   slowConsumer: true,
   undelivered: true,
   presenceChanged: true,
+  isolated: true,
   webhookGivenUp: true,
   error: true,
 }

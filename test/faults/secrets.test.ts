@@ -22,7 +22,7 @@ const clientKey = Buffer.from(createPublicKey(privateKey).export({ format: 'jwk'
 function listen({ engine }: Stage): () => unknown[] {
   const names: Record<keyof Facts, true> = {
     connected: true, disconnected: true, connectionRefused: true, messageStored: true, messageRefused: true, offlineMessage: true,
-    messageRevised: true, slowConsumer: true, undelivered: true, presenceChanged: true, webhookGivenUp: true, error: true,
+    messageRevised: true, slowConsumer: true, undelivered: true, presenceChanged: true, isolated: true, webhookGivenUp: true, error: true,
   }
   const lists = (Object.keys(names) as (keyof Facts)[]).map((name) => heard(engine, name))
   return () => lists.flat().map(withoutPayloads)

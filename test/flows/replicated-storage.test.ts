@@ -145,7 +145,7 @@ describe('what one node writes', () => {
     const nodes: IMEngine[] = []
     for (const nodeID of [1, 2]) {
       const storage = (made.storages[nodeID] = memoryStorage())
-      nodes.push(await made.node(nodeID, { tokenVerifier: staticTokenVerifier(storage.tokens!) }))
+      nodes.push(await made.node(nodeID, { tokenVerifier: staticTokenVerifier(storage.tokens) }))
     }
     const [one, two] = nodes as [IMEngine, IMEngine]
     await one.users.setToken('ann', { deviceFlag: 0, token: 'secret' })
@@ -334,4 +334,52 @@ it('a write that is not committed in time rejects with IM_REPLICATION_TIMEOUT', 
   const outcome = expect(creating).rejects.toMatchObject({ code: 'IM_REPLICATION_TIMEOUT' })
   await clock.advance(engine.limits.replicateTimeoutMs + 200)
   await outcome
+})
+
+describe('a node that has lost the others', () => {
+  async function lonely(options: Partial<IMEngineOptions> = {}) {
+    const clock = new FakeClock()
+    let host: ReplicatorHost | undefined
+    const inner = memoryReplicatorHub({ clock }).replicator()
+    const engine = new IMEngine({
+      tokenVerifier: allowAnyToken(), clock, random: seededRandom(1), ...options,
+      replicator: {
+        start: (given) => inner.start((host = given)),
+        close: () => inner.close(),
+        propose: (key, messages, signal) => inner.propose(key, messages, signal),
+      },
+    })
+    engines.push(engine)
+    await engine.start()
+    const told: boolean[] = []
+    engine.on('isolated', ({ isIsolated }) => told.push(isIsolated))
+    return { engine, clock, told, isolate: (isIsolated: boolean) => host!.isolated(isIsolated) }
+  }
+
+  it('closes its connections and takes no new ones, until it has them again', async () => {
+    const { engine, clock, told, isolate } = await lonely()
+    await connectTestClient(engine, { uid: 'ann' })
+    const causes: string[] = []
+    engine.on('disconnected', ({ cause }) => causes.push(cause))
+    const refusals: unknown[] = []
+    engine.on('connectionRefused', ({ detail }) => refusals.push(detail))
+    isolate(true)
+    isolate(true)
+    await clock.advance(engine.limits.closeTimeoutMs + 200)
+    expect([causes, engine.connections.count()]).toEqual([['isolated'], 0])
+    await expect(connectTestClient(engine, { uid: 'bob' })).rejects.toThrow()
+    expect(refusals).toEqual(['this node has lost the others'])
+    isolate(false)
+    expect((await connectTestClient(engine, { uid: 'bob' })).connack.reasonCode).toBe(ReasonCode.Success)
+    expect(told).toEqual([true, false])
+  })
+
+  it("keeps them with whenIsolated: 'keep', and says so", async () => {
+    const { engine, clock, told, isolate } = await lonely({ whenIsolated: 'keep' })
+    await connectTestClient(engine, { uid: 'ann' })
+    isolate(true)
+    await clock.settle()
+    await connectTestClient(engine, { uid: 'bob' })
+    expect([engine.connections.count(), told]).toEqual([2, [true]])
+  })
 })

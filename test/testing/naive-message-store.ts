@@ -101,6 +101,7 @@ export const DEFECTS = [
   'sweep removes the whole channel',
   'a position is kept before its messages',
   'a position without a message is forgotten',
+  'a position given with a change is forgotten',
   'all logs share a position',
   'any position is taken',
 ] as const
@@ -264,7 +265,8 @@ export class NaiveMessageStore implements MessageStore {
     return isLast ? { items } : { items, cursor: String(end) }
   }
 
-  async revise(key: ChannelKey, messageSeq: number, change: MessageChange): Promise<Message | undefined> {
+  async revise(key: ChannelKey, messageSeq: number, change: MessageChange, position?: LogPosition): Promise<Message | undefined> {
+    if (position !== undefined && !this.#has('any position is taken')) checkLogPosition(position)
     const found = this.#of(key).find((message) => message.messageSeq === messageSeq)
     if (found === undefined && this.#has('revising what is not there is an error')) throw new Error('there is no such message')
     if (found === undefined || (!isReadable(found) && !this.#has('an expired message can be revised'))) return undefined
@@ -277,6 +279,7 @@ export class NaiveMessageStore implements MessageStore {
     const changed = isEverywhere ? this.#held.filter((message) => message.messageSeq === messageSeq) : [found]
     for (const message of changed) Object.assign(message, { payload: this.#revisedPayload(message, change), revision })
     if (this.#has('an edit moves the time of its message')) Object.assign(found, { timestampMs: change.timestampMs })
+    if (!this.#has('a position given with a change is forgotten')) this.#keepPosition(position)
     return this.#show(found)
   }
 

@@ -241,7 +241,7 @@ const random = (defect: string, bytes: Random['bytes']): Row => [
 
 /** A host that is given what `change` makes of every call. */
 function withHost(host: ReplicatorHost, apply: (original: ReplicatorHost) => ReplicatorHost['apply']): ReplicatorHost {
-  return { nodeID: host.nodeID, apply: apply(host), operate: (operation, position) => host.operate(operation, position) }
+  return { nodeID: host.nodeID, apply: apply(host), operate: (operation, position) => host.operate(operation, position), isolated: () => undefined }
 }
 
 const onlineOf = (entry: PresenceEntry, over: Partial<PresenceEntry>): PresenceEntry => ({ ...entry, ...over })

@@ -4,7 +4,7 @@ import type { IMError } from '../../errors.ts'
 import { AppendPart, type PartHost } from './append-part.ts'
 import type { Standing } from './channel-states.ts'
 import type { Operations } from './database.ts'
-import { logKey, uint48 } from './keys.ts'
+import { positionRow } from './keys.ts'
 import type { WriteTask } from './writer.ts'
 
 /** What all appends of a store share. */
@@ -43,7 +43,7 @@ export class AppendTask implements WriteTask {
     this.#host = host
     this.#waiter = waiter
     if (position !== undefined) checkLogPosition(position)
-    this.#position = position && [logKey(position.log), uint48(position.index)]
+    this.#position = position && positionRow(position)
     const parts: AppendPart[] = (this.parts = [])
     let bytes = 0
     try {

@@ -3,6 +3,7 @@
  * followed by another one carry their length. `docs/storage.md` has the table for readers; a test holds the two equal.
  */
 import { createHash } from 'node:crypto'
+import type { LogPosition } from '../../contracts/message-store.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { writeUint64Decimal } from '../../model/int64.ts'
 import { badOption } from '../../errors.ts'
@@ -247,4 +248,9 @@ export function uint32(value: number): Buffer {
   const bytes = Buffer.allocUnsafe(4)
   bytes.writeUInt32BE(value)
   return bytes
+}
+
+/** Where a log stands, as a row. */
+export function positionRow({ log, index }: LogPosition): readonly [key: Buffer, index: Buffer] {
+  return [logKey(log), uint48(index)]
 }

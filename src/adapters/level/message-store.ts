@@ -14,6 +14,7 @@ import type {
   RangeQuery,
   SweepResult,
 } from '../../contracts/message-store.ts'
+import { checkLogPosition } from '../../contracts/log-position.ts'
 import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
 import { badOption, IMError } from '../../errors.ts'
 import { channelKeyString, ChannelType, type ChannelKey, type Page } from '../../model/channel.ts'
@@ -21,7 +22,7 @@ import type { Message, Revision } from '../../model/message.ts'
 import { AppendTask, type AppendHost } from './append-task.ts'
 import { ChannelStates, decodeStanding, NEW_CHANNEL, personPrefix, putStanding, type ChannelState } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
-import { channelNoOfKey, EMPTY, logKey, numberText, sentKey, seqKey, seqOfKey, seqRange, SEED_KEY, Tag } from './keys.ts'
+import { channelNoOfKey, EMPTY, logKey, numberText, positionRow, sentKey, seqKey, seqOfKey, seqRange, SEED_KEY, Tag } from './keys.ts'
 import { Lookups } from './lookups.ts'
 import { MessageIDs } from './message-ids.ts'
 import { NumberFilter } from './number-filter.ts'
@@ -216,9 +217,10 @@ export class LevelMessageStore implements MessageStore {
     return pageOfKeys(this.#database, personPrefix(uid), query, (channelID) => ({ channelID: channelID.toString(), channelType: ChannelType.Person }))
   }
 
-  async revise(key: ChannelKey, messageSeq: number, change: MessageChange): Promise<Message | undefined> {
+  async revise(key: ChannelKey, messageSeq: number, change: MessageChange, position?: LogPosition): Promise<Message | undefined> {
     const { kind, byUID, timestampMs } = change
     if (kind !== 'recalled' && kind !== 'edited') badOption('change.kind', "'recalled' or 'edited'", kind)
+    if (position !== undefined) checkLogPosition(position)
     const payload = kind === 'edited' ? Buffer.from(change.payload) : EMPTY
     return this.#change(key, async (state) => {
       if (state.no === 0 || messageSeq <= state.committed.floorSeq) return undefined
@@ -231,6 +233,7 @@ export class LevelMessageStore implements MessageStore {
       const revision: Revision = { kind, version: (message.revision?.version ?? 0) + 1, byUID, timestampMs }
       const revised: Message = { ...message, payload, revision }
       const operations: Operations = [row!.at, row!.with(messageSeq, encodeRecord(revised, record.first ?? firstPayload(message.payload)))]
+      if (position !== undefined) operations.push(...positionRow(position))
       if (kind === 'edited') await this.#writer.write(operations)
       else await this.#makeHole(state, messageSeq, operations)
       return { ...revised, payload: Buffer.from(payload) }

@@ -18,6 +18,7 @@ import { storageFailure } from './failures.ts'
 import { SEED_KEY, Tag, textKey } from './keys.ts'
 import { LevelMessageStore } from './message-store.ts'
 import { LevelOutbox } from './outbox.ts'
+import { finishRestore, restoreInto, snapshotOf } from './snapshot.ts'
 import type { Retention } from './sweeper.ts'
 import { LevelTokenStore } from './token-store.ts'
 import { Writer } from './writer.ts'
@@ -72,6 +73,8 @@ export interface LevelStorage extends Storage {
    * everything works as well, but appends cost more.
    */
   ready(): Promise<void>
+  snapshot(): AsyncIterable<Uint8Array>
+  restore(chunks: AsyncIterable<Uint8Array>): Promise<void>
 }
 
 /**
@@ -133,6 +136,7 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
       forget() // of an earlier life
       try {
         await checkFormat(database)
+        await finishRestore(database)
         await messages.open()
         await outbox.open()
       } catch (error) {
@@ -153,6 +157,20 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
       }
     },
     ready: () => messages.ready(),
+    snapshot: async function* () {
+      await cursors.flush() // positions that wait would be missing
+      yield* snapshotOf(database, SEED_KEY)
+    },
+    restore: async (chunks) => {
+      await writer.idle()
+      await messages.settle()
+      try {
+        await restoreInto(database, chunks)
+      } finally {
+        forget()
+        await messages.open()
+      }
+    },
   }
 }
 

@@ -135,13 +135,15 @@ class MemoryMessageStore implements MessageStore {
     return { items: [] }
   }
 
-  revise(key: ChannelKey, messageSeq: number, change: MessageChange): Message | undefined {
+  revise(key: ChannelKey, messageSeq: number, change: MessageChange, position?: LogPosition): Message | undefined {
     checkSeq('messageSeq', messageSeq)
     checkChange(change)
+    if (position !== undefined) checkLogPosition(position)
     const log = this.#logs.get(key)
     const message = log?.at(messageSeq)
     if (log === undefined || message === undefined || message.isExpiredAt(this.#nowMs())) return undefined
     log.revise(message, change)
+    if (position !== undefined) this.#positions.set(position.log, position.index)
     return message.toMessage()
   }
 

@@ -61,6 +61,18 @@ export const positionScenarios: readonly Scenario<MessageStore>[] = onlyWithPosi
     },
   ],
   [
+    'a position given with a change of a message is kept with it',
+    async (store) => {
+      await store.append([batchOf(ROOM, [sampleMessage(1)])], { log: 'a', index: 1 })
+      const change = { kind: 'edited', byUID: '', timestampMs: 5, payload: Uint8Array.of(1) } as const
+      const edited = await store.revise(ROOM, 1, change, { log: 'a', index: 2 })
+      assert.deepEqual([edited?.revision?.version, await positionOf(store, 'a')], [1, 2])
+      await store.revise(ROOM, 1, { kind: 'recalled', byUID: '', timestampMs: 6 }, { log: 'a', index: 3 })
+      assert.equal(await positionOf(store, 'a'), 3)
+      await assert.rejects(started(() => store.revise(ROOM, 1, change, { log: '', index: 4 })), TypeError)
+    },
+  ],
+  [
     'a position that no log has is a TypeError, and nothing is written',
     async (store) => {
       const bad = [{ log: '', index: 1 }, { log: `${LONGEST_LOG}l`, index: 1 }, { log: 'a', index: 0 }, { log: 'a', index: 1.5 }]

@@ -77,6 +77,10 @@ class CountingHost implements ReplicatorHost {
     return results
   }
 
+  isolated(): void {
+    // Nothing here is ever cut off.
+  }
+
   idsOf(key: ChannelKey): string[] {
     const entries = this.applied.items.filter((entry) => channelKeyString(entry.key) === channelKeyString(key))
     return entries.flatMap((entry) => entry.messages.map((message) => message.messageID))

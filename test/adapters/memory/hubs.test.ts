@@ -15,6 +15,8 @@ class ListHost implements ReplicatorHost {
     this.nodeID = nodeID
   }
 
+  isolated(): void {}
+
   operate(operation: Uint8Array) {
     this.applied.push(-operation[0]!)
     return operation[0]
