@@ -1,0 +1,298 @@
+/**
+ * Who is connected where, in a Redis that all nodes share. Power loss of a node: its entries are out of every answer after
+ * three heartbeats, by the clock of Redis alone, and are removed piece by piece by the nodes that live. A Redis that has
+ * lost what it knew, or is another one after a failover, is told again by each node what it holds. A slow Redis makes calls
+ * fail after `commandTimeoutMs`.
+ */
+import { randomBytes } from 'node:crypto'
+import type { Redis } from 'ioredis'
+import type { Presence, PresenceEntry } from '../../contracts/presence.ts'
+import { IMError } from '../../errors.ts'
+import { Obstacle, redisFailure } from './failures.ts'
+import type { RedisLink } from './link.ts'
+import { ADD, BEAT, ESTABLISH, LEAVE, LOCATE, REMOVE, SWEEP, type Script } from './scripts.ts'
+
+export interface RedisPresenceOptions {
+  readonly link: RedisLink
+  readonly prefix: string
+  readonly firstHeartbeatMs: number
+  readonly report: (error: IMError) => void
+}
+
+/** An interval is missed when it has passed without a heartbeat; a node that missed this many is taken for dead. */
+const MISSED_HEARTBEATS = 3
+
+/**
+ * A node that has not called `heartbeat` for so many intervals was silent itself, and announces its connections again. A little
+ * more than three, so that the caller, whose own reckoning comes first, never takes for heard what is forgotten here.
+ */
+const SILENT_INTERVALS = 3.25
+
+/** In one question; Redis does nothing else meanwhile. */
+const MAX_UIDS = 1_000
+/** Entries that are written, and removed, in one step. */
+const MAX_ENTRIES = 200
+/** Steps of removing what dead nodes have left, for each heartbeat. */
+const MAX_SWEEPS = 20
+
+/** A node that announces its connections through this object: as a rule, the one engine that has been given it. */
+class NodeRecord {
+  readonly id: string
+  readonly entries = new Map<string, PresenceEntry>()
+  /** the life of the node that Redis has been told of last */
+  epoch = ''
+  /** Redis does not know this life, or perhaps not all of its entries */
+  isStale = true
+  /** while `restoring`: what is still to be written; what comes meanwhile is added to it */
+  unwritten = new Map<string, PresenceEntry>()
+  intervalMs = 0
+  /** of the last call of `heartbeat`, whatever has become of it */
+  beatAtMs: number | undefined
+  restoring: Promise<void> | undefined
+
+  constructor(id: string) {
+    this.id = id
+  }
+}
+
+export class RedisPresence implements Presence {
+  readonly #options: RedisPresenceOptions
+  readonly #keys: readonly string[]
+  readonly #indexPrefix: string
+  readonly #nodes = new Map<number, NodeRecord>()
+  #isSweeping = false
+
+  constructor(options: RedisPresenceOptions) {
+    this.#options = options
+    const { prefix } = options
+    this.#keys = stateKeys(prefix)
+    this.#indexPrefix = `${prefix}node:`
+  }
+
+  async online(entry: PresenceEntry): Promise<void> {
+    const { uid, nodeID, connectionID, deviceFlag, deviceLevel } = entry
+    const node = this.#nodeFor(nodeID)
+    this.#noticeSilence(node)
+    const held = { uid, nodeID, connectionID, deviceFlag, deviceLevel }
+    const earlier = node.entries.get(connectionID)
+    node.entries.set(connectionID, held)
+    if (node.isStale) node.unwritten.set(connectionID, held)
+    try {
+      const moved = earlier !== undefined && earlier.uid !== uid ? this.#remove(node, earlier) : undefined
+      const isKnown = !node.isStale && (await this.#add(node, node.epoch, [held]))
+      await moved
+      if (!isKnown) await this.#restore(node)
+    } catch (error) {
+      if (node.entries.get(connectionID) === held) node.entries.delete(connectionID)
+      throw this.#failure(error, nodeID)
+    }
+  }
+
+  async offline(entry: PresenceEntry): Promise<void> {
+    const node = this.#nodes.get(entry.nodeID)
+    if (node === undefined) return // nothing has been announced, or `leave` has forgotten it
+    const held = node.entries.get(entry.connectionID) ?? entry // it may be there although `online` has failed
+    node.entries.delete(entry.connectionID)
+    node.unwritten.delete(entry.connectionID)
+    try {
+      await this.#remove(node, held)
+    } catch (error) {
+      throw this.#failure(error, entry.nodeID)
+    }
+  }
+
+  async locate(uids: readonly string[]): Promise<ReadonlyMap<string, readonly number[]>> {
+    const located = new Map<string, readonly number[]>()
+    for (const [uid, entries] of await this.#entriesOf(uids)) {
+      const nodeIDs = new Set(entries.map(({ nodeID }) => nodeID))
+      if (nodeIDs.size > 0) located.set(uid, [...nodeIDs].sort((a, b) => a - b))
+    }
+    return located
+  }
+
+  async devices(uid: string): Promise<readonly PresenceEntry[]> {
+    return (await this.#entriesOf([uid])).get(uid) ?? []
+  }
+
+  async heartbeat(nodeID: number, intervalMs: number): Promise<void> {
+    const node = this.#nodeFor(nodeID)
+    this.#noticeSilence(node)
+    node.beatAtMs = performance.now()
+    node.intervalMs = intervalMs
+    try {
+      if (node.isStale) await this.#restore(node)
+      // Redis may have lost what it knew without having been away, and a restore that was under way may have been of another
+      // mind about the deadline.
+      if (!(await this.#run(BEAT, node.id, node.epoch, MISSED_HEARTBEATS * intervalMs))) await this.#restore(node)
+    } catch (error) {
+      throw this.#failure(error, nodeID)
+    }
+    this.#sweep()
+  }
+
+  async leave(nodeID: number): Promise<void> {
+    this.#nodes.delete(nodeID)
+    try {
+      await this.#run(LEAVE, String(nodeID))
+    } catch (error) {
+      throw this.#failure(error, nodeID)
+    }
+  }
+
+  /** Redis has been started anew, or is another one: it may know nothing of the nodes here, or what was true long ago. */
+  serverChanged(): void {
+    for (const node of this.#nodes.values()) {
+      node.isStale = true
+      // The connection is not ready yet; the calls wait for it. What fails is tried again with the next heartbeat.
+      this.#restore(node).catch(() => undefined)
+    }
+  }
+
+  #nodeFor(nodeID: number): NodeRecord {
+    let node = this.#nodes.get(nodeID)
+    if (node === undefined) this.#nodes.set(nodeID, (node = new NodeRecord(String(nodeID))))
+    return node
+  }
+
+  #noticeSilence(node: NodeRecord): void {
+    if (node.beatAtMs === undefined || performance.now() - node.beatAtMs < SILENT_INTERVALS * node.intervalMs) return
+    node.entries.clear()
+    node.unwritten.clear()
+    node.beatAtMs = undefined
+    node.isStale = true
+  }
+
+  /** Begin a new life of the node, in which Redis knows all of its entries and no others. */
+  #restore(node: NodeRecord): Promise<void> {
+    node.isStale = true
+    return (node.restoring ??= this.#writeAll(node).finally(() => (node.restoring = undefined)))
+  }
+
+  async #writeAll(node: NodeRecord): Promise<void> {
+    if (this.#nodes.get(Number(node.id)) !== node) throw new Obstacle('the node has left')
+    const epoch = (node.epoch = randomBytes(9).toString('base64url'))
+    node.unwritten = new Map(node.entries)
+    const { firstHeartbeatMs } = this.#options
+    await this.#run(ESTABLISH, node.id, epoch, node.intervalMs > 0 ? MISSED_HEARTBEATS * node.intervalMs : firstHeartbeatMs)
+    while (node.unwritten.size > 0) {
+      const entries: PresenceEntry[] = []
+      for (const entry of node.unwritten.values()) {
+        entries.push(entry)
+        node.unwritten.delete(entry.connectionID)
+        if (entries.length === MAX_ENTRIES) break
+      }
+      if (!(await this.#add(node, epoch, entries))) throw new Obstacle('Redis has forgotten the node')
+    }
+    node.isStale = false
+  }
+
+  async #add(node: NodeRecord, epoch: string, entries: readonly PresenceEntry[]): Promise<boolean> {
+    const rows = entries.map((entry) => [entry.connectionID, entry.uid, entry.deviceFlag, entry.deviceLevel, memberOf(entry)])
+    return (await this.#run(ADD, node.id, epoch, JSON.stringify(rows))) === 1
+  }
+
+  async #remove(node: NodeRecord, entry: PresenceEntry): Promise<void> {
+    await this.#run(REMOVE, node.id, node.epoch, entry.connectionID, entry.uid, memberOf(entry))
+  }
+
+  /** Remove some of what dead nodes have left, beside everything else. */
+  #sweep(): void {
+    if (this.#isSweeping) return
+    this.#isSweeping = true
+    this.#sweepSteps()
+      .catch((error: unknown) => this.#options.report(redisFailure('IM_PRESENCE_UNAVAILABLE', error)))
+      .finally(() => (this.#isSweeping = false))
+  }
+
+  async #sweepSteps(): Promise<void> {
+    for (let step = 0; step < MAX_SWEEPS; step++) {
+      if ((await this.#run(SWEEP, MAX_ENTRIES)) !== 1) return
+    }
+  }
+
+  /** The entries of live nodes, of every uid that is known to Redis. */
+  async #entriesOf(uids: readonly string[]): Promise<ReadonlyMap<string, PresenceEntry[]>> {
+    const found = new Map<string, PresenceEntry[]>()
+    const distinct = [...new Set(uids)]
+    const chunks: string[][] = []
+    for (let start = 0; start < distinct.length; start += MAX_UIDS) chunks.push(distinct.slice(start, start + MAX_UIDS))
+    try {
+      // Sent one behind the other without waiting: one round trip, and between two of them Redis does other work.
+      const answers = await Promise.all(chunks.map((chunk) => this.#ask(LOCATE, ...chunk)))
+      for (const [index, answer] of answers.entries()) {
+        const [time, records, values] = answer as [string, string[], (string | null)[]]
+        const live = liveEpochs(Number(time), records)
+        values.forEach((text, at) => {
+          if (text !== null) found.set(chunks[index]![at]!, this.#parse(chunks[index]![at]!, text, live))
+        })
+      }
+    } catch (error) {
+      throw redisFailure('IM_PRESENCE_UNAVAILABLE', error)
+    }
+    return found
+  }
+
+  #parse(uid: string, text: string, live: ReadonlyMap<number, string>): PresenceEntry[] {
+    const entries: PresenceEntry[] = []
+    let rows: unknown
+    try {
+      rows = JSON.parse(text)
+    } catch {
+      rows = undefined
+    }
+    if (!Array.isArray(rows)) {
+      this.#options.report(new IMError('IM_PRESENCE_UNAVAILABLE', { detail: 'an entry in Redis cannot be read', context: { uid } }))
+      return entries
+    }
+    for (const row of rows as unknown[]) {
+      if (!Array.isArray(row)) continue
+      const [nodeID, epoch, connectionID, deviceFlag, deviceLevel] = row as unknown[]
+      if (typeof nodeID !== 'number' || live.get(nodeID) !== epoch) continue
+      if (typeof connectionID !== 'string' || typeof deviceFlag !== 'number' || typeof deviceLevel !== 'number') continue
+      entries.push({ uid, nodeID, connectionID, deviceFlag, deviceLevel })
+    }
+    return entries
+  }
+
+  #run(script: Script, ...values: (string | number)[]): Promise<unknown> {
+    return this.#options.link.run((client) => runScript(client, script, this.#keys, [this.#indexPrefix, ...values]))
+  }
+
+  #ask(script: Script, ...values: string[]): Promise<unknown> {
+    return this.#options.link.ask((client) => runScript(client, script, this.#keys, [this.#indexPrefix, ...values]))
+  }
+
+  #failure(error: unknown, nodeID: number): IMError {
+    return redisFailure('IM_PRESENCE_UNAVAILABLE', error, { nodeID })
+  }
+}
+
+/** The nodes' records, the users who are online, and the lives of nodes that are over and have left entries. */
+export function stateKeys(prefix: string): readonly string[] {
+  return [`${prefix}nodes`, `${prefix}user:online`, `${prefix}orphans`]
+}
+
+/** The life of every node that has not been silent for too long, from its record `epoch|deadline`. */
+export function liveEpochs(timeMs: number, records: readonly string[]): Map<number, string> {
+  const live = new Map<number, string>()
+  for (let index = 0; index + 1 < records.length; index += 2) {
+    const [epoch = '', deadline] = records[index + 1]!.split('|')
+    if (Number(deadline) > timeMs) live.set(Number(records[index]), epoch)
+  }
+  return live
+}
+
+export async function runScript(client: Redis, script: Script, keys: readonly string[], values: readonly (string | number | Buffer)[]): Promise<unknown> {
+  try {
+    return await client.evalsha(script.sha, keys.length, ...keys, ...values)
+  } catch (error) {
+    // It is loaded on every new connection; somebody has flushed the scripts since.
+    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error
+    return await client.eval(script.lua, keys.length, ...keys, ...values)
+  }
+}
+
+/** A connection in its node's index. */
+function memberOf({ connectionID, uid }: PresenceEntry): string {
+  return JSON.stringify([connectionID, uid])
+}
