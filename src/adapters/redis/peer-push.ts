@@ -33,7 +33,7 @@ export interface RedisPeerPushOptions {
 interface Call {
   readonly callID: number
   readonly answered: (answer: Answer) => void
-  readonly fail: (reason: unknown) => void
+  readonly fail: (reason: Error) => void
 }
 
 /** A push that was not confirmed: made again with the same bytes, it is the same call. */
@@ -194,7 +194,7 @@ export class RedisPeerPush implements PeerPush {
         clearTimeout(timer)
         signal.removeEventListener('abort', abort)
       }
-      const fail = (reason: unknown): void => {
+      const fail = (reason: Error): void => {
         end()
         reject(reason)
       }

@@ -10,7 +10,7 @@ import { Redis } from 'ioredis'
 /** Is there a redis-server to test against? Says loudly when there is none. */
 export function hasRedisServer(): boolean {
   const isThere = spawnSync('redis-server', ['--version']).status === 0
-  if (!isThere) console.error('SKIPPED: no redis-server here, so nothing of imengine/redis is tested. Install the package redis-server.')
+  if (!isThere) process.stderr.write('SKIPPED: no redis-server here, so imengine/redis is not tested. Install the package redis-server.\n')
   return isThere
 }
 
