@@ -35,15 +35,19 @@ export function redisCluster(options: RedisClusterOptions): RedisCluster {
   const { connectTimeoutMs, reconnectGraceMs, checkIntervalMs, maxWaitingCount } = checked
   const common = { make: () => makeClient(checked), connectTimeoutMs, reconnectGraceMs, checkIntervalMs, maxWaitingCount, report }
   let runID: string | undefined
+  let isOther = false
   const asking = new RedisLink({
     ...common,
     code: 'IM_PRESENCE_UNAVAILABLE',
     prepare: async (client) => {
       // Loaded before they are called, so that no call has to be sent a second time, behind later ones.
       const [found] = await Promise.all([runIDOf(client), ...SCRIPTS.map(({ lua }) => client.script('LOAD', lua))])
-      const isOther = runID !== undefined && (found === undefined || found !== runID)
+      isOther ||= runID !== undefined && (found === undefined || found !== runID)
       runID = found ?? ''
+    },
+    ready: () => {
       if (isOther) presence.serverChanged()
+      isOther = false
     },
   })
   const presence: RedisPresence = new RedisPresence({ link: asking, report, ...checked })

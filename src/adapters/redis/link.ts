@@ -16,6 +16,8 @@ export interface RedisLinkOptions {
   readonly reconnectGraceMs: number
   readonly checkIntervalMs: number
   readonly maxWaitingCount: number
+  /** Commands can be sent; those that have waited are sent behind what this sends. */
+  readonly ready?: () => void
   /** The connection that `prepare` has run on is gone. */
   readonly lost?: () => void
   /** what failures are told under that no caller hears of */
@@ -137,6 +139,7 @@ export class RedisLink {
     this.#hasReported = false
     this.#ready = client
     this.#scheduleCheck(client)
+    this.#options.ready?.()
     for (const { go } of this.#waiting.splice(0)) go(client)
   }
 

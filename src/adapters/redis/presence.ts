@@ -143,7 +143,7 @@ export class RedisPresence implements Presence {
   serverChanged(): void {
     for (const node of this.#nodes.values()) {
       node.isStale = true
-      // The connection is not ready yet; the calls wait for it. What fails is tried again with the next heartbeat.
+      // What fails is tried again with the next heartbeat.
       this.#restore(node).catch(() => undefined)
     }
   }

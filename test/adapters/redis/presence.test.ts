@@ -70,7 +70,7 @@ describe.skipIf(!hasRedisServer())('presence in Redis', () => {
     await look.config('RESETSTAT')
     const [dead, living] = [open(), open()]
     await dead.heartbeat(1, 60)
-    await Promise.all(Array.from({ length: 700 }, (_, index) => dead.online(entry(`u${index % 350}`, 1, `c${index}`))))
+    await Promise.all(Array.from({ length: 700 }, async (_, index) => dead.online(entry(`u${index % 350}`, 1, `c${index}`))))
     await living.online(entry('u1', 2, 'z'))
     expect(await look.hlen('imengine:user:online')).toBe(350)
     await until(async () => {
@@ -87,7 +87,7 @@ describe.skipIf(!hasRedisServer())('presence in Redis', () => {
 
   it('leave is one step, whatever the node has announced', async () => {
     const presence = open()
-    await Promise.all(Array.from({ length: 500 }, (_, index) => presence.online(entry(`u${index}`, 1, `c${index}`))))
+    await Promise.all(Array.from({ length: 500 }, async (_, index) => presence.online(entry(`u${index}`, 1, `c${index}`))))
     const before = await callCount('spop')
     await presence.leave(1)
     expect((await presence.locate(['u1', 'u499'])).size).toBe(0)
@@ -98,7 +98,7 @@ describe.skipIf(!hasRedisServer())('presence in Redis', () => {
     const presence = open()
     await presence.heartbeat(1, 1_000)
     const all = Array.from({ length: 650 }, (_, index) => entry(`u${index}`, 1, `c${index}`))
-    await Promise.all(all.map((one) => presence.online(one)))
+    await Promise.all(all.map(async (one) => presence.online(one)))
     await look.flushall()
     await presence.offline(all[0]!)
     expect(await located(presence, 'u0', 'u1')).toEqual({})
@@ -121,7 +121,7 @@ describe.skipIf(!hasRedisServer())('presence in Redis', () => {
     const presence = open()
     await presence.heartbeat(1, 1_000)
     const all = Array.from({ length: 900 }, (_, index) => entry(`u${index}`, 1, `c${index}`))
-    await Promise.all(all.map((one) => presence.online(one)))
+    await Promise.all(all.map(async (one) => presence.online(one)))
     await look.flushall()
     const calls: Promise<void>[] = [presence.heartbeat(1, 1_000) as Promise<void>]
     for (const [index, one] of all.entries()) {
