@@ -124,16 +124,17 @@ export class RedisPeerPush implements PeerPush {
       const frame = encodeKick({ nodeID: ownID, life: this.#life, callID }, request)
       await this.#call(callID, signal, (call, done) => {
         const lives = new Set<string>()
-        const nodeIDs = new Set<number>([ownID])
+        const nodeIDs = new Set<number>()
         let isEnough = (): boolean => false
         const look = (): void => {
           if (isEnough()) done(Outcome.Taken)
         }
         this.#askAll(frame).then(({ count, live }) => {
-          // Redis counts its subscribers, and also one whose machine is gone until it notices that. Where nodes say that
-          // they live, the dead are known earlier, and who has not said so yet has no connections.
+          // Where nodes say that they live, these are asked: who has not said so yet has no connections. Otherwise Redis has
+          // counted who listens; it counts one whose machine is gone until it notices that, and not one that connects again.
           const mustConfirm = live.has(ownID) ? [...live.keys()] : undefined
-          isEnough = () => lives.size >= count || (lives.has(this.#life) && mustConfirm?.every((id) => nodeIDs.has(id)) === true)
+          const isConfirmed = (): boolean => mustConfirm?.every((nodeID) => nodeIDs.has(nodeID)) ?? lives.size >= count
+          isEnough = () => lives.has(this.#life) && isConfirmed()
           look()
         }, call.fail)
         return (answer) => {
