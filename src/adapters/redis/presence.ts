@@ -32,23 +32,32 @@ const SILENT_INTERVALS = 3.25
 const MAX_UIDS = 1_000
 /** Entries that are written, and removed, in one step. */
 const MAX_ENTRIES = 200
+/** How often in a row Redis may forget a node that is just being written: somebody else writes under the same node id. */
+const MAX_FORGOTTEN = 3
 /** Steps of removing what dead nodes have left, for each heartbeat. */
 const MAX_SWEEPS = 20
+
+/** An entry that is to be written, and who waits for that; nobody when it was written before, to a Redis that has lost it. */
+interface Unwritten {
+  readonly entry: PresenceEntry
+  readonly waiting: readonly { readonly resolve: () => void; readonly reject: (reason: Error) => void }[]
+}
 
 /** A node that announces its connections through this object: as a rule, the one engine that has been given it. */
 class NodeRecord {
   readonly id: string
   readonly entries = new Map<string, PresenceEntry>()
+  /** by connection: what the next batches hold */
+  readonly unwritten = new Map<string, Unwritten>()
+  /** one batch after the other is on its way; ends when nothing is unwritten */
+  writing: Promise<void> | undefined
   /** the life of the node that Redis has been told of last */
   epoch = ''
   /** Redis does not know this life, or perhaps not all of its entries */
   isStale = true
-  /** while `restoring`: what is still to be written; what comes meanwhile is added to it */
-  unwritten = new Map<string, PresenceEntry>()
   intervalMs = 0
   /** of the last call of `heartbeat`, whatever has become of it */
   beatAtMs: number | undefined
-  restoring: Promise<void> | undefined
 
   constructor(id: string) {
     this.id = id
@@ -76,12 +85,14 @@ export class RedisPresence implements Presence {
     const held = { uid, nodeID, connectionID, deviceFlag, deviceLevel }
     const earlier = node.entries.get(connectionID)
     node.entries.set(connectionID, held)
-    if (node.isStale) node.unwritten.set(connectionID, held)
     try {
       const moved = earlier !== undefined && earlier.uid !== uid ? this.#remove(node, earlier) : undefined
-      const isKnown = !node.isStale && (await this.#add(node, node.epoch, [held]))
+      await new Promise<void>((resolve, reject) => {
+        const waiting = [...(node.unwritten.get(connectionID)?.waiting ?? []), { resolve, reject }]
+        node.unwritten.set(connectionID, { entry: held, waiting })
+        void this.#write(node)
+      })
       await moved
-      if (!isKnown) await this.#restore(node)
     } catch (error) {
       if (node.entries.get(connectionID) === held) node.entries.delete(connectionID)
       throw this.#failure(error, nodeID)
@@ -93,6 +104,8 @@ export class RedisPresence implements Presence {
     if (node === undefined) return // nothing has been announced, or `leave` has forgotten it
     const held = node.entries.get(entry.connectionID) ?? entry // it may be there although `online` has failed
     node.entries.delete(entry.connectionID)
+    // An announcement that has not left yet need not leave any more.
+    for (const { resolve } of node.unwritten.get(entry.connectionID)?.waiting ?? []) resolve()
     node.unwritten.delete(entry.connectionID)
     try {
       await this.#remove(node, held)
@@ -121,8 +134,7 @@ export class RedisPresence implements Presence {
     node.intervalMs = intervalMs
     try {
       if (node.isStale) await this.#restore(node)
-      // Redis may have lost what it knew without having been away, and a restore that was under way may have been of another
-      // mind about the deadline.
+      // Redis may have lost what it knew without having been away.
       if (!(await this.#run(BEAT, node.id, node.epoch, MISSED_HEARTBEATS * intervalMs))) await this.#restore(node)
     } catch (error) {
       throw this.#failure(error, nodeID)
@@ -142,9 +154,7 @@ export class RedisPresence implements Presence {
   /** Redis has been started anew, or is another one: it may know nothing of the nodes here, or what was true long ago. */
   serverChanged(): void {
     for (const node of this.#nodes.values()) {
-      node.isStale = true
-      // What fails is tried again with the next heartbeat.
-      this.#restore(node).catch(() => undefined)
+      this.#restore(node).catch(() => undefined) // what fails is tried again with the next heartbeat
     }
   }
 
@@ -157,38 +167,88 @@ export class RedisPresence implements Presence {
   #noticeSilence(node: NodeRecord): void {
     if (node.beatAtMs === undefined || performance.now() - node.beatAtMs < SILENT_INTERVALS * node.intervalMs) return
     node.entries.clear()
-    node.unwritten.clear()
+    for (const [connectionID, { entry, waiting }] of node.unwritten) {
+      if (waiting.length === 0) node.unwritten.delete(connectionID)
+      else node.entries.set(connectionID, entry) // it has been announced after the silence
+    }
     node.beatAtMs = undefined
     node.isStale = true
   }
 
   /** Begin a new life of the node, in which Redis knows all of its entries and no others. */
-  #restore(node: NodeRecord): Promise<void> {
+  async #restore(node: NodeRecord): Promise<void> {
     node.isStale = true
-    return (node.restoring ??= this.#writeAll(node).finally(() => (node.restoring = undefined)))
+    await this.#write(node)
+    if (node.isStale) throw new Obstacle('Redis could not be told what this node holds')
+  }
+
+  /** Write what is unwritten: what comes while a batch is on its way goes with the next one. Never rejects. */
+  #write(node: NodeRecord): Promise<void> {
+    return (node.writing ??= this.#writeAll(node))
   }
 
   async #writeAll(node: NodeRecord): Promise<void> {
-    if (this.#nodes.get(Number(node.id)) !== node) throw new Obstacle('the node has left')
-    const epoch = (node.epoch = randomBytes(9).toString('base64url'))
-    node.unwritten = new Map(node.entries)
-    const { firstHeartbeatMs } = this.#options
-    await this.#run(ESTABLISH, node.id, epoch, node.intervalMs > 0 ? MISSED_HEARTBEATS * node.intervalMs : firstHeartbeatMs)
-    while (node.unwritten.size > 0) {
-      const entries: PresenceEntry[] = []
-      for (const entry of node.unwritten.values()) {
-        entries.push(entry)
-        node.unwritten.delete(entry.connectionID)
-        if (entries.length === MAX_ENTRIES) break
-      }
-      if (!(await this.#add(node, epoch, entries))) throw new Obstacle('Redis has forgotten the node')
+    await undefined // what is announced in the same turn goes with the first batch
+    try {
+      let forgottenCount = 0
+      do {
+        if (node.isStale && !(await this.#establish(node))) return
+        const batch = takeSome(node.unwritten)
+        const outcome = batch.length === 0 ? 'written' : await this.#tryAdd(node, batch)
+        if (outcome === 'written') {
+          for (const { waiting } of batch) for (const { resolve } of waiting) resolve()
+        } else if (outcome === 'forgotten' && ++forgottenCount < MAX_FORGOTTEN) {
+          node.isStale = true
+          putBack(node, batch)
+        } else if (!this.#failed(node, batch, outcome)) return
+      } while (node.unwritten.size > 0 || node.isStale)
+    } finally {
+      node.writing = undefined // in the same turn as the last look at what is unwritten
     }
-    node.isStale = false
   }
 
-  async #add(node: NodeRecord, epoch: string, entries: readonly PresenceEntry[]): Promise<boolean> {
+  /** @returns false when Redis does not know all of the node any more: the next life does */
+  #failed(node: NodeRecord, batch: readonly Unwritten[], outcome: 'forgotten' | Error): boolean {
+    const reason = outcome === 'forgotten' ? new Obstacle('Redis forgets this node again and again') : outcome
+    for (const { waiting } of batch) for (const { reject } of waiting) reject(reason)
+    // What nobody waits for would otherwise be missed by nobody.
+    if (outcome !== 'forgotten' && batch.every(({ waiting }) => waiting.length > 0)) return true
+    node.isStale = true
+    rejectAll(node, reason)
+    return false
+  }
+
+  /** Tell Redis of a new life, of which everything is unwritten. When that fails, so does everybody who waits. */
+  async #establish(node: NodeRecord): Promise<boolean> {
+    const { firstHeartbeatMs } = this.#options
+    const lifeMs = node.intervalMs > 0 ? MISSED_HEARTBEATS * node.intervalMs : firstHeartbeatMs
+    const epoch = (node.epoch = randomBytes(9).toString('base64url'))
+    for (const entry of node.entries.values()) {
+      if (!node.unwritten.has(entry.connectionID)) node.unwritten.set(entry.connectionID, { entry, waiting: [] })
+    }
+    node.isStale = false // from here on what comes is written, or makes it stale again
+    try {
+      if (this.#nodes.get(Number(node.id)) !== node) throw new Obstacle('the node has left')
+      await this.#run(ESTABLISH, node.id, epoch, lifeMs)
+      return true
+    } catch (error) {
+      node.isStale = true
+      rejectAll(node, error as Error)
+      return false
+    }
+  }
+
+  async #tryAdd(node: NodeRecord, batch: readonly Unwritten[]): Promise<'written' | 'forgotten' | Error> {
+    try {
+      return (await this.#add(node, batch.map(({ entry }) => entry))) ? 'written' : 'forgotten'
+    } catch (error) {
+      return error as Error
+    }
+  }
+
+  async #add(node: NodeRecord, entries: readonly PresenceEntry[]): Promise<boolean> {
     const rows = entries.map((entry) => [entry.connectionID, entry.uid, entry.deviceFlag, entry.deviceLevel, memberOf(entry)])
-    return (await this.#run(ADD, node.id, epoch, JSON.stringify(rows))) === 1
+    return (await this.#run(ADD, node.id, node.epoch, JSON.stringify(rows))) === 1
   }
 
   async #remove(node: NodeRecord, entry: PresenceEntry): Promise<void> {
@@ -290,6 +350,34 @@ export async function runScript(client: Redis, script: Script, keys: readonly st
     if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error
     return await client.eval(script.lua, keys.length, ...keys, ...values)
   }
+}
+
+/** The next batch, in the order of the calls. */
+function takeSome(unwritten: Map<string, Unwritten>): Unwritten[] {
+  const batch: Unwritten[] = []
+  for (const [connectionID, one] of unwritten) {
+    batch.push(one)
+    unwritten.delete(connectionID)
+    if (batch.length === MAX_ENTRIES) break
+  }
+  return batch
+}
+
+/** Redis has not taken the batch: it is written again, but for what has been said anew of a connection meanwhile. */
+function putBack(node: NodeRecord, batch: readonly Unwritten[]): void {
+  for (const one of batch) {
+    const { connectionID } = one.entry
+    const isCurrent = node.entries.get(connectionID) === one.entry && !node.unwritten.has(connectionID)
+    if (isCurrent) node.unwritten.set(connectionID, one)
+    else for (const { resolve } of one.waiting) resolve()
+  }
+}
+
+/** Nothing more can be written now. What nobody waits for is written with the next life. */
+function rejectAll(node: NodeRecord, reason: Error): void {
+  const all = [...node.unwritten.values()]
+  node.unwritten.clear()
+  for (const { waiting } of all) for (const { reject } of waiting) reject(reason)
 }
 
 /** A connection in its node's index. */

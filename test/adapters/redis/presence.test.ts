@@ -66,6 +66,24 @@ describe.skipIf(!hasRedisServer())('presence in Redis', () => {
     expect(await callCount('evalsha')).toBe(before + 4)
   })
 
+  it('logins that come together are written together', async () => {
+    const presence = open()
+    const before = await callCount('evalsha')
+    const uids = Array.from({ length: 3_000 }, (_, index) => `u${index}`)
+    await Promise.all(uids.map(async (uid, index) => presence.online(entry(uid, 1, `c${index}`))))
+    expect((await callCount('evalsha')) - before).toBeLessThan(30)
+    expect((await presence.locate(uids)).size).toBe(3_000)
+  })
+
+  it('a login that waits for the one before is written when its turn comes, however often they follow each other', async () => {
+    const presence = open()
+    for (let count = 0; count < 300; count++) {
+      await Promise.all([presence.online(entry(`u${count}`, 1, `a${count}`)), presence.online(entry(`v${count}`, 1, `b${count}`))])
+      if (count % 3 === 0) await Promise.all([presence.offline(entry(`u${count}`, 1, `a${count}`)), presence.online(entry(`w${count}`, 1, `c${count}`))])
+    }
+    expect(await look.hlen('imengine:user:online')).toBe(600)
+  })
+
   it('a node that stays silent is cleaned up by another one in bounded steps, without a walk over the keyspace', async () => {
     await look.config('RESETSTAT')
     const [dead, living] = [open(), open()]
