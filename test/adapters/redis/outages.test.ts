@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { Redis } from 'ioredis'
@@ -6,6 +7,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { IMError, type PeerPushHost } from 'imengine'
 import { redisCluster, type RedisCluster, type RedisClusterOptions } from 'imengine/redis'
 import { sampleMessage } from 'imengine/testing'
+import { checkOptions } from '../../../src/adapters/redis/options.ts'
 import { freePort, hasRedisServer, RedisServer, until } from './redis-server.ts'
 
 const ann = { uid: 'ann', nodeID: 1, connectionID: 'a', deviceFlag: 0, deviceLevel: 0 }
@@ -15,6 +17,15 @@ const push = { key: { channelID: 'room', channelType: 2 }, messages: [sampleMess
 const kick = { uid: 'ann', deviceFlag: 0, deviceID: 'd', deviceLevel: 1 }
 const UNAVAILABLE = { code: 'IM_PRESENCE_UNAVAILABLE' }
 const UNREACHABLE = { code: 'IM_PEER_UNREACHABLE' }
+
+function messageOf(options: object): string {
+  try {
+    redisCluster(options)
+    return ''
+  } catch (error) {
+    return (error as Error).message
+  }
+}
 
 describe.skipIf(!hasRedisServer())('redisCluster without a Redis', () => {
   const clusters: RedisCluster[] = []
@@ -231,6 +242,21 @@ describe.skipIf(!hasRedisServer())('redisCluster without a Redis', () => {
     const { presence } = open({ url: 'redis://127.0.0.1:1' })
     await expect(presence.leave(1)).rejects.toMatchObject({ code: 'IM_DRIVER_MISSING', detail: 'npm install ioredis' })
     vi.doUnmock('ioredis')
+  })
+
+  it('docs/redis.md lists every option with its default, and no other', () => {
+    const known = /known: (.*)\)$/.exec(messageOf({ url: 'redis://h', none: 1 }))![1]!.split(', ')
+    const page = readFileSync(new URL('../../../docs/redis.md', import.meta.url), 'utf8')
+    const rows = [...page.slice(page.indexOf('## Options'), page.indexOf('## What is in Redis')).matchAll(/^\| `(\w+)` \| ([^|]+) \|.*\|$/gm)]
+    const listed = new Map(rows.map(([, name, byDefault]) => [name!, byDefault!]))
+    expect([...listed.keys()]).toEqual(known)
+    const { prefix, ...numbers } = checkOptions({ url: 'redis://h' })
+    expect(listed.get('prefix')).toBe(`\`${prefix}\``)
+    for (const [name, value] of Object.entries(numbers)) {
+      if (typeof value !== 'number') continue
+      const text = listed.get(name)!
+      expect(text.endsWith(' MiB') ? parseInt(text, 10) * 1_048_576 : Number(text.replaceAll(' ', '')), name).toBe(value)
+    }
   })
 
   it.each<[given: unknown, message: RegExp]>([
