@@ -8,8 +8,9 @@ import { randomBytes } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import type { Presence, PresenceEntry } from '../../contracts/presence.ts'
 import { IMError } from '../../errors.ts'
-import { Obstacle, redisFailure } from './failures.ts'
+import { isLoss, Obstacle, redisFailure } from './failures.ts'
 import type { RedisLink } from './link.ts'
+import { NodeRecord, type Unwritten } from './node-record.ts'
 import { ADD, BEAT, ESTABLISH, LEAVE, LOCATE, REMOVE, SWEEP, type Script } from './scripts.ts'
 
 export interface RedisPresenceOptions {
@@ -37,33 +38,6 @@ const MAX_FORGOTTEN = 3
 /** Steps of removing what dead nodes have left, for each heartbeat. */
 const MAX_SWEEPS = 20
 
-/** An entry that is to be written, and who waits for that; nobody when it was written before, to a Redis that has lost it. */
-interface Unwritten {
-  readonly entry: PresenceEntry
-  readonly waiting: readonly { readonly resolve: () => void; readonly reject: (reason: Error) => void }[]
-}
-
-/** A node that announces its connections through this object: as a rule, the one engine that has been given it. */
-class NodeRecord {
-  readonly id: string
-  readonly entries = new Map<string, PresenceEntry>()
-  /** by connection: what the next batches hold */
-  readonly unwritten = new Map<string, Unwritten>()
-  /** one batch after the other is on its way; ends when nothing is unwritten */
-  writing: Promise<void> | undefined
-  /** the life of the node that Redis has been told of last */
-  epoch = ''
-  /** Redis does not know this life, or perhaps not all of its entries */
-  isStale = true
-  intervalMs = 0
-  /** of the last call of `heartbeat`, whatever has become of it */
-  beatAtMs: number | undefined
-
-  constructor(id: string) {
-    this.id = id
-  }
-}
-
 export class RedisPresence implements Presence {
   readonly #options: RedisPresenceOptions
   readonly #keys: readonly string[]
@@ -87,6 +61,7 @@ export class RedisPresence implements Presence {
     node.entries.set(connectionID, held)
     try {
       const moved = earlier !== undefined && earlier.uid !== uid ? this.#remove(node, earlier) : undefined
+      moved?.catch(() => undefined) // it may fail while something else has failed already
       await new Promise<void>((resolve, reject) => {
         const waiting = [...(node.unwritten.get(connectionID)?.waiting ?? []), { resolve, reject }]
         node.unwritten.set(connectionID, { entry: held, waiting })
@@ -166,13 +141,7 @@ export class RedisPresence implements Presence {
 
   #noticeSilence(node: NodeRecord): void {
     if (node.beatAtMs === undefined || performance.now() - node.beatAtMs < SILENT_INTERVALS * node.intervalMs) return
-    node.entries.clear()
-    for (const [connectionID, { entry, waiting }] of node.unwritten) {
-      if (waiting.length === 0) node.unwritten.delete(connectionID)
-      else node.entries.set(connectionID, entry) // it has been announced after the silence
-    }
-    node.beatAtMs = undefined
-    node.isStale = true
+    node.forget()
   }
 
   /** Begin a new life of the node, in which Redis knows all of its entries and no others. */
@@ -188,18 +157,18 @@ export class RedisPresence implements Presence {
   }
 
   async #writeAll(node: NodeRecord): Promise<void> {
-    await undefined // what is announced in the same turn goes with the first batch
+    await Promise.resolve() // what is announced in the same turn goes with the first batch
     try {
       let forgottenCount = 0
       do {
         if (node.isStale && !(await this.#establish(node))) return
-        const batch = takeSome(node.unwritten)
+        const batch = node.takeUnwritten(MAX_ENTRIES)
         const outcome = batch.length === 0 ? 'written' : await this.#tryAdd(node, batch)
         if (outcome === 'written') {
           for (const { waiting } of batch) for (const { resolve } of waiting) resolve()
         } else if (outcome === 'forgotten' && ++forgottenCount < MAX_FORGOTTEN) {
           node.isStale = true
-          putBack(node, batch)
+          node.putBack(batch)
         } else if (!this.#failed(node, batch, outcome)) return
       } while (node.unwritten.size > 0 || node.isStale)
     } finally {
@@ -214,7 +183,7 @@ export class RedisPresence implements Presence {
     // What nobody waits for would otherwise be missed by nobody.
     if (outcome !== 'forgotten' && batch.every(({ waiting }) => waiting.length > 0)) return true
     node.isStale = true
-    rejectAll(node, reason)
+    node.rejectAll(reason)
     return false
   }
 
@@ -233,7 +202,7 @@ export class RedisPresence implements Presence {
       return true
     } catch (error) {
       node.isStale = true
-      rejectAll(node, error as Error)
+      node.rejectAll(error as Error)
       return false
     }
   }
@@ -260,7 +229,10 @@ export class RedisPresence implements Presence {
     if (this.#isSweeping) return
     this.#isSweeping = true
     this.#sweepSteps()
-      .catch((error: unknown) => this.#options.report(redisFailure('IM_PRESENCE_UNAVAILABLE', error)))
+      .catch((error: unknown) => {
+        // That Redis cannot be reached is told by the link, and the next heartbeat goes on.
+        if (!(error instanceof Obstacle) && !isLoss(error)) this.#options.report(redisFailure('IM_PRESENCE_UNAVAILABLE', error))
+      })
       .finally(() => (this.#isSweeping = false))
   }
 
@@ -350,34 +322,6 @@ export async function runScript(client: Redis, script: Script, keys: readonly st
     if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error
     return await client.eval(script.lua, keys.length, ...keys, ...values)
   }
-}
-
-/** The next batch, in the order of the calls. */
-function takeSome(unwritten: Map<string, Unwritten>): Unwritten[] {
-  const batch: Unwritten[] = []
-  for (const [connectionID, one] of unwritten) {
-    batch.push(one)
-    unwritten.delete(connectionID)
-    if (batch.length === MAX_ENTRIES) break
-  }
-  return batch
-}
-
-/** Redis has not taken the batch: it is written again, but for what has been said anew of a connection meanwhile. */
-function putBack(node: NodeRecord, batch: readonly Unwritten[]): void {
-  for (const one of batch) {
-    const { connectionID } = one.entry
-    const isCurrent = node.entries.get(connectionID) === one.entry && !node.unwritten.has(connectionID)
-    if (isCurrent) node.unwritten.set(connectionID, one)
-    else for (const { resolve } of one.waiting) resolve()
-  }
-}
-
-/** Nothing more can be written now. What nobody waits for is written with the next life. */
-function rejectAll(node: NodeRecord, reason: Error): void {
-  const all = [...node.unwritten.values()]
-  node.unwritten.clear()
-  for (const { waiting } of all) for (const { reject } of waiting) reject(reason)
 }
 
 /** A connection in its node's index. */

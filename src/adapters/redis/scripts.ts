@@ -62,10 +62,11 @@ extend(id, epoch, tonumber(ARGV[4]))
 return 1
 `)
 
-/** prefix, node, epoch, ms. 0: Redis does not know this life of the node, or has given it up. */
+/** prefix, node, epoch, ms. 0: Redis does not know this life of the node or its users, or has given it up. */
 export const BEAT = script(`
 local id, epoch = ARGV[2], ARGV[3]
 if not isLive(id, epoch) then return 0 end
+if redis.call('EXISTS', online) == 0 and redis.call('EXISTS', index .. id .. ':' .. epoch) == 1 then return 0 end
 extend(id, epoch, tonumber(ARGV[4]))
 return 1
 `)

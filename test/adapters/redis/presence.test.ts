@@ -126,6 +126,15 @@ describe.skipIf(!hasRedisServer())('presence in Redis', () => {
     expect(found.has('u0')).toBe(false)
   })
 
+  it('so is a hash of users that somebody has deleted by itself', async () => {
+    const presence = open()
+    await presence.heartbeat(1, 60_000)
+    await presence.online(entry('ann', 1, 'a'))
+    await look.del('imengine:user:online')
+    await presence.heartbeat(1, 60_000)
+    expect(await located(presence, 'ann')).toEqual({ ann: [1] })
+  })
+
   it('a login on a node that Redis has forgotten brings the others back at once', async () => {
     const presence = open()
     await presence.heartbeat(1, 60_000)
