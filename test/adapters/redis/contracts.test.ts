@@ -24,7 +24,7 @@ describe.skipIf(!hasRedisServer())('redisCluster', () => {
   run(
     'presence',
     presenceContract({
-      intervalMs: 300,
+      intervalMs: 400,
       open: () => {
         caseCount++
         const cluster = redisCluster(options())

@@ -10,7 +10,7 @@ const engine = new IMEngine({
   nodeID: Number(nodeID),
   presence,
   peerPush,
-  limits: { presenceHeartbeatMs: 200 },
+  limits: { presenceHeartbeatMs: 300 },
 })
 await engine.start()
 const { client } = await connectTestClient(engine, { uid })
