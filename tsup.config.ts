@@ -4,6 +4,7 @@ export default defineConfig({
   entry: {
     index: 'src/index.ts',
     level: 'src/adapters/level/index.ts',
+    redis: 'src/adapters/redis/index.ts',
     http: 'src/adapters/http/index.ts',
     ws: 'src/adapters/ws/index.ts',
     net: 'src/adapters/net/index.ts',
@@ -12,7 +13,7 @@ export default defineConfig({
   },
   format: ['esm', 'cjs'],
   // Drivers are the host's to install.
-  external: ['classic-level', 'ws'],
+  external: ['classic-level', 'ioredis', 'ws'],
   // Shared chunks, so that IMError and the other classes are one and the same through every entry.
   splitting: true,
   dts: true,

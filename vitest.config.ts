@@ -8,6 +8,7 @@ export default defineConfig({
     alias: [
       { find: /^imengine$/, replacement: entry('src/index.ts') },
       { find: /^imengine\/level$/, replacement: entry('src/adapters/level/index.ts') },
+      { find: /^imengine\/redis$/, replacement: entry('src/adapters/redis/index.ts') },
       { find: /^imengine\/http$/, replacement: entry('src/adapters/http/index.ts') },
       { find: /^imengine\/ws$/, replacement: entry('src/adapters/ws/index.ts') },
       { find: /^imengine\/net$/, replacement: entry('src/adapters/net/index.ts') },

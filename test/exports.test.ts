@@ -18,6 +18,12 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
       'levelStorage',
     ],
   },
+  './redis': {
+    load: () => import('imengine/redis'),
+    names: [
+      'redisCluster',
+    ],
+  },
   './http': {
     load: () => import('imengine/http'),
     names: [
