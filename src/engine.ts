@@ -135,10 +135,10 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       tokens: this.#storage.tokens,
       maxMembersPerCall,
       pause,
-      kick: (uid, deviceFlag, reason) => {
-        // Who is being let in at this moment was judged by what holds no more, and is judged anew when they come back.
-        for (const connection of pipeline.connecting(uid)) if (deviceFlag === undefined || connection.deviceFlag === deviceFlag) connection.end('handler')
-        return this.connections.kick(deviceFlag === undefined ? { uid } : { uid, deviceFlag }, reason)
+      kick: async (uid, deviceFlag, reason) => {
+        const kickedCount = pipeline.sendAway(uid, deviceFlag, reason)
+        await pipeline.sendAwayElsewhere(uid, deviceFlag, reason)
+        return { kickedCount }
       },
     })
     this.presence = new PresenceAPI({

@@ -420,9 +420,26 @@ export class Pipeline implements ConnectionHost {
     this.#push(channelKeyString(key), key, sources, uids, 'here')
   }
 
-  /** A login on another node: its kick rules hold here, too. */
+  /** A login on another node: its kick rules hold here, too. Or somebody was sent away there. */
   kicked(request: PeerKickRequest): void {
-    this.#logins.endOthers(request)
+    const { uid, deviceFlag, out } = request
+    if (out === undefined) this.#logins.endOthers(request)
+    else this.sendAway(uid, out.allDevices ? undefined : deviceFlag, out.reason)
+  }
+
+  /** End the connections of a user, or of one kind of device, on this node. @returns how many there were */
+  sendAway(uid: string, deviceFlag: number | undefined, reason: string): number {
+    // Who is being let in at this moment was judged by what holds no more, and is judged anew when they come back.
+    for (const connection of this.connecting(uid)) if (deviceFlag === undefined || connection.deviceFlag === deviceFlag) connection.end('handler')
+    const meant = this.registry.of(uid).filter(({ info }) => deviceFlag === undefined || info.deviceFlag === deviceFlag)
+    for (const connection of meant) connection.kick('kick', reason)
+    return meant.length
+  }
+
+  /** The same on all other nodes, as far as they can be reached in time. Never rejects. */
+  async sendAwayElsewhere(uid: string, deviceFlag: number | undefined, reason: string): Promise<void> {
+    const out = { allDevices: deviceFlag === undefined, reason }
+    await this.#peers?.kick({ uid, deviceFlag: deviceFlag ?? 0, deviceID: '', deviceLevel: 0, out })
   }
 
   /** What a replicator needs of this node. @param isolated  is told when this node loses the others, and has them again */

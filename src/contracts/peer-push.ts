@@ -10,12 +10,14 @@ export interface PeerPushRequest {
   readonly uids: readonly string[]
 }
 
-/** A login that ends others of the same user and kind of device, wherever they are. */
+/** A login that ends others of the same user and kind of device, wherever they are; or, with `out`, the host's own word. */
 export interface PeerKickRequest {
   readonly uid: string
   readonly deviceFlag: number
   readonly deviceID: string
   readonly deviceLevel: number
+  /** the user has been banned or signed out: all connections of the kind of device end, or all whatsoever. Nobody has logged in */
+  readonly out?: { readonly allDevices: boolean; readonly reason: string }
 }
 
 /** What a node does with what its peers send: the engine gives it to `PeerPush.start`. */
@@ -36,7 +38,7 @@ export interface PeerPush {
    */
   push(nodeID: number, request: PeerPushRequest, signal: AbortSignal): MaybePromise<void>
   /**
-   * Ask every other node to apply a login's kick rules to its own connections.
+   * Ask every other node to end its own connections as the request says: by a login's kick rules, or `out`.
    * @throws IM_PEER_UNREACHABLE  one of them did not confirm; all have been asked
    */
   kick(request: PeerKickRequest, signal: AbortSignal): MaybePromise<void>

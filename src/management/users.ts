@@ -30,8 +30,11 @@ export interface UsersAPIOptions {
   readonly tokens: TokenStore | undefined
   readonly maxMembersPerCall: number
   readonly pause: Pause
-  /** end the user's connections to this node, of one kind of device or of all, logins under way included */
-  readonly kick: (uid: string, deviceFlag: number | undefined, reason: string) => { readonly kickedCount: number }
+  /**
+   * End the user's connections to this node and tell the other nodes to, of one kind of device or of all, logins under way included.
+   * @returns how many this node had
+   */
+  readonly kick: (uid: string, deviceFlag: number | undefined, reason: string) => Promise<{ readonly kickedCount: number }>
 }
 
 /** The kinds of device that `quitDevice` means when it is told none. */
@@ -39,7 +42,10 @@ const QUITTING_FLAGS: readonly number[] = [DeviceFlag.App, DeviceFlag.Web, Devic
 
 const MAX_TOKEN_BYTES = 32_767
 
-/** `engine.users`: the standing of users, and their tokens. Connections are ended on this node. */
+/**
+ * `engine.users`: the standing of users, and their tokens. Connections are ended on all nodes that a `peerPush` reaches; those of this one
+ * are counted.
+ */
 export class UsersAPI {
   readonly system: SystemUsersAPI
   readonly #options: UsersAPIOptions
@@ -134,7 +140,9 @@ export class UsersAPI {
     if (deviceFlag !== undefined) checkDeviceFlag(deviceFlag)
     if (this.#options.tokens !== undefined) await this.removeToken(uid, deviceFlag)
     let kickedCount = 0
-    for (const flag of deviceFlag === undefined ? QUITTING_FLAGS : [deviceFlag]) kickedCount += this.#options.kick(uid, flag, 'signed out').kickedCount
+    for (const flag of deviceFlag === undefined ? QUITTING_FLAGS : [deviceFlag]) {
+      kickedCount += (await this.#options.kick(uid, flag, 'signed out')).kickedCount
+    }
     return { kickedCount }
   }
 

@@ -79,6 +79,18 @@ describe('two nodes over one store', () => {
     await clock.advance(3_000)
   })
 
+  it('send a user away together who is banned or signed out on one of them', async () => {
+    const { one, two, clock } = await pair()
+    const phone = await connectTestClient(two, { uid: 'ann', deviceID: 'a', deviceFlag: 0 })
+    await connectTestClient(two, { uid: 'ann', deviceID: 'w', deviceFlag: 1 })
+    await one.users.quitDevice('ann', 0)
+    expect(await phone.client.next(FrameType.DISCONNECT)).toMatchObject({ reasonCode: 12, reason: 'signed out' })
+    expect(two.connections.list().map(({ deviceID }) => deviceID)).toEqual(['w'])
+    expect(await one.users.ban('ann')).toEqual({ kickedCount: 0 })
+    expect(two.connections.list()).toEqual([])
+    await clock.advance(3_000)
+  })
+
   it('let a user in although another node cannot be told of the login', async () => {
     const { one, clock } = await pair({}, (peer) => ({
       start: (host) => peer.start(host),

@@ -89,7 +89,7 @@ export function decodePart(frame: Buffer): PushPart | undefined {
   return bytes.length === 0 || start + bytes.length > totalBytes ? undefined : { totalBytes, start, bytes }
 }
 
-export function encodeKick(call: CallName, { uid, deviceFlag, deviceID, deviceLevel }: PeerKickRequest): Buffer {
+export function encodeKick(call: CallName, { uid, deviceFlag, deviceID, deviceLevel, out }: PeerKickRequest): Buffer {
   const writer = new ByteWriter()
   const head = Buffer.allocUnsafe(HEAD_BYTES)
   writeHead(head, Kind.Kick, call)
@@ -98,6 +98,10 @@ export function encodeKick(call: CallName, { uid, deviceFlag, deviceID, deviceLe
   writer.number(deviceLevel)
   writer.text(uid)
   writer.text(deviceID)
+  if (out !== undefined) {
+    writer.number(out.allDevices ? 1 : 0)
+    writer.text(out.reason)
+  }
   return writer.end()
 }
 
@@ -106,7 +110,8 @@ export function decodeKick(frame: Buffer): PeerKickRequest | undefined {
     const reader = new ByteReader(frame, HEAD_BYTES)
     const deviceFlag = reader.number()
     const deviceLevel = reader.number()
-    const kick = { uid: reader.text(), deviceFlag, deviceID: reader.text(), deviceLevel }
+    const login = { uid: reader.text(), deviceFlag, deviceID: reader.text(), deviceLevel }
+    const kick = reader.isAtEnd ? login : { ...login, out: { allDevices: reader.number() === 1, reason: reader.text() } }
     if (!reader.isAtEnd) throw new UnreadableBytes('something follows')
     return kick
   })

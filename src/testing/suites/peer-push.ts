@@ -191,6 +191,15 @@ const scenarios: readonly Scenario<readonly PeerPush[]>[] = [
     },
   ],
   [
+    'a kick says whether somebody has logged in or been sent away',
+    async (peers) => {
+      const [one, two] = await nodesOf(peers)
+      const words = [{ allDevices: true, reason: 'banned' }, { allDevices: false, reason: '' }, { allDevices: false, reason: 'é \u0000' }]
+      for (const out of words) await one.kick({ ...KICK, out })
+      assert.deepEqual(two.host.kicks.items.map((kick) => ({ ...kick })), words.map((out) => ({ ...KICK, out })))
+    },
+  ],
+  [
     'a kick that one node does not confirm is IM_PEER_UNREACHABLE, and the others have been asked',
     async (peers) => {
       const [one, two, three] = await nodesOf(peers)
