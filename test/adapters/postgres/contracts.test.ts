@@ -1,0 +1,123 @@
+import type { ChannelDirectory, CursorStore, MessageStore, Outbox, TokenStore } from 'imengine'
+import { postgresStorage, type PostgresStorage, type PostgresStorageOptions } from 'imengine/postgres'
+import { channelDirectoryContract, cursorStoreContract, messageStoreContract, outboxContract, tokenStoreContract } from 'imengine/testing'
+import { afterAll, beforeAll, describe, it } from 'vitest'
+import { checkCursorsAgainstModel } from '../cursor-model.ts'
+import { checkOutboxAgainstModel } from '../outbox-model.ts'
+import { checkStoreAgainstModel, checkUnreadAgainstModel, type StoreCheck } from '../store-model.ts'
+import { binaries, TestServer } from './server.ts'
+
+/** One seed, so that a run can be repeated; `FUZZ_SEED=7 npx vitest run test/adapters/postgres` looks elsewhere. */
+const seed = Number(process.env['FUZZ_SEED'] ?? 20_260_101)
+/** `FUZZ_RUNS=10` walks ten times as many ways. */
+const runs = (count: number): number => count * Number(process.env['FUZZ_RUNS'] ?? 1)
+
+/** Emptied between the cases: to make the tables takes longer than most of them. */
+const TABLES = ['long_texts', 'channels', 'messages', 'holes', 'senders', 'person_channels', 'channel_infos', 'members', 'listed', 'users', 'cursors', 'hidden', 'tokens', 'outbox']
+
+describe.skipIf(binaries === undefined)('on PostgreSQL', () => {
+  let server: TestServer
+  let owner: import('pg').Client
+
+  beforeAll(async () => {
+    server = await TestServer.start()
+    const storage = postgresStorage({ connectionString: server.url() })
+    await storage.open()
+    await storage.close()
+    const { Client } = await import('pg')
+    owner = new Client({ connectionString: server.url() })
+    await owner.connect()
+  })
+  afterAll(async () => {
+    await owner.end()
+    await server.close()
+  })
+
+  interface Part<T> {
+    readonly subject: T
+    readonly storage: PostgresStorage
+    readonly options: PostgresStorageOptions
+    close(): Promise<void>
+  }
+
+  /** One part of a storage, for its suite. */
+  function suiteOf<T>(partOf: (storage: PostgresStorage) => T) {
+    const reopened = async (options: PostgresStorageOptions): Promise<Part<T>> => {
+      const storage = postgresStorage(options)
+      await storage.open()
+      return { subject: partOf(storage), storage, options, close: () => storage.close() }
+    }
+    return {
+      open: async (options: Partial<PostgresStorageOptions> = {}): Promise<Part<T>> => {
+        await owner.query(TABLES.map((table) => `DELETE FROM imengine.${table}`).join('; '))
+        return reopened({ connectionString: server.url(), ...options })
+      },
+      reopen: async ({ storage, options }: Part<T>): Promise<Part<T>> => {
+        await storage.close()
+        return reopened(options)
+      },
+    }
+  }
+
+  const messages = suiteOf<MessageStore>((storage) => storage.messages)
+  const channels = suiteOf<ChannelDirectory>((storage) => storage.channels)
+  const cursors = suiteOf<CursorStore>((storage) => storage.cursors)
+  const tokens = suiteOf<TokenStore>((storage) => storage.tokens)
+  const outbox = suiteOf<Outbox>((storage) => storage.outbox)
+
+  describe.each([
+    ['the message store', messageStoreContract({ open: () => messages.open(), reopen: messages.reopen })],
+    ['the message store, a statement for every call', messageStoreContract({ open: () => messages.open({ maxBatchCount: 1, maxAppendStatements: 8, maxCachedChannels: 1 }), reopen: messages.reopen })],
+    ['the channel directory', channelDirectoryContract({ open: () => channels.open(), reopen: channels.reopen })],
+    ['the cursor store', cursorStoreContract({ open: () => cursors.open(), reopen: cursors.reopen })],
+    ['the token store', tokenStoreContract({ open: () => tokens.open(), reopen: tokens.reopen })],
+    ['the outbox', outboxContract({ open: () => outbox.open(), reopen: outbox.reopen })],
+  ])('%s', (_name, cases) => {
+    for (const { name, run } of cases) it(name, run)
+  })
+
+  /** A walk over a part: what was opened is found again by it, so that it can be closed and opened anew. */
+  function walks<T extends object>({ open, reopen }: ReturnType<typeof suiteOf<T>>, options: Partial<PostgresStorageOptions> = {}) {
+    const opened = new Map<T, Part<T>>()
+    const keep = (part: Part<T>): T => {
+      opened.set(part.subject, part)
+      return part.subject
+    }
+    return {
+      open: async (environment: { readonly nowMs?: () => number } = {}) => keep(await open({ ...options, ...environment })),
+      reopen: async (subject: T) => {
+        const part = opened.get(subject)!
+        opened.delete(subject)
+        return keep(await reopen(part))
+      },
+      close: async (subject: T) => {
+        await opened.get(subject)?.close()
+        opened.delete(subject)
+      },
+    }
+  }
+
+  describe('whatever is done to it in whatever order', () => {
+    it('the message store answers as a plain list would', async () => {
+      const check: Pick<StoreCheck<MessageStore>, 'open' | 'reopen' | 'close'> = walks(messages)
+      await checkStoreAgainstModel({ ...check, numRuns: runs(8), seed })
+    })
+
+    it('the message store with a retention answers as a plain list would', async () => {
+      const bounds = { maxAgeMs: 4000 }
+      await checkStoreAgainstModel({ ...walks(messages, { retention: bounds }), bounds, numRuns: runs(8), seed })
+    })
+
+    it('what is unread follows from its answers and those of its cursors', async () => {
+      await checkUnreadAgainstModel({ ...walks(suiteOf((storage) => storage)), numRuns: runs(5), seed })
+    })
+
+    it('the cursor store answers as plain objects would', async () => {
+      await checkCursorsAgainstModel({ ...walks(cursors), numRuns: runs(10), seed })
+    })
+
+    it('the outbox answers as an array would', async () => {
+      await checkOutboxAgainstModel({ ...walks(outbox), numRuns: runs(8), seed })
+    })
+  })
+})
