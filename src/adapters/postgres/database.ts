@@ -16,12 +16,14 @@ export interface AnyClient {
   query(query: { readonly text: string; readonly values?: unknown[]; readonly name?: string }): Promise<{ readonly rows: unknown[] }>
   release(destroy?: boolean): void
   on(event: 'error' | 'end', listener: (error?: unknown) => void): unknown
+  removeListener(event: 'error' | 'end', listener: (error?: unknown) => void): unknown
 }
 
 /** What is used of a `pg.Pool`. */
 export interface AnyPool {
   connect(): Promise<AnyClient>
   on(event: 'error', listener: (error: unknown) => void): unknown
+  removeListener(event: 'error', listener: (error: unknown) => void): unknown
   end(): Promise<void>
 }
 
@@ -83,6 +85,7 @@ export class Database {
       if (pool !== this.#options.pool) await pool.end()
       throw closedFailure()
     }
+    pool.on('error', ignore) // of a connection that idles: the pool has dropped it, and the next call makes another
     this.#pool = pool
   }
 
@@ -92,7 +95,7 @@ export class Database {
     this.#pool = undefined
     if (pool === undefined) return
     await Promise.allSettled([...this.#underWay])
-    if (pool === this.#options.pool) return
+    if (pool === this.#options.pool) return void pool.removeListener('error', ignore)
     // Ending says goodbye, and waits for the server to hang up: one that is silent is not waited for.
     const given = new AbortController()
     const limit = pause(ANSWER_GRACE_MS, undefined, { signal: given.signal }).catch(() => undefined)
@@ -128,7 +131,7 @@ export class Database {
       } catch (error) {
         throw storageFailure(error)
       } finally {
-        client.release(!isWhole)
+        giveBack(client, isWhole)
       }
     }
     return this.#track(run())
@@ -147,7 +150,7 @@ export class Database {
             throw storageFailure(error)
           }
         },
-        release: () => client.release(true),
+        release: () => giveBack(client, false),
       }
     } catch (error) {
       throw storageFailure(error)
@@ -163,7 +166,7 @@ export class Database {
       isWhole = isAnswer(error)
       throw error
     } finally {
-      client.release(!isWhole)
+      giveBack(client, isWhole)
     }
   }
 
@@ -181,10 +184,11 @@ export class Database {
     this.#waitingCount++
     try {
       const client = await (pool === this.#options.pool ? this.#limited(pool.connect()) : pool.connect())
-      if (this.#seen.has(client)) return client
+      // Whatever is under way on it is told; without a listener the process would end.
+      client.on('error', ignore)
+      if (pool === this.#options.pool || this.#seen.has(client)) return client
       this.#seen.add(client)
-      client.on('error', () => undefined) // whatever is under way on it is told; without a listener the process would end
-      if (pool !== this.#options.pool) await this.#prepare(client)
+      await this.#prepare(client)
       return client
     } finally {
       this.#waitingCount--
@@ -199,7 +203,7 @@ export class Database {
     try {
       const first = await Promise.race([connecting, limit])
       if (first !== 'late') return first
-      connecting.then((client) => client.release(), () => undefined)
+      connecting.then((client) => giveBack(client, true), () => undefined)
       throw new IMError('IM_STORE_UNAVAILABLE', { detail: 'no connection became free in time' })
     } finally {
       given.abort()
@@ -214,7 +218,7 @@ export class Database {
     try {
       await this.#ask(client, settings.join('; '), undefined, { isPrepared: false })
     } catch (error) {
-      client.release(true)
+      giveBack(client, false)
       throw error
     }
   }
@@ -256,7 +260,6 @@ export class Database {
         return socket
       },
     })
-    pool.on('error', () => undefined) // of a connection that idles: the pool has dropped it, and the next call makes another
     return pool as AnyPool
   }
 }
@@ -273,6 +276,16 @@ export interface HeldConnection {
 interface AskOptions {
   readonly limitMs?: number | undefined
   readonly isPrepared: boolean
+}
+
+/** The listener of a client that is closed stays: something may still come on its socket. */
+function giveBack(client: AnyClient, isWhole: boolean): void {
+  if (isWhole) client.removeListener('error', ignore)
+  client.release(!isWhole)
+}
+
+function ignore(): void {
+  // Nothing is lost: whoever waits for something is told.
 }
 
 function closedFailure(): IMError {

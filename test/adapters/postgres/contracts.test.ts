@@ -1,6 +1,7 @@
 import type { ChannelDirectory, CursorStore, MessageStore, Outbox, TokenStore } from 'imengine'
-import { postgresStorage, type PostgresStorage, type PostgresStorageOptions } from 'imengine/postgres'
+import { postgresStorage, type AnyPool, type PostgresStorage, type PostgresStorageOptions } from 'imengine/postgres'
 import { channelDirectoryContract, cursorStoreContract, messageStoreContract, outboxContract, tokenStoreContract } from 'imengine/testing'
+import { Pool } from 'pg'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { checkCursorsAgainstModel } from '../cursor-model.ts'
 import { checkOutboxAgainstModel } from '../outbox-model.ts'
@@ -17,21 +18,24 @@ const TABLES = ['long_texts', 'channels', 'messages', 'holes', 'senders', 'perso
 
 describe.skipIf(binaries === undefined)('on PostgreSQL', () => {
   let server: TestServer
-  let owner: import('pg').Client
+  let owner: Pool
 
   beforeAll(async () => {
     server = await TestServer.start()
     const storage = postgresStorage({ connectionString: server.url() })
     await storage.open()
     await storage.close()
-    const { Client } = await import('pg')
-    owner = new Client({ connectionString: server.url() })
-    await owner.connect()
+    owner = new Pool({ connectionString: server.url() })
+    owner.on('error', () => undefined) // the server ends before it does
   })
   afterAll(async () => {
     await owner.end()
     await server.close()
   })
+
+  /** Connections that stay are faster; the suites whose storages make their own show that those work. */
+  const onPool = (): Partial<PostgresStorageOptions> => ({ pool: owner as AnyPool })
+  const onItsOwn = (): Partial<PostgresStorageOptions> => ({ connectionString: server.url() })
 
   interface Part<T> {
     readonly subject: T
@@ -41,7 +45,7 @@ describe.skipIf(binaries === undefined)('on PostgreSQL', () => {
   }
 
   /** One part of a storage, for its suite. */
-  function suiteOf<T>(partOf: (storage: PostgresStorage) => T) {
+  function suiteOf<T>(partOf: (storage: PostgresStorage) => T, place = onPool) {
     const reopened = async (options: PostgresStorageOptions): Promise<Part<T>> => {
       const storage = postgresStorage(options)
       await storage.open()
@@ -50,7 +54,7 @@ describe.skipIf(binaries === undefined)('on PostgreSQL', () => {
     return {
       open: async (options: Partial<PostgresStorageOptions> = {}): Promise<Part<T>> => {
         await owner.query(TABLES.map((table) => `DELETE FROM imengine.${table}`).join('; '))
-        return reopened({ connectionString: server.url(), ...options })
+        return reopened({ ...place(), ...options })
       },
       reopen: async ({ storage, options }: Part<T>): Promise<Part<T>> => {
         await storage.close()
@@ -61,9 +65,9 @@ describe.skipIf(binaries === undefined)('on PostgreSQL', () => {
 
   const messages = suiteOf<MessageStore>((storage) => storage.messages)
   const channels = suiteOf<ChannelDirectory>((storage) => storage.channels)
-  const cursors = suiteOf<CursorStore>((storage) => storage.cursors)
-  const tokens = suiteOf<TokenStore>((storage) => storage.tokens)
-  const outbox = suiteOf<Outbox>((storage) => storage.outbox)
+  const cursors = suiteOf<CursorStore>((storage) => storage.cursors, onItsOwn)
+  const tokens = suiteOf<TokenStore>((storage) => storage.tokens, onItsOwn)
+  const outbox = suiteOf<Outbox>((storage) => storage.outbox, onItsOwn)
 
   describe.each([
     ['the message store', messageStoreContract({ open: () => messages.open(), reopen: messages.reopen })],
