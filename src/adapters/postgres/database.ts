@@ -122,7 +122,9 @@ export class Database {
   /** Several statements on one connection. `action` gets a `query` of that connection; when it rejects, the connection is closed. */
   session<T>(action: (query: Query) => Promise<T>, limitMs?: number): Promise<T> {
     const run = async (): Promise<T> => {
-      const client = await this.#connect()
+      const client = await this.#connect().catch((error: unknown) => {
+        throw storageFailure(error)
+      })
       let isWhole = false
       try {
         const answer = await action((text, values) => this.#ask(client, text, values, { limitMs, isPrepared: false }))

@@ -121,7 +121,7 @@ describe.skipIf(binaries === undefined)('on PostgreSQL', () => {
     })
 
     it('the outbox answers as an array would', async () => {
-      await checkOutboxAgainstModel({ ...walks(outbox), numRuns: runs(8), seed })
+      await checkOutboxAgainstModel({ ...walks(outbox), numRuns: runs(4), seed })
     })
   })
 })
