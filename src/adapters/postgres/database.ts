@@ -262,7 +262,7 @@ export class Database {
         return socket
       },
     })
-    return pool as AnyPool
+    return pool
   }
 }
 

@@ -41,9 +41,7 @@ export class InstanceLock {
   async #take(): Promise<void> {
     const { closed } = this.#database
     const place = [`imengine ${this.#database.schema}`, this.#instance]
-    let held: HeldConnection | undefined
-    const connection = await this.#database.hold(() => this.#lost(held))
-    held = connection
+    const connection = await this.#database.hold(() => this.#lost(connection))
     try {
       for (let waitedMs = 0; ; waitedMs += RETRY_MS) {
         const [row] = (await connection.query(`SELECT pg_try_advisory_lock(hashtext($1), hashtext($2)) AS is_ours`, place)) as { readonly is_ours: boolean }[]
@@ -60,8 +58,8 @@ export class InstanceLock {
     }
   }
 
-  #lost(connection: HeldConnection | undefined): void {
-    if (this.#held !== connection || connection === undefined) return
+  #lost(connection: HeldConnection): void {
+    if (this.#held !== connection) return
     this.#held = undefined
     connection.release()
   }

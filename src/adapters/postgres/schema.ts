@@ -29,6 +29,8 @@ CREATE TABLE ${s}.channels (
   last_seq bigint NOT NULL DEFAULT 0 CONSTRAINT channel_is_full CHECK (last_seq <= ${MAX_SEQ}),
   floor_seq bigint NOT NULL DEFAULT 0,
   last_ms bigint NOT NULL DEFAULT 0,
+  -- no message up to here is recognised by its client number any more
+  number_floor bigint NOT NULL DEFAULT 0,
   UNIQUE (channel_type, channel_key)
 ) WITH (fillfactor = 70);
 
@@ -231,6 +233,27 @@ BEGIN
   GET DIAGNOSTICS gone_count = ROW_COUNT;
   PERFORM ${s}.raise_floors(ARRAY[channel_no_]);
   RETURN gone_count;
+END $$;
+
+-- Forget the client numbers of messages that are older than before_ms with nothing younger in front of them, of at most
+-- max_count messages. Answers with how many it has gone through.
+CREATE FUNCTION ${s}.forget_numbers(channel_no_ bigint, before_ms bigint, max_count integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+  floor_ bigint;
+  last_ bigint;
+  seen_count integer;
+BEGIN
+  SELECT c.number_floor INTO floor_ FROM ${s}.channels c WHERE c.no = channel_no_ FOR NO KEY UPDATE;
+  SELECT coalesce(min(f.seq) FILTER (WHERE f.sent_ms >= before_ms) - 1, max(f.seq)), count(*) FILTER (WHERE f.sent_ms < before_ms)
+    INTO last_, seen_count
+    FROM (SELECT m.seq, m.sent_ms FROM ${s}.messages m WHERE m.channel_no = channel_no_ AND m.seq > floor_ ORDER BY m.seq LIMIT max_count) f;
+  IF last_ IS NULL OR last_ <= floor_ THEN
+    RETURN 0;
+  END IF;
+  UPDATE ${s}.messages m SET repeat_key = NULL
+    WHERE m.channel_no = channel_no_ AND m.seq > floor_ AND m.seq <= last_ AND m.repeat_key IS NOT NULL;
+  UPDATE ${s}.channels c SET number_floor = last_ WHERE c.no = channel_no_;
+  RETURN seen_count;
 END $$;
 
 -- Edit (kind 0) or recall (kind 1) a message, unless it has been recalled. Answers with the message as it is from now on,

@@ -31,6 +31,8 @@ interface ChannelRow {
   readonly last_seq: string
   readonly floor_seq: string
   readonly oldest_ms: string | null
+  /** of those whose client numbers have not been forgotten */
+  readonly oldest_number_ms: string | null
 }
 
 /**
@@ -80,7 +82,8 @@ export class Sweeper {
     const { database, texts, dedupeKeepMs } = this.#options
     const rows = await database.query<ChannelRow>(
       `SELECT c.no, c.channel_type, c.channel_key, c.last_seq, c.floor_seq,
-          (SELECT m.sent_ms FROM ${database.s}.messages m WHERE m.channel_no = c.no ORDER BY m.seq LIMIT 1) AS oldest_ms
+          (SELECT m.sent_ms FROM ${database.s}.messages m WHERE m.channel_no = c.no ORDER BY m.seq LIMIT 1) AS oldest_ms,
+          (SELECT m.sent_ms FROM ${database.s}.messages m WHERE m.channel_no = c.no AND m.seq > c.number_floor ORDER BY m.seq LIMIT 1) AS oldest_number_ms
         FROM ${database.s}.channels c WHERE c.no > $1 ORDER BY c.no LIMIT ${MAX_CHANNELS}`,
       [this.#position ?? '-1'],
     )
@@ -100,9 +103,11 @@ export class Sweeper {
         })
         if (!isDone) return { removedCount, isDone: false } // and begin with this channel: there may be more
       }
-      if (dedupeKeepMs > 0 && row.oldest_ms !== null && Number(row.oldest_ms) < nowMs - dedupeKeepMs) {
-        workCount += await this.#forgetNumbers(row.no, nowMs - dedupeKeepMs)
-        if (workCount >= MAX_REMOVED) return { removedCount, isDone: false }
+      if (dedupeKeepMs > 0 && row.oldest_number_ms !== null && Number(row.oldest_number_ms) < nowMs - dedupeKeepMs) {
+        for (let count = MAX_FRONT; count === MAX_FRONT; workCount += count) {
+          if (workCount >= MAX_REMOVED) return { removedCount, isDone: false }
+          count = await this.#forgetNumbers(row.no, nowMs - dedupeKeepMs)
+        }
       }
       this.#position = row.no
     }
@@ -126,16 +131,10 @@ export class Sweeper {
     }
   }
 
-  /** Messages that are too old to be recognised by their client numbers, at most so many. @returns how many */
+  /** @returns how many messages it has gone through: `MAX_FRONT` when there may be more */
   async #forgetNumbers(no: string, beforeMs: number): Promise<number> {
     const { database } = this.#options
-    const rows = await database.query(
-      `UPDATE ${database.s}.messages m SET repeat_key = NULL
-        FROM (SELECT o.seq FROM ${database.s}.messages o
-               WHERE o.channel_no = $1 AND o.repeat_key IS NOT NULL AND o.sent_ms < $2 LIMIT ${MAX_REMOVED}) old
-        WHERE m.channel_no = $1 AND m.seq = old.seq RETURNING 1 AS one`,
-      [no, beforeMs],
-    )
-    return rows.length
+    const [row] = await database.query<{ count: number }>(`SELECT ${database.s}.forget_numbers($1, $2, ${MAX_FRONT}) AS count`, [no, beforeMs])
+    return row!.count
   }
 }

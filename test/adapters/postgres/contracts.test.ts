@@ -1,8 +1,8 @@
-import type { ChannelDirectory, CursorStore, MessageStore, Outbox, TokenStore } from 'imengine'
-import { postgresStorage, type AnyPool, type PostgresStorage, type PostgresStorageOptions } from 'imengine/postgres'
-import { channelDirectoryContract, cursorStoreContract, messageStoreContract, outboxContract, tokenStoreContract } from 'imengine/testing'
+import type { ChannelDirectory, ChannelKey, CursorStore, MessageStore, Outbox, TokenStore } from 'imengine'
+import { postgresStorage, type PostgresStorage, type PostgresStorageOptions } from 'imengine/postgres'
+import { channelDirectoryContract, cursorStoreContract, messageStoreContract, outboxContract, sampleMessage, tokenStoreContract } from 'imengine/testing'
 import { Pool } from 'pg'
-import { afterAll, beforeAll, describe, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { checkCursorsAgainstModel } from '../cursor-model.ts'
 import { checkOutboxAgainstModel } from '../outbox-model.ts'
 import { checkStoreAgainstModel, checkUnreadAgainstModel, type StoreCheck } from '../store-model.ts'
@@ -34,7 +34,7 @@ describe.skipIf(binaries === undefined)('on PostgreSQL', () => {
   })
 
   /** Connections that stay are faster; the suites whose storages make their own show that those work. */
-  const onPool = (): Partial<PostgresStorageOptions> => ({ pool: owner as AnyPool })
+  const onPool = (): Partial<PostgresStorageOptions> => ({ pool: owner })
   const onItsOwn = (): Partial<PostgresStorageOptions> => ({ connectionString: server.url() })
 
   interface Part<T> {
@@ -100,6 +100,87 @@ describe.skipIf(binaries === undefined)('on PostgreSQL', () => {
       },
     }
   }
+
+  describe('a sweep', () => {
+    const room = (channelID: string): ChannelKey => ({ channelID, channelType: 2 })
+
+    async function swept(options: Partial<PostgresStorageOptions>) {
+      const clock = { nowMs: 1_700_000_000_000 }
+      const { subject: store, close } = await messages.open({ ...options, nowMs: () => clock.nowMs })
+      let n = 0
+      const say = async (key: ChannelKey, ...numbers: string[]) => {
+        const sent = numbers.map((clientMsgNo) => sampleMessage(++n, { ...key, clientMsgNo, payload: Buffer.from('same'), timestampMs: clock.nowMs }))
+        return (await store.append([{ key, messages: sent }]))[0]!
+      }
+      const sweep = async () => {
+        let removedCount = 0
+        for (let callCount = 1; ; callCount++) {
+          const result = await store.sweep!(clock.nowMs)
+          removedCount += result.removedCount
+          if (result.isDone) return { removedCount, callCount }
+        }
+      }
+      const seqs = async (key: ChannelKey) => (await store.range(key, { limit: 10_000 })).map(({ messageSeq }) => messageSeq)
+      return { clock, store, say, sweep, seqs, close }
+    }
+
+    it('keeps the newest of each channel, as many as its retention says, and forgets the numbers of the others', async () => {
+      const retention = ({ channelID }: ChannelKey) => (channelID === 'a' ? { maxCount: 3 } : undefined)
+      const { store, say, sweep, seqs, close } = await swept({ retention })
+      await say(room('a'), '1', '2', '3', '4', '5')
+      await say(room('b'), '1', '2', '3', '4')
+      await store.revise(room('a'), 4, { kind: 'recalled', byUID: '', timestampMs: 1 })
+      expect(await sweep()).toMatchObject({ removedCount: 2 })
+      expect([await seqs(room('a')), await seqs(room('b'))]).toEqual([[3, 4, 5], [1, 2, 3, 4]])
+      expect((await store.summaries('ann', [room('a')]))[0]).toMatchObject({ lastSeq: 5, floorSeq: 2 })
+      expect(await store.countAfter(room('a'), 0)).toBe(2)
+      expect((await say(room('a'), '1'))[0]).toMatchObject({ status: 'stored', messageSeq: 6 })
+      expect((await say(room('a'), '5'))[0]).toMatchObject({ status: 'duplicate', messageSeq: 5 })
+      await close()
+    })
+
+    it('removes what is too old, also all of a channel, and its numbers are never given again', async () => {
+      const { clock, say, sweep, seqs, close } = await swept({ retention: { maxAgeMs: 1_000 } })
+      await say(room('a'), '1', '2')
+      clock.nowMs += 600
+      await say(room('a'), '3')
+      clock.nowMs += 500
+      expect(await sweep()).toMatchObject({ removedCount: 2 })
+      expect(await seqs(room('a'))).toEqual([3])
+      clock.nowMs += 10_000
+      expect(await sweep()).toMatchObject({ removedCount: 1 })
+      expect((await say(room('a'), '4'))[0]).toMatchObject({ messageSeq: 4 })
+      await close()
+    })
+
+    it('goes piece by piece over many messages and many channels', async () => {
+      const { store, say, sweep, seqs, close } = await swept({ retention: { maxCount: 1 } })
+      const numbers = Array.from({ length: 12_500 }, (_, index) => `n${index}`)
+      await say(room('large'), ...numbers)
+      const small = Array.from({ length: 600 }, (_, index) => room(`small-${index}`))
+      await store.append(small.map((key, index) => ({ key, messages: [1, 2].map((k) => sampleMessage(100_000 + 2 * index + k, key)) })))
+      const { removedCount, callCount } = await sweep()
+      expect(removedCount).toBe(12_499 + 600)
+      expect(callCount).toBeGreaterThan(2)
+      expect([await seqs(room('large')), await seqs(small[599]!)]).toEqual([[12_500], [2]])
+      await close()
+    })
+
+    it('forgets client numbers after dedupeKeepMs, and no message', async () => {
+      const { clock, store, say, sweep, seqs, close } = await swept({ dedupeKeepMs: 1_000 })
+      await say(room('a'), 'n', 'm')
+      clock.nowMs += 900
+      await sweep()
+      expect((await say(room('a'), 'n'))[0]).toMatchObject({ status: 'duplicate', messageSeq: 1 })
+      clock.nowMs += 200
+      expect(await sweep()).toEqual({ removedCount: 0, callCount: 1 })
+      expect((await say(room('a'), 'n'))[0]).toMatchObject({ status: 'stored', messageSeq: 3 })
+      expect(await seqs(room('a'))).toEqual([1, 2, 3])
+      await store.truncate(room('a'), 3)
+      expect((await say(room('a'), 'n', 'm')).map(({ status, messageSeq }) => [status, messageSeq])).toEqual([['duplicate', 3], ['stored', 4]])
+      await close()
+    })
+  })
 
   describe('whatever is done to it in whatever order', () => {
     it('the message store answers as a plain list would', async () => {

@@ -122,8 +122,8 @@ describe.skipIf(binaries === undefined)('several engines over one PostgreSQL dat
       }
     }
     await Promise.all([write(one), write(two)])
-    const [results] = await Promise.all([one.messages.sweep!(Date.now()), two.messages.sweep!(Date.now())])
-    expect(results.isDone).toBe(true)
+    const [results] = await Promise.all([one, two].map(async (storage) => await storage.messages.sweep!(Date.now())))
+    expect(results!.isDone).toBe(true)
     const left = await one.messages.range(TEAM, { limit: 1000 })
     expect(left).toHaveLength(60)
     const [summary] = await two.messages.summaries('ann', [TEAM])

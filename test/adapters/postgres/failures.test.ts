@@ -95,7 +95,7 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
 
   describe('options', () => {
     it('that are wrong are TypeErrors that name the option and show no connection string', () => {
-      const make = (options: object) => () => postgresStorage(options as PostgresStorageOptions)
+      const make = (options: object) => () => postgresStorage(options)
       expect(make({})).toThrow(TypeError)
       expect(make({ connectionString: url, pool: { connect: () => undefined } })).toThrow(/not both/)
       for (const [name, values] of Object.entries({
@@ -252,7 +252,7 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
   it('connections that the server ends while they idle, of its own pool and of a host’s, cost nobody anything', async () => {
     const pool = new Pool({ connectionString: url })
     closers.push(() => pool.end())
-    for (const storage of [await opened(), await opened({ pool: pool as AnyPool })]) {
+    for (const storage of [await opened(), await opened({ pool })]) {
       await append(storage, 1)
       await storage.outbox.count() // holds a connection of its own
       await server.ask(database, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()`, [database])
@@ -331,7 +331,7 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
     const outcomes = await Promise.allSettled([1, 2, 3, 4].map((n) => append(storage, n)))
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'fulfilled', 'rejected'])
     expect((outcomes[3] as PromiseRejectedResult).reason).toMatchObject({ code: 'IM_QUEUE_FULL' })
-    const reads = await Promise.allSettled(Array.from({ length: 8 }, () => storage.messages.lastSeq(ROOM)))
+    const reads = await Promise.allSettled(Array.from({ length: 8 }, async () => storage.messages.lastSeq(ROOM)))
     expect(new Set(reads.filter(({ status }) => status === 'rejected').map((read) => ((read as PromiseRejectedResult).reason as IMError).code))).toEqual(new Set(['IM_QUEUE_FULL']))
     expect(await storage.messages.lastSeq(ROOM)).toBe(3)
   })
