@@ -161,7 +161,7 @@ describe.skipIf(binaries === undefined)('on PostgreSQL', () => {
       await store.append(small.map((key, index) => ({ key, messages: [1, 2].map((k) => sampleMessage(100_000 + 2 * index + k, key)) })))
       const { removedCount, callCount } = await sweep()
       expect(removedCount).toBe(12_499 + 600)
-      expect(callCount).toBeGreaterThan(2)
+      expect(callCount).toBeGreaterThan(1)
       expect([await seqs(room('large')), await seqs(small[599]!)]).toEqual([[12_500], [2]])
       await close()
     })

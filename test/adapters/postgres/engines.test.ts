@@ -103,7 +103,7 @@ describe.skipIf(binaries === undefined)('several engines over one PostgreSQL dat
     await one.tokens.putToken('ann', { deviceFlag: 1, deviceLevel: 1, digest: new Uint8Array(32).fill(7) })
     expect(await two.tokens.token('ann', 1)).toMatchObject({ deviceLevel: 1 })
     await one.messages.append([{ key: TEAM, messages: [1, 2, 3].map((n) => sampleMessage(n, TEAM)) }])
-    const edits = [one, two].map((storage, index) => storage.messages.revise(TEAM, 2, { kind: 'edited', byUID: 'ann', timestampMs: 5, payload: Buffer.from(String(index)) }))
+    const edits = [one, two].map(async (storage, index) => storage.messages.revise(TEAM, 2, { kind: 'edited', byUID: 'ann', timestampMs: 5, payload: Buffer.from(String(index)) }))
     expect((await Promise.all(edits)).map((message) => message?.revision?.version).sort()).toEqual([1, 2])
     await two.messages.revise(TEAM, 3, { kind: 'recalled', byUID: 'ann', timestampMs: 6 })
     expect(await one.messages.countAfter(TEAM, 0)).toBe(2)
