@@ -94,13 +94,12 @@ export class Database {
     const pool = this.#pool
     this.#pool = undefined
     if (pool === undefined) return
-    await Promise.allSettled([...this.#underWay])
+    const { connectTimeoutMs, statementTimeoutMs } = this.#options
+    // All that is under way has its own limit, no longer than this, but for a change of the schema: that is given up.
+    await atMost(Promise.allSettled([...this.#underWay]), connectTimeoutMs + statementTimeoutMs + 2 * ANSWER_GRACE_MS)
     if (pool === this.#options.pool) return void pool.removeListener('error', ignore)
     // Ending says goodbye, and waits for the server to hang up: one that is silent is not waited for.
-    const given = new AbortController()
-    const limit = pause(ANSWER_GRACE_MS, undefined, { signal: given.signal }).catch(() => undefined)
-    await Promise.race([pool.end().catch(() => undefined), limit])
-    given.abort()
+    await atMost(pool.end().catch(() => undefined), ANSWER_GRACE_MS)
     for (const socket of this.#sockets) socket.destroy()
   }
 
@@ -278,6 +277,14 @@ export interface HeldConnection {
 interface AskOptions {
   readonly limitMs?: number | undefined
   readonly isPrepared: boolean
+}
+
+/** Resolves with the action, or when the time is over. */
+async function atMost(action: Promise<unknown>, limitMs: number): Promise<void> {
+  const given = new AbortController()
+  const limit = pause(limitMs, undefined, { signal: given.signal }).catch(() => undefined)
+  await Promise.race([action, limit])
+  given.abort()
 }
 
 /** The listener of a client that is closed stays: something may still come on its socket. */

@@ -46,10 +46,17 @@ async function listening(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
-/** A proxy that can keep to itself what the server says from some statement on, and hang up instead. */
-async function proxyTo(port: number): Promise<{ readonly port: number; hangUpAfter: string | undefined }> {
+interface Proxy {
+  readonly port: number
+  /** on a connection on which this is said, nothing that the server says comes through any more */
+  muteAfter: string | undefined
+  /** instead, the proxy hangs up as soon as it says something */
+  hangsUp: boolean
+}
+
+async function proxyTo(port: number): Promise<Proxy> {
   const sockets = new Set<Socket>()
-  const proxy = { port: 0, hangUpAfter: undefined as string | undefined }
+  const proxy = { port: 0, muteAfter: undefined as string | undefined, hangsUp: false }
   const server = createServer((near) => {
     const far = connect(port, '127.0.0.1')
     let isMuted = false
@@ -58,10 +65,13 @@ async function proxyTo(port: number): Promise<{ readonly port: number; hangUpAft
       socket.on('error', () => undefined)
     }
     near.on('data', (chunk) => {
-      if (proxy.hangUpAfter !== undefined && chunk.toString('latin1').includes(proxy.hangUpAfter)) isMuted = true
+      if (proxy.muteAfter !== undefined && chunk.toString('latin1').includes(proxy.muteAfter)) isMuted = true
       far.write(chunk)
     })
-    far.on('data', (chunk) => (isMuted ? near.destroy() : near.write(chunk)))
+    far.on('data', (chunk) => {
+      if (!isMuted) near.write(chunk)
+      else if (proxy.hangsUp) near.destroy()
+    })
     near.on('close', () => far.destroy())
     far.on('close', () => near.destroy())
   })
@@ -202,11 +212,21 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
     const proxy = await proxyTo(server.port)
     const storage = await opened({ connectionString: url.replace(String(server.port), String(proxy.port)) })
     await append(storage, 1) // the statement is known to its connection by its name from now on
-    proxy.hangUpAfter = 'no-2'
+    Object.assign(proxy, { muteAfter: 'no-2', hangsUp: true })
     expect(await codeOf(append(storage, 2))).toBe('IM_STORE_UNAVAILABLE')
-    proxy.hangUpAfter = undefined
+    proxy.muteAfter = undefined
     expect(await append(storage, 2)).toEqual({ status: 'duplicate', messageID: sampleMessage(2).messageID, messageSeq: 2 })
     expect(await append(storage, 3)).toMatchObject({ status: 'stored', messageSeq: 3 })
+  })
+
+  it('a connection on which no answer came is not used again', async () => {
+    const proxy = await proxyTo(server.port)
+    const storage = await opened({ connectionString: url.replace(String(server.port), String(proxy.port)), statementTimeoutMs: 100 })
+    await append(storage, 1)
+    proxy.muteAfter = 'no-2'
+    expect(await codeOf(append(storage, 2))).toBe('IM_STORE_UNAVAILABLE')
+    proxy.muteAfter = undefined
+    expect(await append(storage, 2)).toMatchObject({ status: 'duplicate', messageSeq: 2 })
   })
 
   it('a server that crashes in the middle of the work loses nothing acknowledged, and calls work again behind it', async () => {
@@ -265,14 +285,17 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
   })
 
   it('a server that falls silent fails what waits for it, and holds up no close', async () => {
+    const socketCount = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'TCPSocketWrap').length
+    const before = socketCount()
     const storage = await opened({ statementTimeoutMs: 100, connectTimeoutMs: 200 })
-    await append(storage, 1)
+    await Promise.all([append(storage, 1), storage.messages.lastSeq(ROOM), storage.outbox.count()])
     process.kill(server.pid, 'SIGSTOP')
     const backends = await stopBackends()
     try {
       expect(await codeOf(append(storage, 2))).toBe('IM_STORE_UNAVAILABLE')
       expect(await codeOf(Promise.resolve(storage.messages.lastSeq(ROOM)))).toBe('IM_STORE_UNAVAILABLE')
       await Promise.all([storage.close(), storage.close()])
+      await vi.waitFor(() => expect(socketCount()).toBe(before))
     } finally {
       for (const pid of [server.pid, ...backends]) process.kill(pid, 'SIGCONT')
     }
