@@ -288,7 +288,7 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
     const socketCount = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'TCPSocketWrap').length
     const before = socketCount()
     const storage = await opened({ statementTimeoutMs: 100, connectTimeoutMs: 200 })
-    await Promise.all([append(storage, 1), storage.messages.lastSeq(ROOM), storage.outbox.count()])
+    await Promise.all([append(storage, 1), storage.outbox.count(), ...Array.from({ length: 6 }, async () => await storage.messages.lastSeq(ROOM))])
     process.kill(server.pid, 'SIGSTOP')
     const backends = await stopBackends()
     try {
