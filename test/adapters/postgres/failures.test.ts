@@ -221,7 +221,7 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
 
   it('a connection on which no answer came is not used again', async () => {
     const proxy = await proxyTo(server.port)
-    const storage = await opened({ connectionString: url.replace(String(server.port), String(proxy.port)), statementTimeoutMs: 100 })
+    const storage = await opened({ connectionString: url.replace(String(server.port), String(proxy.port)), statementTimeoutMs: 1_000 })
     await append(storage, 1)
     proxy.muteAfter = 'no-2'
     expect(await codeOf(append(storage, 2))).toBe('IM_STORE_UNAVAILABLE')
@@ -287,7 +287,7 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
   it('a server that falls silent fails what waits for it, and holds up no close', async () => {
     const socketCount = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'TCPSocketWrap').length
     const before = socketCount()
-    const storage = await opened({ statementTimeoutMs: 100, connectTimeoutMs: 200 })
+    const storage = await opened({ statementTimeoutMs: 500, connectTimeoutMs: 3_000 })
     await Promise.all([append(storage, 1), storage.outbox.count(), ...Array.from({ length: 6 }, async () => await storage.messages.lastSeq(ROOM))])
     process.kill(server.pid, 'SIGSTOP')
     const backends = await stopBackends()
@@ -316,7 +316,7 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
   })
 
   it('a statement that waits for longer than it may is ended by the server, and the next one works', async () => {
-    const storage = await opened({ statementTimeoutMs: 200 })
+    const storage = await opened({ statementTimeoutMs: 1_000 })
     await append(storage, 1)
     const client = new Client({ connectionString: url })
     await client.connect()
