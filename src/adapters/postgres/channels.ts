@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
+import type { ChannelKey } from '../../model/channel.ts'
 import type { Database } from './database.ts'
 import { textKey, type Texts } from './texts.ts'
 
@@ -83,6 +83,3 @@ interface Missing {
 function parameters(missing: readonly Missing[]): unknown[] {
   return [missing.map(({ key }) => key.channelType), missing.map(({ channelKey }) => channelKey)]
 }
-
-/** The name under which `Channels` knows a channel. */
-export const nameOf = channelKeyString

@@ -72,11 +72,6 @@ export class Texts {
       return text
     })
   }
-
-  async textOf(key: Buffer): Promise<string> {
-    const [text] = await this.textsOf([key])
-    return text!
-  }
 }
 
 export function textKey(text: string): Buffer {
