@@ -8,12 +8,13 @@ export default defineConfig({
     http: 'src/adapters/http/index.ts',
     ws: 'src/adapters/ws/index.ts',
     net: 'src/adapters/net/index.ts',
+    postgres: 'src/adapters/postgres/index.ts',
     protocol: 'src/protocol/index.ts',
     testing: 'src/testing/index.ts',
   },
   format: ['esm', 'cjs'],
   // Drivers are the host's to install.
-  external: ['classic-level', 'ioredis', 'ws'],
+  external: ['classic-level', 'ioredis', 'pg', 'ws'],
   // Shared chunks, so that IMError and the other classes are one and the same through every entry.
   splitting: true,
   dts: true,

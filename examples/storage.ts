@@ -3,6 +3,7 @@ import { createServer, type AddressInfo } from 'node:net'
 import { allowAnyToken, ChannelType, IMEngine, type ChannelKey, type Storage } from 'imengine'
 import { levelStorage, type Retention } from 'imengine/level'
 import { attachNetServer } from 'imengine/net'
+import { postgresStorage } from 'imengine/postgres'
 import { MemoryLevel } from 'memory-level'
 
 const DAY_MS = 86_400_000
@@ -27,6 +28,17 @@ function retentionOf({ channelID, channelType }: ChannelKey): Retention | undefi
 }
 
 export const storageByChannel = (path: string): Storage => levelStorage({ path, retention: retentionOf })
+// #endregion
+
+// #region postgres
+/** In a database that several engines share. Each has its own `instance`, the same after a restart: its outbox goes by it. */
+export function storageInPostgres(connectionString: string, instance: string): Storage {
+  return postgresStorage({
+    connectionString, // e.g. postgres://im:secret@db.example/chat; or `pool`: a pg.Pool of yours
+    instance,
+    retention: { maxAgeMs: 365 * DAY_MS },
+  })
+}
 // #endregion
 
 // #region memory

@@ -42,6 +42,12 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
       'attachNetServer', 'serveNetSocket',
     ],
   },
+  './postgres': {
+    load: () => import('imengine/postgres'),
+    names: [
+      'postgresStorage',
+    ],
+  },
   './protocol': {
     load: () => import('imengine/protocol'),
     names: [
