@@ -158,7 +158,7 @@ export class NatsPresence implements Presence {
   }
 
   async leave(nodeID: number): Promise<void> {
-    if (this.#isClosed) throw new IMError('IM_PRESENCE_UNAVAILABLE', { detail: 'it is not started' })
+    if (this.#isClosed) return // nothing has been announced: its start has failed, or it has ended
     this.#own.get(nodeID)?.close(new IMError('IM_PRESENCE_UNAVAILABLE', { detail: 'the node has left' }))
     this.#own.delete(nodeID)
     this.#view.beat(nodeID, { generation: '', intervalMs: 0 }, 0, 0)

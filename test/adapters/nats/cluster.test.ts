@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryStorage, type IMEngineOptions, type IMError, type Storage } from 'imengine'
 import { natsCluster, type NatsClusterOptions } from 'imengine/nats'
@@ -99,6 +101,25 @@ describe.skipIf(NATS_SERVER === undefined)('engines joined by natsCluster', () =
     await until(async () => !(await sees(one, 'bob')), 5_000, 'bob is still shown')
     await connectTestClient(one, { uid: 'bob' }) // whose kick waits for nobody
     expect(errors).toEqual([])
+  })
+})
+
+describe.skipIf(NATS_SERVER === undefined)('a process that has closed its engine ends by itself', () => {
+  test.each(['while its server runs', 'when its server is gone', 'when its server hangs'])('%s', async (when) => {
+    const servers = await startNatsServers()
+    const script = fileURLToPath(new URL('leaver.ts', import.meta.url))
+    const child = spawn(process.execPath, ['--import', 'tsx', script, servers.url(0)], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))
+    try {
+      await new Promise((resolve) => child.stdout.once('data', resolve))
+      if (when.includes('gone')) await servers.kill(0)
+      if (when.includes('hangs')) servers.freeze(0)
+      child.stdin.end('close')
+      expect(await ended).toBe(0)
+    } finally {
+      child.kill('SIGKILL')
+      await servers.close()
+    }
   })
 })
 

@@ -201,11 +201,13 @@ describe.skipIf(NATS_SERVER === undefined)('PeerPush over NATS', () => {
   })
 
   test('while NATS is away calls fail at once, and when it is back they are made again', async () => {
-    const { peers, hosts } = await pair()
-    const push = (): Promise<void> => peers[0]!.push(2, { key: KEY, messages: [sampleMessage(1)], uids: ['bob'] }, patient())
+    const { peers, hosts } = await pair({ peerCallTimeoutMs: 600_000 })
+    const endless = new AbortController().signal
+    const push = (): Promise<void> => peers[0]!.push(2, { key: KEY, messages: [sampleMessage(1)], uids: ['bob'] }, endless)
     await servers.kill(0)
     await expect(push()).rejects.toMatchObject({ code: 'IM_PEER_UNREACHABLE' })
-    await until(async () => (await peers[0]!.kick(KICK, patient()).catch(() => 'failed')) === 'failed', 5_000, 'a node that is cut off kicks nobody and says nothing')
+    await until(async () => (await peers[0]!.kick(KICK, endless).catch(() => 'failed')) === 'failed', 5_000, 'a node that is cut off kicks nobody and says nothing')
+    await expect(push()).rejects.toMatchObject({ code: 'IM_PEER_UNREACHABLE' })
     await servers.start(0)
     await until(async () => (await push().catch(() => 'failed')) !== 'failed', 10_000, 'no push arrives')
     await until(async () => (await peers[0]!.kick(KICK, patient()).catch(() => 'failed')) !== 'failed' && hosts[1]!.kickCount > 0, 10_000, 'no kick arrives')

@@ -113,6 +113,21 @@ describe.skipIf(NATS_SERVER === undefined)('Presence over NATS', () => {
     await shows(one, 'dan', [2])
   })
 
+  test('a bucket that somebody deletes is made anew, and everybody is announced again', async () => {
+    const servers = await serversOf()
+    const name = newName()
+    const one = await nodeOn(servers, 1, { name })
+    const two = await nodeOn(servers, 2, { name })
+    await one.online(entry('ann', 1))
+    const connection = new ClusterConnection({ servers: servers.urls, clientName: 'test', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 1_000 })
+    const { Kvm } = await import('@nats-io/kv')
+    await (await new Kvm(await connection.acquire()).open(`${name}_presence`)).destroy()
+    await connection.release()
+    await two.online(entry('bob', 2)).catch(() => undefined)
+    const three = await nodeOn(servers, 3, { name })
+    await Promise.all([shows(three, 'ann', [1]), shows(three, 'bob', [2]), shows(one, 'bob', [2])])
+  })
+
   test('in a cluster the death of the server that leads the bucket is survived', async () => {
     const servers = await serversOf({ count: 3 })
     const name = newName()
