@@ -9,12 +9,13 @@ export default defineConfig({
     ws: 'src/adapters/ws/index.ts',
     net: 'src/adapters/net/index.ts',
     postgres: 'src/adapters/postgres/index.ts',
+    nats: 'src/adapters/nats/index.ts',
     protocol: 'src/protocol/index.ts',
     testing: 'src/testing/index.ts',
   },
   format: ['esm', 'cjs'],
   // Drivers are the host's to install.
-  external: ['classic-level', 'ioredis', 'pg', 'ws'],
+  external: ['@nats-io/jetstream', '@nats-io/kv', '@nats-io/transport-node', 'classic-level', 'ioredis', 'pg', 'ws'],
   // Shared chunks, so that IMError and the other classes are one and the same through every entry.
   splitting: true,
   dts: true,

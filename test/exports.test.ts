@@ -42,6 +42,12 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
       'attachNetServer', 'serveNetSocket',
     ],
   },
+  './nats': {
+    load: () => import('imengine/nats'),
+    names: [
+      'natsCluster',
+    ],
+  },
   './postgres': {
     load: () => import('imengine/postgres'),
     names: [
