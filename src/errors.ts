@@ -29,6 +29,8 @@ export const ERRORS = {
   IM_WEBHOOK_FAILED: { message: 'the webhook did not answer', retryable: true },
   IM_REPLICATION_TIMEOUT: { message: 'the message was not committed in time', retryable: true },
   IM_PEER_UNREACHABLE: { message: 'another node did not confirm a push', retryable: true },
+  IM_CLUSTER_UNAVAILABLE: { message: 'the servers that join the nodes did not answer', retryable: true },
+  IM_CLUSTER_DENIED: { message: 'the servers that join the nodes refused us', retryable: false },
   IM_BAD_KEY: { message: 'a key is not a base64 X25519 public key', retryable: false },
   IM_LISTENER_FAILED: { message: 'a listener of the engine threw', retryable: false },
   IM_CLOSE_TIMEOUT: { message: 'something was still under way when the engine had to close', retryable: false },
