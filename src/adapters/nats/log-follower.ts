@@ -1,0 +1,354 @@
+/**
+ * Follows one stream from where this node's store stands and applies what comes, in order and without a hole.
+ *
+ * By a pull consumer of our own, without acknowledgements, in the memory of one server: the only thing that says how far this
+ * node has come is its store, so a consumer holds nothing that must survive. Whenever anything is doubtful (the server of the
+ * consumer is gone or silent, the connection came back, a number is missing) it is thrown away and a new one is made from the
+ * entry after the last that arrived. A pull asks for no more than there is room for, which a push would send anyway.
+ */
+import type { Msg, Subscription } from '@nats-io/transport-node'
+import type { AppendResult } from '../../contracts/message-store.ts'
+import type { LogEntry, ReplicatorHost } from '../../contracts/replicator.ts'
+import { asIMError, IMError } from '../../errors.ts'
+import { isRefusal } from './log-streams.ts'
+import { nanos, Refusal, type JetStream } from './jetstream.ts'
+import { decodeEntry, type DecodedEntry } from './log-entry.ts'
+import type { LogLimits, LogProblem, NatsLogOptions } from './log-options.ts'
+
+export interface LogFollowerOptions {
+  readonly log: string
+  readonly limits: LogLimits
+  readonly jetStream: JetStream
+  readonly host: ReplicatorHost
+  readonly isConnected: () => boolean
+  readonly maxPayloadBytes: () => number
+  readonly recover: NatsLogOptions['recover']
+  /** an entry has been applied here */
+  readonly applied: (entry: DecodedEntry, results: readonly (readonly AppendResult[])[]) => void
+  /** the number of applied entries has grown, or the follower has stopped */
+  readonly moved: () => void
+  readonly report: (problem: LogProblem) => void
+}
+
+interface Arrived {
+  readonly seq: number
+  readonly entry: DecodedEntry
+  readonly bytes: number
+}
+
+const HEARTBEAT_MS = 1_000
+/** A consumer that has said nothing for this long, though asked, is given up. */
+const SILENCE_MS = 3_500
+const PULL_EXPIRES_MS = 30_000
+const ASK_TIMEOUT_MS = 2_000
+const MIN_PAUSE_MS = 50
+const MAX_PAUSE_MS = 1_000
+/** A missing entry that so many consumers in a row did not bring is not there. */
+const MAX_HOLE_COUNT = 3
+/** A server that has just become leader may not have written everything it has agreed to: a shorter stream is believed after this. */
+const REPLACED_AFTER_MS = 5_000
+
+export class LogFollower {
+  readonly #options: LogFollowerOptions
+  /** has arrived, or was in the store */
+  #receivedSeq = 0
+  #appliedSeq = 0
+  #lastSeq = 0
+  #created: string | undefined
+  #shorterSinceMs: number | undefined
+  #waiting: Arrived[] = []
+  #waitingBytes = 0
+  /** of the pull under way, how many may still come; 0: there is none */
+  #pulledCount = 0
+  #subscription: Subscription | undefined
+  #consumer: string | undefined
+  #heardMs = 0
+  #stopped: IMError | undefined
+  #isClosed = false
+  #following: Promise<void> | undefined
+  #applying: Promise<void> | undefined
+  /** ends the pause, or the consumer, that is under way */
+  #interrupt: (() => void) | undefined
+  #endApplyPause: (() => void) | undefined
+  /** an entry that cannot be applied, behind all that waits */
+  #end: IMError | undefined
+  /** consumers in a row whose first entry was not the one they were made for */
+  #holeCount = 0
+
+  constructor(options: LogFollowerOptions) {
+    this.#options = options
+  }
+
+  get appliedSeq(): number {
+    return this.#appliedSeq
+  }
+
+  /** the last of the stream that this node knows of */
+  get lastSeq(): number {
+    return Math.max(this.#lastSeq, this.#receivedSeq)
+  }
+
+  get stopped(): IMError | undefined {
+    return this.#stopped
+  }
+
+  get isFollowing(): boolean {
+    return this.#consumer !== undefined
+  }
+
+  start(position: number): void {
+    this.#receivedSeq = position
+    this.#appliedSeq = position
+    this.#following = this.#follow()
+  }
+
+  /** An entry is known to be at `seq`. */
+  know(seq: number): void {
+    if (seq > this.#lastSeq) this.#lastSeq = seq
+  }
+
+  /** The connection has come back: what the consumer has sent meanwhile is lost. */
+  restart(): void {
+    this.#interrupt?.()
+  }
+
+  /** Nothing of it can be trusted any more. */
+  stop(error: IMError): void {
+    if (this.#stopped !== undefined || this.#isClosed) return
+    this.#stopped = error
+    this.#interrupt?.()
+    this.#options.report({ error, log: this.#options.log, isStopped: true })
+    this.#options.moved()
+  }
+
+  /** Resolves when nothing is under way any more. What has been given to the host is waited for. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    this.#waiting = []
+    this.#drop() // now: the connection may be closed next
+    this.#interrupt?.()
+    this.#endApplyPause?.()
+    await this.#following
+    await this.#applying
+  }
+
+  get #isOver(): boolean {
+    return this.#isClosed || this.#stopped !== undefined
+  }
+
+  async #follow(): Promise<void> {
+    let pauseMs = MIN_PAUSE_MS
+    while (!this.#isOver && this.#end === undefined) {
+      const before = this.#receivedSeq
+      try {
+        if (await this.#open()) await this.#consumed()
+      } catch (error) {
+        if (error instanceof IMError) {
+          this.stop(error)
+          return
+        }
+        this.#options.report({ error: asIMError(error, 'IM_CLUSTER_UNAVAILABLE', {}), log: this.#options.log, isStopped: false })
+      } finally {
+        this.#drop()
+      }
+      if (this.#receivedSeq > before) pauseMs = MIN_PAUSE_MS
+      await this.#pause(pauseMs)
+      pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs)
+    }
+  }
+
+  /** @returns whether there is a consumer now @throws an IMError when there never will be one */
+  async #open(): Promise<boolean> {
+    const { log, jetStream } = this.#options
+    if (!this.#options.isConnected()) return false
+    if (!(await this.#isContinued())) return false
+    const inbox = `_INBOX.imengine.${log}.${crypto.randomUUID()}`
+    this.#subscription = jetStream.nats.subscribe(inbox, { callback: (error, message) => this.#arrived(error, message) })
+    this.#consumer = await jetStream.createConsumer(log, this.#receivedSeq + 1, ASK_TIMEOUT_MS)
+    if (this.#isOver) return false
+    this.#heardMs = performance.now()
+    this.#pull()
+    return true
+  }
+
+  /** Is the stream one that goes on where this node is? */
+  async #isContinued(): Promise<boolean> {
+    const { log, jetStream, recover } = this.#options
+    let info
+    try {
+      info = await jetStream.streamInfo(log, ASK_TIMEOUT_MS)
+    } catch (error) {
+      if (!isRefusal(error, Refusal.StreamNotFound)) throw error
+      throw new IMError('IM_LOG_REPLACED', { detail: `stream ${log} is not there`, cause: error })
+    }
+    const { first_seq: firstSeq, last_seq: lastSeq } = info.state
+    this.#created ??= info.created
+    if (info.created !== this.#created) throw new IMError('IM_LOG_REPLACED', { detail: `stream ${log} has been deleted and made anew` })
+    this.know(lastSeq)
+    if (lastSeq < this.#receivedSeq) {
+      this.#shorterSinceMs ??= performance.now()
+      if (performance.now() - this.#shorterSinceMs < REPLACED_AFTER_MS) return false
+      throw new IMError('IM_LOG_REPLACED', { detail: `stream ${log} ends at ${lastSeq}, and this node has applied ${this.#receivedSeq}` })
+    }
+    this.#shorterSinceMs = undefined
+    if (firstSeq <= this.#receivedSeq + 1) return true
+    const gap = new IMError('IM_LOG_GAP', { detail: `stream ${log} begins at ${firstSeq}, and this node has applied ${this.#receivedSeq}` })
+    if (recover === undefined) throw gap
+    await this.#applying // the store stands where it will stand
+    const position = await recover(log, this.#receivedSeq + 1)
+    if (position < this.#receivedSeq) throw gap
+    this.#receivedSeq = position
+    this.#appliedSeq = position
+    this.#options.moved()
+    return false // and look again
+  }
+
+  /** Resolves when the consumer has to be made anew. */
+  #consumed(): Promise<void> {
+    return new Promise((resolve) => {
+      const watch = setInterval(() => {
+        if (this.#pulledCount > 0 && performance.now() - this.#heardMs > SILENCE_MS) this.#interrupt?.()
+      }, HEARTBEAT_MS / 2)
+      this.#interrupt = () => {
+        clearInterval(watch)
+        this.#interrupt = undefined
+        resolve()
+      }
+    })
+  }
+
+  #drop(): void {
+    this.#subscription?.unsubscribe()
+    if (this.#consumer !== undefined && this.#options.isConnected()) this.#options.jetStream.deleteConsumer(this.#options.log, this.#consumer)
+    this.#subscription = undefined
+    this.#consumer = undefined
+    this.#pulledCount = 0
+  }
+
+  #pause(ms: number): Promise<void> {
+    if (this.#isOver) return Promise.resolve()
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#interrupt?.(), ms)
+      this.#interrupt = () => {
+        clearTimeout(timer)
+        this.#interrupt = undefined
+        resolve()
+      }
+    })
+  }
+
+  /** Ask for what there is room for, once half of the room is free. */
+  #pull(): void {
+    const { limits, jetStream, log, maxPayloadBytes } = this.#options
+    if (this.#pulledCount > 0 || this.#consumer === undefined || this.#subscription === undefined || this.#isOver) return
+    const count = limits.maxApplyCount - this.#waiting.length
+    const bytes = limits.maxApplyBytes - this.#waitingBytes
+    if (count < limits.maxApplyCount / 2 || bytes < limits.maxApplyBytes / 2) return
+    this.#pulledCount = count
+    this.#heardMs = performance.now()
+    jetStream.pull(log, this.#consumer, this.#subscription.getSubject(), {
+      batch: count,
+      max_bytes: Math.max(bytes, 2 * maxPayloadBytes()),
+      expires: nanos(PULL_EXPIRES_MS),
+      idle_heartbeat: nanos(HEARTBEAT_MS),
+    })
+  }
+
+  #arrived(error: unknown, message: Msg): void {
+    if (this.#isOver || this.#end !== undefined || this.#subscription === undefined) return
+    if (error !== null && error !== undefined) return this.#interrupt?.()
+    this.#heardMs = performance.now()
+    const status = message.headers?.code ?? 0
+    if (status !== 0) return this.#told(status, message.headers?.description ?? '')
+    const [seq, pendingCount] = placeOf(message.reply)
+    this.#pulledCount--
+    if (seq !== this.#receivedSeq + 1) return this.#missed(seq)
+    this.#holeCount = 0
+    let entry: DecodedEntry
+    try {
+      entry = decodeEntry(message.data)
+    } catch (failure) {
+      const { code, detail } = failure as IMError
+      return this.#endBefore(new IMError(code, { detail: `${this.#options.log} ${seq}: ${detail}`, cause: failure }))
+    }
+    this.#receivedSeq = seq
+    this.know(seq + pendingCount)
+    const bytes = message.data.length
+    this.#waiting.push({ seq, entry, bytes })
+    this.#waitingBytes += bytes
+    this.#pull()
+    this.#applying ??= this.#applyAll()
+  }
+
+  /** An entry has been lost on its way, and the next consumer brings it; or it is not in the stream at all. */
+  #missed(seq: number): void {
+    if (++this.#holeCount < MAX_HOLE_COUNT) return this.#interrupt?.()
+    const detail = `stream ${this.#options.log} goes on with ${seq}, and this node has applied ${this.#receivedSeq}`
+    this.#endBefore(new IMError('IM_LOG_GAP', { detail }))
+  }
+
+  /** What has arrived before is applied; nothing behind it is. */
+  #endBefore(error: IMError): void {
+    this.#end = error
+    this.#interrupt?.()
+    this.#applying ??= this.#applyAll()
+  }
+
+  /** What the server says about the pull, or the consumer. */
+  #told(status: number, description: string): void {
+    if (status === 100) return
+    const isEndOfPull = status === 408 || (status === 409 && /max_?bytes|max_?waiting/i.test(description))
+    if (!isEndOfPull) return this.#interrupt?.()
+    this.#pulledCount = 0
+    this.#pull()
+  }
+
+  async #applyAll(): Promise<void> {
+    await Promise.resolve() // what arrives in the same turn is applied in the same call
+    while (this.#waiting.length > 0 && !this.#isOver) await this.#applyWaiting()
+    this.#applying = undefined
+    if (this.#end !== undefined) this.stop(this.#end)
+  }
+
+  async #applyWaiting(): Promise<void> {
+    const { log, host, applied } = this.#options
+    const arrived = this.#waiting
+    const bytes = this.#waitingBytes
+    const entries = arrived.flatMap(({ entry }) => entry.batches.map(({ key, messages }): LogEntry => ({ key, messages, nodeID: entry.nodeID })))
+    const position = { log, index: arrived.at(-1)!.seq }
+    const results = await this.#insist(() => host.apply(entries, position))
+    if (results === undefined) return
+    this.#appliedSeq = position.index
+    this.#waiting = this.#waiting.slice(arrived.length)
+    this.#waitingBytes -= bytes
+    let next = 0
+    for (const { entry } of arrived) applied(entry, results.slice(next, (next += entry.batches.length)))
+    this.#options.moved()
+    this.#pull()
+  }
+
+  /** Until it succeeds: a node that passed over an entry would number differently from then on. @returns undefined when closed */
+  async #insist<T>(apply: () => T | Promise<T>): Promise<T | undefined> {
+    for (let pauseMs = MIN_PAUSE_MS; !this.#isOver; pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs)) {
+      try {
+        return await apply()
+      } catch (error) {
+        if (this.#isOver) return undefined
+        this.#options.report({ error: asIMError(error, 'IM_STORE_UNAVAILABLE', {}), log: this.#options.log, isStopped: false })
+      }
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, pauseMs)
+        this.#endApplyPause = () => (clearTimeout(timer), resolve())
+      })
+      this.#endApplyPause = undefined
+    }
+    return undefined
+  }
+}
+
+/** Number in the stream, and how many come behind it, from `$JS.ACK.…`: 9 parts, or 12 of servers that name domain and account. */
+function placeOf(reply: string | undefined): [seq: number, pendingCount: number] {
+  const parts = (reply ?? '').split('.')
+  const first = parts.length > 9 ? 2 : 0
+  return [Number(parts[5 + first]), Number(parts[8 + first])]
+}
