@@ -3,7 +3,7 @@
  * code, because from it follows whether a publish is repeated.
  * Source: NATS documentation, "JetStream wire API reference", as nats-server 2.9 answers.
  */
-import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node'
+import type { MsgHdrs, NatsConnection, RequestError } from '@nats-io/transport-node'
 
 /** What the servers said, or that they said nothing. */
 export class JetStreamFailure extends Error {
@@ -141,7 +141,7 @@ export class JetStream {
 
 function failureOf(error: unknown): JetStreamFailure {
   const { name, message, cause } = error as Error
-  if (name === 'NoRespondersError' || (cause as Error | undefined)?.name === 'NoRespondersError') {
+  if ((error as Partial<RequestError>).isNoResponders?.() === true) {
     return new JetStreamFailure('no-responders', 0, 'nobody answers to JetStream', error)
   }
   if (name === 'PermissionViolationError' || (cause as Error | undefined)?.name === 'PermissionViolationError') {

@@ -40,6 +40,8 @@ const HEARTBEAT_MS = 1_000
 /** A consumer that has said nothing for this long, though asked, is given up. */
 const SILENCE_MS = 3_500
 const PULL_EXPIRES_MS = 30_000
+/** When nothing comes, how often to ask whether there is something. */
+const LOOK_EVERY_MS = 5_000
 const ASK_TIMEOUT_MS = 2_000
 const MIN_PAUSE_MS = 50
 const MAX_PAUSE_MS = 1_000
@@ -57,12 +59,17 @@ export class LogFollower {
   #created: string | undefined
   #shorterSinceMs: number | undefined
   #waiting: Arrived[] = []
-  #waitingBytes = 0
+  /** arrived and not applied yet: those that wait, and those that the host has */
+  #heldCount = 0
+  #heldBytes = 0
   /** of the pull under way, how many may still come; 0: there is none */
   #pulledCount = 0
   #subscription: Subscription | undefined
   #consumer: string | undefined
   #heardMs = 0
+  /** when entries were last looked for, or came, and how far they had come */
+  #lookedMs = 0
+  #lookedSeq = -1
   #stopped: IMError | undefined
   #isClosed = false
   #following: Promise<void> | undefined
@@ -206,8 +213,12 @@ export class LogFollower {
   /** Resolves when the consumer has to be made anew. */
   #consumed(): Promise<void> {
     return new Promise((resolve) => {
+      this.#lookedMs = performance.now()
       const watch = setInterval(() => {
-        if (this.#pulledCount > 0 && performance.now() - this.#heardMs > SILENCE_MS) this.#interrupt?.()
+        if (this.#pulledCount === 0) return // there is no room: nothing is expected
+        const nowMs = performance.now()
+        if (nowMs - this.#heardMs > SILENCE_MS) this.#interrupt?.()
+        else if (nowMs - this.#lookedMs > LOOK_EVERY_MS) this.#look(nowMs)
       }, HEARTBEAT_MS / 2)
       this.#interrupt = () => {
         clearInterval(watch)
@@ -215,6 +226,19 @@ export class LogFollower {
         resolve()
       }
     })
+  }
+
+  /** Nothing has come for a while. Is there nothing, or does the consumer's server not have it? Then the next may be on another one. */
+  #look(nowMs: number): void {
+    const { jetStream, log } = this.#options
+    this.#lookedMs = nowMs
+    const wasBehind = this.#lastSeq > this.#receivedSeq && this.#lookedSeq === this.#receivedSeq
+    this.#lookedSeq = this.#receivedSeq
+    if (wasBehind) return this.#interrupt?.()
+    jetStream.streamInfo(log, ASK_TIMEOUT_MS).then(
+      ({ state }) => this.know(state.last_seq),
+      () => undefined, // a server that is away shows in other ways
+    )
   }
 
   #drop(): void {
@@ -241,8 +265,8 @@ export class LogFollower {
   #pull(): void {
     const { limits, jetStream, log, maxPayloadBytes } = this.#options
     if (this.#pulledCount > 0 || this.#consumer === undefined || this.#subscription === undefined || this.#isOver) return
-    const count = limits.maxApplyCount - this.#waiting.length
-    const bytes = limits.maxApplyBytes - this.#waitingBytes
+    const count = limits.maxApplyCount - this.#heldCount
+    const bytes = limits.maxApplyBytes - this.#heldBytes
     if (count < limits.maxApplyCount / 2 || bytes < limits.maxApplyBytes / 2) return
     this.#pulledCount = count
     this.#heardMs = performance.now()
@@ -272,10 +296,12 @@ export class LogFollower {
       return this.#endBefore(new IMError(code, { detail: `${this.#options.log} ${seq}: ${detail}`, cause: failure }))
     }
     this.#receivedSeq = seq
+    this.#lookedMs = this.#heardMs
     this.know(seq + pendingCount)
     const bytes = message.data.length
     this.#waiting.push({ seq, entry, bytes })
-    this.#waitingBytes += bytes
+    this.#heldCount++
+    this.#heldBytes += bytes
     this.#pull()
     this.#applying ??= this.#applyAll()
   }
@@ -313,14 +339,15 @@ export class LogFollower {
   async #applyWaiting(): Promise<void> {
     const { log, host, applied } = this.#options
     const arrived = this.#waiting
-    const bytes = this.#waitingBytes
+    if (arrived[0]!.seq !== this.#appliedSeq + 1) return this.stop(new IMError('IM_LOG_GAP', { detail: `${log}: ${arrived[0]!.seq} behind ${this.#appliedSeq}` }))
+    this.#waiting = [] // what arrives from now on is for the next call
     const entries = arrived.flatMap(({ entry }) => entry.batches.map(({ key, messages }): LogEntry => ({ key, messages, nodeID: entry.nodeID })))
     const position = { log, index: arrived.at(-1)!.seq }
     const results = await this.#insist(() => host.apply(entries, position))
     if (results === undefined) return
     this.#appliedSeq = position.index
-    this.#waiting = this.#waiting.slice(arrived.length)
-    this.#waitingBytes -= bytes
+    this.#heldCount -= arrived.length
+    for (const { bytes } of arrived) this.#heldBytes -= bytes
     let next = 0
     for (const { entry } of arrived) applied(entry, results.slice(next, (next += entry.batches.length)))
     this.#options.moved()

@@ -237,7 +237,7 @@ export class NatsReplicator implements Replicator {
       atMost: (ms) => Math.ceil(Math.min(ms, leftMs())),
       pause: async (ms, because) => {
         if (this.#closing !== undefined) throw closedWhileStarting()
-        if (performance.now() >= deadlineMs) throw because ?? this.#tooSlow()
+        if (performance.now() >= deadlineMs) throw endOfPatience(because ?? this.#tooSlow(), this.#limits)
         await new Promise<void>((resolve) => {
           const timer = setTimeout(resolve, Math.min(ms, leftMs()))
           this.#wakeStart = () => (clearTimeout(timer), resolve())

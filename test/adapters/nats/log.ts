@@ -100,6 +100,7 @@ export class LogNode {
 
 /** Wait until all of them have applied what any of them has heard of. */
 export async function settled(nodes: readonly LogNode[], timeoutMs = 20_000): Promise<void> {
+  const stateOf = (): string => JSON.stringify(nodes.map(({ replicator }) => replicator.status()))
   await until(
     () => {
       const known = nodes.map(({ replicator }) => replicator.status().partitions)
@@ -108,7 +109,9 @@ export async function settled(nodes: readonly LogNode[], timeoutMs = 20_000): Pr
     },
     timeoutMs,
     'not all nodes have applied everything',
-  )
+  ).catch((error: unknown) => {
+    throw new Error(`${(error as Error).message}: ${stateOf()}`)
+  })
 }
 
 /** Every channel has the same messages with the same numbers everywhere, without a gap and each once. @returns them by channel */
