@@ -7,12 +7,13 @@ export default defineConfig({
     http: 'src/adapters/http/index.ts',
     ws: 'src/adapters/ws/index.ts',
     net: 'src/adapters/net/index.ts',
+    nats: 'src/adapters/nats/index.ts',
     protocol: 'src/protocol/index.ts',
     testing: 'src/testing/index.ts',
   },
   format: ['esm', 'cjs'],
   // Drivers are the host's to install.
-  external: ['classic-level', 'ws'],
+  external: ['classic-level', 'ws', '@nats-io/jetstream', '@nats-io/kv', '@nats-io/transport-node'],
   // Shared chunks, so that IMError and the other classes are one and the same through every entry.
   splitting: true,
   dts: true,

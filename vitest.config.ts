@@ -11,6 +11,7 @@ export default defineConfig({
       { find: /^imengine\/http$/, replacement: entry('src/adapters/http/index.ts') },
       { find: /^imengine\/ws$/, replacement: entry('src/adapters/ws/index.ts') },
       { find: /^imengine\/net$/, replacement: entry('src/adapters/net/index.ts') },
+      { find: /^imengine\/nats$/, replacement: entry('src/adapters/nats/index.ts') },
       { find: /^imengine\/protocol$/, replacement: entry('src/protocol/index.ts') },
       { find: /^imengine\/testing$/, replacement: entry('src/testing/index.ts') },
     ],

@@ -293,6 +293,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const nodeID = this.nodeID
     const openings: (() => MaybePromise<void> | undefined)[] = [
       () => this.#storage.open?.(),
+      () => presence?.start?.({ nodeID, intervalMs: this.limits.presenceHeartbeatMs }),
       () => presence?.leave(nodeID), // what an earlier life of this node has left behind
       () => replicator?.start(pipeline.replicatorHost),
       () =>
@@ -394,6 +395,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     await this.#limited(this.#pipeline.deliveries.flush())
     await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush()))
     await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID)))
+    await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.close?.()))
     await this.#limited(this.#attempt('IM_PEER_UNREACHABLE', () => peerPush?.close()))
     await this.#limited(this.#attempt('IM_REPLICATION_TIMEOUT', () => replicator?.close()))
     await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.close?.()))

@@ -36,6 +36,12 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
       'attachNetServer', 'serveNetSocket',
     ],
   },
+  './nats': {
+    load: () => import('imengine/nats'),
+    names: [
+      'natsCluster',
+    ],
+  },
   './protocol': {
     load: () => import('imengine/protocol'),
     names: [

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const entries = ['imengine', 'imengine/level', 'imengine/http', 'imengine/ws', 'imengine/net', 'imengine/protocol', 'imengine/testing']
+const entries = ['imengine', 'imengine/level', 'imengine/http', 'imengine/ws', 'imengine/net', 'imengine/nats', 'imengine/protocol', 'imengine/testing']
 
 /** A folder that has the built package installed, as a user's has. */
 let project: string

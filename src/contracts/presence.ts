@@ -10,11 +10,20 @@ export interface PresenceEntry {
   readonly deviceLevel: number
 }
 
+/** The node that is going to announce its connections. */
+export interface PresenceNode {
+  readonly nodeID: number
+  /** of its heartbeats, in milliseconds */
+  readonly intervalMs: number
+}
+
 /**
  * Which nodes hold connections of a user. A user's phone and browser may sit on two nodes, so the answer is a set.
  * `online` and `offline` of one connection may be repeated; `offline` of an unknown one does nothing.
  */
 export interface Presence {
+  /** Called by the engine once, before everything else: connect, and learn who is online. May be left out. */
+  start?(node: PresenceNode): MaybePromise<void>
   online(entry: PresenceEntry): MaybePromise<void>
   offline(entry: PresenceEntry): MaybePromise<void>
   /** Node ids per uid, ascending, each once; uids with no live connection are absent from the map. */
@@ -29,4 +38,6 @@ export interface Presence {
   heartbeat(nodeID: number, intervalMs: number): MaybePromise<void>
   /** Forget every entry of a node: on its orderly end, and on its start before the first `online`. */
   leave(nodeID: number): MaybePromise<void>
+  /** Called by the engine last, also when `start` has failed. May be left out. */
+  close?(): MaybePromise<void>
 }

@@ -1,0 +1,223 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { IMError } from 'imengine'
+import { peerPushContract, sampleMessage } from 'imengine/testing'
+import { ClusterConnection } from '../../../src/adapters/nats/connection.ts'
+import { NatsPeerPush, type NatsPeerPushOptions } from '../../../src/adapters/nats/peer-push.ts'
+import type { PeerPushHost, PeerPushRequest } from '../../../src/contracts/peer-push.ts'
+import { NATS_SERVER, startNatsServers, until, type NatsServers } from './servers.ts'
+
+let clusterCount = 0
+
+function peersOf(urls: readonly string[], count: number, over: Partial<NatsPeerPushOptions> = {}): { peers: NatsPeerPush[]; reports: IMError[]; name: string } {
+  const reports: IMError[] = []
+  const name = `c${++clusterCount}`
+  const peers = Array.from({ length: count }, () => {
+    const connection = new ClusterConnection({ servers: urls, clientName: name, connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 300 })
+    return new NatsPeerPush({
+      connection,
+      name,
+      peerBeatMs: 200,
+      peerCallTimeoutMs: 5_000,
+      maxPeerCalls: 10_000,
+      maxPeerCallBytes: 67_108_864,
+      report: (error) => reports.push(error),
+      ...over,
+    })
+  })
+  return { peers, reports, name }
+}
+
+const closeAll = async (peers: readonly NatsPeerPush[]): Promise<void> => void (await Promise.all(peers.map((peer) => peer.close())))
+
+const patient = (): AbortSignal => AbortSignal.timeout(10_000)
+
+class Host implements PeerPushHost {
+  readonly nodeID: number
+  readonly pushes: PeerPushRequest[] = []
+  kickCount = 0
+  beforePush: () => Promise<void> | void = () => {}
+
+  constructor(nodeID: number) {
+    this.nodeID = nodeID
+  }
+
+  async pushed(request: PeerPushRequest): Promise<void> {
+    await this.beforePush()
+    this.pushes.push(request)
+  }
+
+  kicked(): void {
+    this.kickCount++
+  }
+}
+
+const KEY = { channelID: 'team', channelType: 2 }
+const KICK = { uid: 'ann', deviceFlag: 0, deviceID: 'd', deviceLevel: 1 }
+
+describe.skipIf(NATS_SERVER === undefined).each([1, 3] as const)('PeerPush over %i nats-server(s)', (count) => {
+  let servers: NatsServers
+  beforeAll(async () => {
+    servers = await startNatsServers({ count })
+  })
+  afterAll(() => servers.close())
+
+  // On a cluster all go to one server: between servers news of a subscription takes a moment, which `kick` does not wait for.
+  const suite = peerPushContract({
+    open: () => {
+      const { peers } = peersOf([servers.url(0)], 3)
+      return { subject: peers, close: () => closeAll(peers) }
+    },
+  })
+  for (const { name, run } of suite) test(name, run)
+
+  test('a push to a node that is not there fails at once and not by a time limit', async () => {
+    const { peers } = peersOf([servers.url(0)], 1, { peerCallTimeoutMs: 600_000 })
+    await peers[0]!.start(new Host(1))
+    const endless = new AbortController().signal
+    await expect(peers[0]!.push(7, { key: KEY, messages: [sampleMessage(1)], uids: ['bob'] }, endless)).rejects.toMatchObject({
+      code: 'IM_PEER_UNREACHABLE',
+      context: { nodeID: 7 },
+    })
+    await closeAll(peers)
+  })
+
+  test('nodes on different servers reach each other once they have heard of each other', async () => {
+    const hosts = [new Host(1), new Host(2)]
+    const { peers } = peersOf([servers.url(0)], 1)
+    const others = peersOf([servers.url(count - 1)], 1, { name: `c${clusterCount}` }).peers
+    await peers[0]!.start(hosts[0]!)
+    await others[0]!.start(hosts[1]!)
+    await until(async () => {
+      await peers[0]!.kick(KICK, patient()).catch(() => undefined)
+      return hosts[1]!.kickCount > 0
+    }, 5_000, 'no kick arrives')
+    await others[0]!.push(1, { key: KEY, messages: [sampleMessage(1)], uids: ['bob'] }, patient())
+    expect(hosts[0]!.pushes).toHaveLength(1)
+    await closeAll([...peers, ...others])
+  })
+})
+
+describe.skipIf(NATS_SERVER === undefined)('PeerPush over NATS', () => {
+  let servers: NatsServers
+  beforeAll(async () => {
+    servers = await startNatsServers({ maxPayloadBytes: 65_536 })
+  })
+  afterAll(() => servers.close())
+
+  async function pair(over: Partial<NatsPeerPushOptions> = {}): Promise<{ peers: NatsPeerPush[]; hosts: Host[]; reports: IMError[]; name: string }> {
+    const made = peersOf(servers.urls, 2, over)
+    const hosts = [new Host(1), new Host(2)]
+    for (const [i, peer] of made.peers.entries()) await peer.start(hosts[i]!)
+    return { ...made, hosts }
+  }
+
+  test('a push larger than the servers take at once arrives whole and in order, and what is pushed behind it stays behind it', async () => {
+    const { peers, hosts } = await pair()
+    const big = Array.from({ length: 30 }, (_, i) => sampleMessage(i, { ...KEY, messageSeq: i + 1, payload: new Uint8Array(10_000).fill(i) }))
+    const uids = Array.from({ length: 8_000 }, (_, i) => `user-${i}`)
+    const last = sampleMessage(99, { ...KEY, messageSeq: 31 })
+    await Promise.all([
+      peers[0]!.push(2, { key: KEY, messages: big, uids }, patient()),
+      peers[0]!.push(2, { key: KEY, messages: [last], uids: ['user-1', 'user-7999'] }, patient()),
+    ])
+    for (const uid of ['user-0', 'user-7999']) {
+      const got = hosts[1]!.pushes.filter((push) => push.uids.includes(uid)).flatMap((push) => push.messages)
+      expect(got.slice(0, 30).map(({ messageSeq, payload }) => [messageSeq, payload.length, payload[0]])).toEqual(big.map(({ messageSeq }, i) => [messageSeq, 10_000, i]))
+      expect(got.length).toBe(uid === 'user-0' ? 30 : 31)
+    }
+    expect(hosts[1]!.pushes.length).toBeGreaterThan(2)
+    expect(hosts[1]!.pushes.at(-1)!.messages[0]!.messageID).toBe(last.messageID)
+    await closeAll(peers)
+  })
+
+  test('a message that the servers do not take at all is IM_PEER_UNREACHABLE and says why', async () => {
+    const { peers, hosts } = await pair()
+    const messages = [sampleMessage(1, { payload: new Uint8Array(70_000) })]
+    await expect(peers[0]!.push(2, { key: KEY, messages, uids: ['bob'] }, patient())).rejects.toMatchObject({
+      code: 'IM_PEER_UNREACHABLE',
+      message: expect.stringContaining('larger than what the servers take') as unknown,
+    })
+    expect(hosts[1]!.pushes).toEqual([])
+    await closeAll(peers)
+  })
+
+  test('bytes that are no call are answered, told and survived', async () => {
+    const { peers, hosts, reports, name } = await pair()
+    const connection = new ClusterConnection({ servers: servers.urls, clientName: 'hostile', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 1_000 })
+    const nats = await connection.acquire()
+    const hostile = [[], [2, 1, 1], [1, 99, 1], [1, 1, 1, 255, 255, 255, 255, 255, 255, 255, 1], [1, 1, 0xff], [1, 2, 1, 3, 97], Array.from({ length: 300 }, () => 0xff)]
+    for (const bytes of hostile) {
+      const { data } = await nats.request(`${name}.node.2`, Uint8Array.from(bytes), { timeout: 2_000 })
+      expect([...data], String(bytes)).toEqual([1, 2])
+      nats.publish(`${name}.peers`, Uint8Array.from(bytes))
+    }
+    await nats.flush()
+    await peers[0]!.push(2, { key: KEY, messages: [sampleMessage(1)], uids: ['bob'] }, patient())
+    expect(hosts[1]!.pushes).toHaveLength(1)
+    expect(reports.length).toBeGreaterThanOrEqual(hostile.length)
+    await connection.release()
+    await closeAll(peers)
+  })
+
+  test('at maxPeerCalls a further push is refused at once, and taken again when there is room', async () => {
+    const { peers, hosts } = await pair({ maxPeerCalls: 3 })
+    let open = (): void => {}
+    const gate = new Promise<void>((resolve) => (open = resolve))
+    hosts[1]!.beforePush = () => gate
+    const push = (n: number): Promise<void> => peers[0]!.push(2, { key: KEY, messages: [sampleMessage(n)], uids: ['bob'] }, patient())
+    const held = [push(1), push(2), push(3)]
+    await expect(push(4)).rejects.toMatchObject({ code: 'IM_PEER_UNREACHABLE' })
+    open()
+    await Promise.all(held)
+    await push(5)
+    expect(hosts[1]!.pushes.map(({ messages }) => messages[0]!.messageID)).toEqual([1, 2, 3, 5].map((n) => sampleMessage(n).messageID))
+    await closeAll(peers)
+  })
+
+  test('a second node of the same id is not let in while the first one lives', async () => {
+    const { peers } = await pair()
+    const { peers: twins } = peersOf(servers.urls, 1, { name: `c${clusterCount}` })
+    await expect(twins[0]!.start(new Host(2))).rejects.toThrow(TypeError)
+    await peers[1]!.close()
+    await twins[0]!.start(new Host(2))
+    await peers[0]!.push(2, { key: KEY, messages: [sampleMessage(1)], uids: ['bob'] }, patient())
+    await closeAll([...peers, ...twins])
+  })
+
+  test('a call without an answer fails when the other node has missed three beats', async () => {
+    const { peers, hosts, name } = await pair({ peerCallTimeoutMs: 600_000 })
+    const connection = new ClusterConnection({ servers: servers.urls, clientName: 'silent', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 1_000 })
+    const nats = await connection.acquire()
+    nats.subscribe(`${name}.node.3`, { callback: () => {} }) // a node that takes calls and has stopped
+    nats.publish(`${name}.peers`, Uint8Array.from([1, 4, 3, 1, 120, 0])) // Alive of node 3, boot "x"
+    await nats.flush()
+    const endless = new AbortController().signal
+    await until(async () => {
+      const failure = await peers[0]!.kick(KICK, endless).catch((error: unknown) => error)
+      return failure === undefined && hosts[1]!.kickCount > 0
+    }, 10_000, 'the silent node is waited for')
+    await connection.release()
+    await closeAll(peers)
+  })
+
+  test('while NATS is away calls fail at once, and when it is back they are made again', async () => {
+    const { peers, hosts } = await pair()
+    const push = (): Promise<void> => peers[0]!.push(2, { key: KEY, messages: [sampleMessage(1)], uids: ['bob'] }, patient())
+    await servers.kill(0)
+    await expect(push()).rejects.toMatchObject({ code: 'IM_PEER_UNREACHABLE' })
+    await until(async () => (await peers[0]!.kick(KICK, patient()).catch(() => 'failed')) === 'failed', 5_000, 'a node that is cut off kicks nobody and says nothing')
+    await servers.start(0)
+    await until(async () => (await push().catch(() => 'failed')) !== 'failed', 10_000, 'no push arrives')
+    await until(async () => (await peers[0]!.kick(KICK, patient()).catch(() => 'failed')) !== 'failed' && hosts[1]!.kickCount > 0, 10_000, 'no kick arrives')
+    await closeAll(peers)
+  })
+
+  test('closing while it starts leaves no connection', async () => {
+    const { peers } = peersOf(servers.urls, 1)
+    const starting = peers[0]!.start(new Host(1)).catch((error: unknown) => error)
+    await peers[0]!.close()
+    expect(await starting).toMatchObject({ code: 'IM_ABORTED' })
+    await peers[0]!.start(new Host(1))
+    await closeAll(peers)
+  })
+})

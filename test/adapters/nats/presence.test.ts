@@ -1,0 +1,137 @@
+import { afterAll, beforeAll, describe, test } from 'vitest'
+import type { IMError, Presence, PresenceEntry } from 'imengine'
+import { presenceContract } from 'imengine/testing'
+import { ClusterConnection } from '../../../src/adapters/nats/connection.ts'
+import { NatsPresence, type NatsPresenceOptions } from '../../../src/adapters/nats/presence.ts'
+import { NATS_SERVER, startNatsServers, until, type NatsServers } from './servers.ts'
+
+const LONG_MS = 99_999_999
+
+let nameCount = 0
+const newName = (): string => `p${++nameCount}`
+
+/** Moves when a test says so; the expiry of nodes is judged by it. */
+class SteppingClock {
+  ms = 1_000
+  readonly now = (): number => this.ms
+}
+
+function presenceOn(urls: readonly string[], over: Partial<NatsPresenceOptions> = {}): NatsPresence & { readonly reports: IMError[] } {
+  const reports: IMError[] = []
+  const connection = new ClusterConnection({ servers: urls, clientName: 'test', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 200 })
+  const presence = new NatsPresence({
+    connection,
+    name: newName(),
+    replicas: 1,
+    presenceStorage: 'memory',
+    presenceMaxAgeMs: 3_600_000,
+    presenceWriteTimeoutMs: 5_000,
+    maxPresenceWrites: 256,
+    nowMs: () => performance.now(),
+    report: (error) => reports.push(error),
+    ...over,
+  })
+  return Object.assign(presence, { reports })
+}
+
+function entry(uid: string, nodeID: number, connectionID = 'c', over: Partial<PresenceEntry> = {}): PresenceEntry {
+  return { uid, nodeID, connectionID, deviceFlag: 0, deviceLevel: 0, ...over }
+}
+
+/** Every node announces through a NatsPresence of its own, and one that announces nothing answers, when it has read everything. */
+class FarPresence implements Presence {
+  readonly #make: () => NatsPresence
+  readonly #reader: NatsPresence
+  readonly #writers = new Map<number, Promise<NatsPresence>>()
+  #syncCount = 0
+
+  constructor(make: () => NatsPresence) {
+    this.#make = make
+    this.#reader = make()
+  }
+
+  async start(): Promise<void> {
+    await this.#reader.start({ intervalMs: LONG_MS })
+  }
+
+  async online(one: PresenceEntry): Promise<void> {
+    await (await this.#writer(one.nodeID)).online(one)
+  }
+
+  async offline(one: PresenceEntry): Promise<void> {
+    await (await this.#writer(one.nodeID)).offline(one)
+  }
+
+  async locate(uids: readonly string[]): Promise<ReadonlyMap<string, readonly number[]>> {
+    await this.#catchUp()
+    return this.#reader.locate(uids)
+  }
+
+  async devices(uid: string): Promise<readonly PresenceEntry[]> {
+    await this.#catchUp()
+    return this.#reader.devices(uid)
+  }
+
+  async heartbeat(nodeID: number, intervalMs: number): Promise<void> {
+    await (await this.#writer(nodeID)).heartbeat(nodeID, intervalMs)
+  }
+
+  async leave(nodeID: number): Promise<void> {
+    await (await this.#writer(nodeID)).leave(nodeID)
+  }
+
+  async close(): Promise<void> {
+    for (const writer of this.#writers.values()) await (await writer).close()
+    await this.#reader.close()
+  }
+
+  /** The bucket has one order: what is written now comes behind everything that has been confirmed. */
+  async #catchUp(): Promise<void> {
+    const sync = await this.#writer(999)
+    await sync.heartbeat(999, LONG_MS)
+    const uid = `sync ${++this.#syncCount}`
+    await sync.online(entry(uid, 999, uid))
+    await until(() => this.#reader.locate([uid]).size === 1, 5_000, 'the reader does not catch up')
+    await sync.offline(entry(uid, 999, uid))
+  }
+
+  #writer(nodeID: number): Promise<NatsPresence> {
+    let writer = this.#writers.get(nodeID)
+    if (writer === undefined) {
+      const made = this.#make()
+      this.#writers.set(nodeID, (writer = made.start({ intervalMs: LONG_MS }).then(() => made)))
+    }
+    return writer
+  }
+}
+
+describe.skipIf(NATS_SERVER === undefined).each([1, 3] as const)('Presence in a bucket of %i nats-server(s)', (count) => {
+  let servers: NatsServers
+  beforeAll(async () => {
+    servers = await startNatsServers({ count })
+  })
+  afterAll(() => servers.close())
+
+  const own = presenceContract({
+    open: async () => {
+      const clock = new SteppingClock()
+      const subject = presenceOn(servers.urls, { nowMs: clock.now, replicas: count })
+      await subject.start({ intervalMs: LONG_MS })
+      return { subject, clock, close: () => subject.close() }
+    },
+    advance: ({ clock }, ms) => void (clock.ms += ms),
+  })
+  for (const { name, run } of own) test(`on the node itself: ${name}`, run)
+
+  const far = presenceContract({
+    open: async () => {
+      const clock = new SteppingClock()
+      const name = newName()
+      const subject = new FarPresence(() => presenceOn(servers.urls, { name, nowMs: clock.now, replicas: count }))
+      await subject.start()
+      return { subject, clock, close: () => subject.close() }
+    },
+    advance: ({ clock }, ms) => void (clock.ms += ms),
+  })
+  for (const { name, run } of far) test(`as another node sees it: ${name}`, run)
+})
