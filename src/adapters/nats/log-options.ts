@@ -6,7 +6,7 @@ export interface NatsLogOptions {
   readonly name: string
   /** default 3, 1..64: how many streams the channels are spread over. Cannot be changed later */
   readonly partitions?: number
-  /** default 1; 1, 3 or 5: on how many servers each stream is */
+  /** default 1, 1..5: on how many servers each stream is; 3 is what survives the loss of one */
   readonly replicas?: number
   /** default 7 days, 120 000 or more: entries older than this go. A node that was away for longer cannot catch up from the log; 0: no limit */
   readonly maxAgeMs?: number
@@ -72,13 +72,14 @@ const MAX_BYTES = 2 ** 50
 
 /** @throws TypeError for an option out of its range */
 export function checkLogOptions(options: NatsLogOptions): LogLimits {
-  const { name, replicas = 1, maxAgeMs = 7 * DAY_MS } = options
+  const { name, replicas = 1, maxAgeMs = 7 * DAY_MS, onProblem, recover } = options
   if (typeof name !== 'string' || !/^[\w-]{1,64}$/.test(name)) badOption('name', 'of 1 to 64 letters, digits, - or _', name)
-  if (![1, 3, 5].includes(replicas)) badOption('replicas', '1, 3 or 5', replicas)
+  if (onProblem !== undefined && typeof onProblem !== 'function') badOption('onProblem', 'a function', onProblem)
+  if (recover !== undefined && typeof recover !== 'function') badOption('recover', 'a function', recover)
   return {
     name,
     partitionCount: integerBetween('partitions', options.partitions ?? 3, 1, 64),
-    replicaCount: replicas,
+    replicaCount: integerBetween('replicas', replicas, 1, 5),
     // The servers want it to be no shorter than their memory of what has been published.
     maxAgeMs: maxAgeMs === 0 ? 0 : integerBetween('maxAgeMs', maxAgeMs, DUPLICATE_WINDOW_MS, 36_500 * DAY_MS),
     maxBytes: integerBetween('maxBytes', options.maxBytes ?? 2 ** 30, 2 ** 20, MAX_BYTES),

@@ -356,7 +356,7 @@ describe.skipIf(NATS_SERVER === undefined)('a start', () => {
   })
 
   it('refuses options out of their range', () => {
-    const bad = [{ name: 'a.b' }, { name: '' }, { partitions: 0 }, { replicas: 2 }, { maxAgeMs: 1_000 }, { maxBytes: 1 }, { maxEntryBytes: 1 }, { startTimeoutMs: 0 }]
+    const bad = [{ name: 'a.b' }, { name: '' }, { partitions: 0 }, { replicas: 6 }, { maxAgeMs: 1_000 }, { maxBytes: 1 }, { maxEntryBytes: 1 }, { startTimeoutMs: 0 }]
     for (const options of bad) expect(() => replicatorOn([], { name: 'a', ...options }), JSON.stringify(options)).toThrow(TypeError)
   })
 })
