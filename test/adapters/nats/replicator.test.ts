@@ -157,23 +157,26 @@ describe.skipIf(NATS_SERVER === undefined)('a node that comes back', () => {
     const folder = await mkdtemp(join(tmpdir(), 'imengine-log-'))
     try {
       const name = logName()
-      const other = await started({ nodeID: 2, name })
+      const other = await started({ nodeID: 2, name, partitions: 1, maxEntryCount: 1 })
       const keys = ['a', 'b', 'c'].map(room)
+      let saidCount = 0
       const say = async (): Promise<void> => {
+        saidCount += 20
         // Without a number a repeat is not recognised: only the position keeps it from being applied twice.
         await Promise.all(keys.flatMap((key) => Array.from({ length: 20 }, () => other.propose(key, [message(key, '')]))))
       }
-      for (let life = 1; life <= 3; life++) {
+      for (let life = 1; life <= 4; life++) {
         const storage = levelStorage({ path: folder, durability: 'os' })
         await storage.open()
-        const node = await started({ nodeID: 1, name, store: storage.messages })
+        const node = await started({ nodeID: 1, name, partitions: 1, store: storage.messages })
         await settled([node, other])
-        for (const key of keys) expect(await node.store.lastSeq(key)).toBe(20 * (life - 1) * 2)
-        await say()
+        for (const key of keys) expect(await node.store.lastSeq(key)).toBe(saidCount)
+        // The second life ends with what it caught up with in few applies of many entries, the others with single ones.
+        if (life !== 2) await say()
         await settled([node, other])
         await node.close()
         await storage.close()
-        await say()
+        if (life % 2 === 1) await say()
       }
     } finally {
       await rm(folder, { recursive: true, force: true })
