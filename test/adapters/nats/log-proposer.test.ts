@@ -84,6 +84,17 @@ describe('entries on their way', () => {
     expect(tries.items[3]!.numbers).toEqual(['a2', 'a3'])
   })
 
+  it('never do so either when what came in one turn is too much for one entry', async () => {
+    for (const n of [1, 2, 3, 4]) void propose('a', `a${n}`)
+    void propose('b', 'b1')
+    await turn()
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'a2', 'a3'], ['b1']])
+    void propose('a', 'a5')
+    tries.items[0]!.stored()
+    await tries.untilCount(3)
+    expect(tries.items[2]!.numbers).toEqual(['a4', 'a5'])
+  })
+
   it('are no more than their bound; what is proposed meanwhile waits for the next', async () => {
     for (const channel of ['a', 'b', 'c']) {
       void propose(channel, channel)
