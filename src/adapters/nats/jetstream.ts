@@ -110,7 +110,7 @@ export class JetStream {
   }
 
   pull(stream: string, consumer: string, inbox: string, request: object): void {
-    this.nats.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`, JSON.stringify(request), { reply: inbox })
+    if (!this.nats.isClosed()) this.nats.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`, JSON.stringify(request), { reply: inbox })
   }
 
   /** @returns the entry's place in the stream, also when it was there already */

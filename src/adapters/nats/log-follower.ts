@@ -7,33 +7,21 @@
  * entry after the last that arrived. A pull asks for no more than there is room for, which a push would send anyway.
  */
 import type { Msg, Subscription } from '@nats-io/transport-node'
-import type { AppendResult } from '../../contracts/message-store.ts'
-import type { LogEntry, ReplicatorHost } from '../../contracts/replicator.ts'
 import { asIMError, IMError } from '../../errors.ts'
-import { isRefusal } from './log-streams.ts'
 import { nanos, Refusal, type JetStream } from './jetstream.ts'
+import { LogApplier, type LogApplierOptions } from './log-applier.ts'
 import { decodeEntry, type DecodedEntry } from './log-entry.ts'
-import type { LogLimits, LogProblem, NatsLogOptions } from './log-options.ts'
+import type { LogLimits, NatsLogOptions } from './log-options.ts'
+import { isRefusal } from './log-streams.ts'
 
-export interface LogFollowerOptions {
-  readonly log: string
+export interface LogFollowerOptions extends Pick<LogApplierOptions, 'log' | 'host' | 'applied' | 'report'> {
   readonly limits: LogLimits
   readonly jetStream: JetStream
-  readonly host: ReplicatorHost
   readonly isConnected: () => boolean
   readonly maxPayloadBytes: () => number
   readonly recover: NatsLogOptions['recover']
-  /** an entry has been applied here */
-  readonly applied: (entry: DecodedEntry, results: readonly (readonly AppendResult[])[]) => void
   /** the number of applied entries has grown, or the follower has stopped */
   readonly moved: () => void
-  readonly report: (problem: LogProblem) => void
-}
-
-interface Arrived {
-  readonly seq: number
-  readonly entry: DecodedEntry
-  readonly bytes: number
 }
 
 const HEARTBEAT_MS = 1_000
@@ -52,16 +40,12 @@ const REPLACED_AFTER_MS = 5_000
 
 export class LogFollower {
   readonly #options: LogFollowerOptions
+  readonly #applier: LogApplier
   /** has arrived, or was in the store */
   #receivedSeq = 0
-  #appliedSeq = 0
   #lastSeq = 0
   #created: string | undefined
   #shorterSinceMs: number | undefined
-  #waiting: Arrived[] = []
-  /** arrived and not applied yet: those that wait, and those that the host has */
-  #heldCount = 0
-  #heldBytes = 0
   /** of the pull under way, how many may still come; 0: there is none */
   #pulledCount = 0
   #subscription: Subscription | undefined
@@ -73,21 +57,24 @@ export class LogFollower {
   #stopped: IMError | undefined
   #isClosed = false
   #following: Promise<void> | undefined
-  #applying: Promise<void> | undefined
   /** ends the pause, or the consumer, that is under way */
   #interrupt: (() => void) | undefined
-  #endApplyPause: (() => void) | undefined
-  /** an entry that cannot be applied, behind all that waits */
-  #end: IMError | undefined
+  /** nothing that comes from now on can be applied */
+  #isAtEnd = false
   /** consumers in a row whose first entry was not the one they were made for */
   #holeCount = 0
 
   constructor(options: LogFollowerOptions) {
     this.#options = options
+    const moved = (): void => {
+      options.moved()
+      this.#pull()
+    }
+    this.#applier = new LogApplier({ ...options, moved, ended: (error) => this.stop(error) })
   }
 
   get appliedSeq(): number {
-    return this.#appliedSeq
+    return this.#applier.appliedSeq
   }
 
   /** the last of the stream that this node knows of */
@@ -104,8 +91,7 @@ export class LogFollower {
   }
 
   start(position: number): void {
-    this.#receivedSeq = position
-    this.#appliedSeq = position
+    this.#moveTo(position)
     this.#following = this.#follow()
   }
 
@@ -123,6 +109,7 @@ export class LogFollower {
   stop(error: IMError): void {
     if (this.#stopped !== undefined || this.#isClosed) return
     this.#stopped = error
+    this.#applier.stop()
     this.#interrupt?.()
     this.#options.report({ error, log: this.#options.log, isStopped: true })
     this.#options.moved()
@@ -131,12 +118,11 @@ export class LogFollower {
   /** Resolves when nothing is under way any more. What has been given to the host is waited for. */
   async close(): Promise<void> {
     this.#isClosed = true
-    this.#waiting = []
+    this.#applier.stop()
     this.#drop() // now: the connection may be closed next
     this.#interrupt?.()
-    this.#endApplyPause?.()
     await this.#following
-    await this.#applying
+    await this.#applier.idle()
   }
 
   get #isOver(): boolean {
@@ -145,7 +131,7 @@ export class LogFollower {
 
   async #follow(): Promise<void> {
     let pauseMs = MIN_PAUSE_MS
-    while (!this.#isOver && this.#end === undefined) {
+    while (!this.#isOver && !this.#isAtEnd) {
       const before = this.#receivedSeq
       try {
         if (await this.#open()) await this.#consumed()
@@ -201,13 +187,17 @@ export class LogFollower {
     if (firstSeq <= this.#receivedSeq + 1) return true
     const gap = new IMError('IM_LOG_GAP', { detail: `stream ${log} begins at ${firstSeq}, and this node has applied ${this.#receivedSeq}` })
     if (recover === undefined) throw gap
-    await this.#applying // the store stands where it will stand
+    await this.#applier.idle() // the store stands where it will stand
     const position = await recover(log, this.#receivedSeq + 1)
     if (position < this.#receivedSeq) throw gap
-    this.#receivedSeq = position
-    this.#appliedSeq = position
+    this.#moveTo(position)
     this.#options.moved()
     return false // and look again
+  }
+
+  #moveTo(position: number): void {
+    this.#receivedSeq = position
+    this.#applier.moveTo(position)
   }
 
   /** Resolves when the consumer has to be made anew. */
@@ -265,8 +255,8 @@ export class LogFollower {
   #pull(): void {
     const { limits, jetStream, log, maxPayloadBytes } = this.#options
     if (this.#pulledCount > 0 || this.#consumer === undefined || this.#subscription === undefined || this.#isOver) return
-    const count = limits.maxApplyCount - this.#heldCount
-    const bytes = limits.maxApplyBytes - this.#heldBytes
+    const count = limits.maxApplyCount - this.#applier.heldCount
+    const bytes = limits.maxApplyBytes - this.#applier.heldBytes
     if (count < limits.maxApplyCount / 2 || bytes < limits.maxApplyBytes / 2) return
     this.#pulledCount = count
     this.#heardMs = performance.now()
@@ -279,7 +269,7 @@ export class LogFollower {
   }
 
   #arrived(error: unknown, message: Msg): void {
-    if (this.#isOver || this.#end !== undefined || this.#subscription === undefined) return
+    if (this.#isOver || this.#isAtEnd || this.#subscription === undefined) return
     if (error !== null && error !== undefined) return this.#interrupt?.()
     this.#heardMs = performance.now()
     const status = message.headers?.code ?? 0
@@ -298,12 +288,8 @@ export class LogFollower {
     this.#receivedSeq = seq
     this.#lookedMs = this.#heardMs
     this.know(seq + pendingCount)
-    const bytes = message.data.length
-    this.#waiting.push({ seq, entry, bytes })
-    this.#heldCount++
-    this.#heldBytes += bytes
+    this.#applier.add({ seq, entry, bytes: message.data.length })
     this.#pull()
-    this.#applying ??= this.#applyAll()
   }
 
   /** An entry has been lost on its way, and the next consumer brings it; or it is not in the stream at all. */
@@ -315,9 +301,9 @@ export class LogFollower {
 
   /** What has arrived before is applied; nothing behind it is. */
   #endBefore(error: IMError): void {
-    this.#end = error
+    this.#isAtEnd = true
     this.#interrupt?.()
-    this.#applying ??= this.#applyAll()
+    this.#applier.end(error)
   }
 
   /** What the server says about the pull, or the consumer. */
@@ -327,49 +313,6 @@ export class LogFollower {
     if (!isEndOfPull) return this.#interrupt?.()
     this.#pulledCount = 0
     this.#pull()
-  }
-
-  async #applyAll(): Promise<void> {
-    await Promise.resolve() // what arrives in the same turn is applied in the same call
-    while (this.#waiting.length > 0 && !this.#isOver) await this.#applyWaiting()
-    this.#applying = undefined
-    if (this.#end !== undefined) this.stop(this.#end)
-  }
-
-  async #applyWaiting(): Promise<void> {
-    const { log, host, applied } = this.#options
-    const arrived = this.#waiting
-    if (arrived[0]!.seq !== this.#appliedSeq + 1) return this.stop(new IMError('IM_LOG_GAP', { detail: `${log}: ${arrived[0]!.seq} behind ${this.#appliedSeq}` }))
-    this.#waiting = [] // what arrives from now on is for the next call
-    const entries = arrived.flatMap(({ entry }) => entry.batches.map(({ key, messages }): LogEntry => ({ key, messages, nodeID: entry.nodeID })))
-    const position = { log, index: arrived.at(-1)!.seq }
-    const results = await this.#insist(() => host.apply(entries, position))
-    if (results === undefined) return
-    this.#appliedSeq = position.index
-    this.#heldCount -= arrived.length
-    for (const { bytes } of arrived) this.#heldBytes -= bytes
-    let next = 0
-    for (const { entry } of arrived) applied(entry, results.slice(next, (next += entry.batches.length)))
-    this.#options.moved()
-    this.#pull()
-  }
-
-  /** Until it succeeds: a node that passed over an entry would number differently from then on. @returns undefined when closed */
-  async #insist<T>(apply: () => T | Promise<T>): Promise<T | undefined> {
-    for (let pauseMs = MIN_PAUSE_MS; !this.#isOver; pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs)) {
-      try {
-        return await apply()
-      } catch (error) {
-        if (this.#isOver) return undefined
-        this.#options.report({ error: asIMError(error, 'IM_STORE_UNAVAILABLE', {}), log: this.#options.log, isStopped: false })
-      }
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, pauseMs)
-        this.#endApplyPause = () => (clearTimeout(timer), resolve())
-      })
-      this.#endApplyPause = undefined
-    }
-    return undefined
   }
 }
 

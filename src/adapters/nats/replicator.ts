@@ -268,7 +268,11 @@ export class NatsReplicator implements Replicator {
     const nowMs = performance.now()
     if (nowMs - (this.#reported.get(name) ?? -Infinity) < REPORT_EVERY_MS) return
     this.#reported.set(name, nowMs)
-    onProblem(problem)
+    try {
+      onProblem(problem)
+    } catch {
+      // Whoever listens has no say in whether the log goes on.
+    }
   }
 }
 
