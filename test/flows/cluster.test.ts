@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import {
   allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage,
-  type IMEngineOptions, type PeerPush,
+  type IMEngineOptions, type PeerPush, type Presence,
 } from 'imengine'
 import { FrameType } from 'imengine/protocol'
 import { connectTestClient, FakeClock, seededRandom } from 'imengine/testing'
@@ -202,3 +202,28 @@ function bindAll<T extends object>(target: T): T {
     getOwnPropertyDescriptor: (object, name) => ({ configurable: true, enumerable: name !== 'constructor', value: object[name as keyof T] }),
   })
 }
+
+describe('a presence that has to be started', () => {
+  const calls: string[] = []
+  const watched = (over: Partial<Presence> = {}): Presence => ({
+    ...bindAll(memoryPresence()),
+    start: ({ nodeID, intervalMs }) => void calls.push(`start ${nodeID} ${intervalMs}`),
+    leave: (nodeID) => void calls.push(`leave ${nodeID}`),
+    close: () => void calls.push('close'),
+    ...over,
+  })
+
+  it('is started before everything else is asked of it, with the interval of its heartbeats, and closed last', async () => {
+    calls.length = 0
+    const engine = await node(7, { presence: watched(), limits: { presenceHeartbeatMs: 1_234 } })
+    await connectTestClient(engine, { uid: 'ann' })
+    await engine.close({ drainMs: 0 })
+    expect(calls).toEqual(['start 7 1234', 'leave 7', 'leave 7', 'close'])
+  })
+
+  it('keeps the engine from starting when it cannot, and is closed', async () => {
+    calls.length = 0
+    await expect(node(7, { presence: watched({ start: () => Promise.reject(new Error('down')) }) })).rejects.toThrow('down')
+    expect(calls).toEqual(['leave 7', 'close'])
+  })
+})

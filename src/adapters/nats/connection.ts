@@ -118,6 +118,7 @@ export class ClusterConnection {
         maxReconnectAttempts: -1,
         reconnectDelayHandler: () => reconnectPauseMs * (2 / 3 + Math.random() / 3),
         ignoreAuthErrorAbort: true, // a password that is being changed must not end the node
+        noAsyncTraces: true, // an Error for each request, in case it fails
         pingInterval: pingIntervalMs,
         maxPingOut: 2,
         ...(user === undefined ? {} : { user }),

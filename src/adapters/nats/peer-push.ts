@@ -163,7 +163,8 @@ export class NatsPeerPush implements PeerPush {
       const frame = this.#read(bytes)
       if (frame?.kind !== Kind.Alive) return false
       answered.add(frame.speaker.nodeID)
-      for (const known of frame.knownNodeIDs) if (known !== speaker.nodeID) expected.add(known)
+      // This node's own id among them is an earlier life, whose death has not been noticed, or another process that lives.
+      for (const known of frame.knownNodeIDs) expected.add(known)
       if (frame.speaker.boot !== speaker.boot && frame.speaker.nodeID !== speaker.nodeID) members.heard(frame.speaker)
       return [...expected].every((nodeID) => answered.has(nodeID))
     })

@@ -47,13 +47,13 @@ export class PresenceBucket {
 
   /** Join the connection. @throws as ClusterConnection.acquire */
   async acquire(): Promise<void> {
-    const [{ Kvm }, { jetstreamManager }] = await Promise.all([
+    const [{ Kvm }, { jetstream, jetstreamManager }] = await Promise.all([
       loadDriver(() => import('@nats-io/kv'), '@nats-io/kv'),
       loadDriver(() => import('@nats-io/jetstream'), '@nats-io/jetstream'),
     ])
     const { connection, writeTimeoutMs } = this.#options
     this.#nats = await connection.acquire()
-    this.#kvm = new Kvm(this.#nats)
+    this.#kvm = new Kvm(jetstream(this.#nats, { timeout: writeTimeoutMs }))
     this.#manager = await jetstreamManager(this.#nats, { checkAPI: false, timeout: writeTimeoutMs })
   }
 

@@ -33,6 +33,8 @@ interface OwnUser {
   /** for the one under way */
   riders: Waiter[]
   isWriting: boolean
+  /** changed since its last write began */
+  isDirty: boolean
   writtenMs: number
 }
 
@@ -48,7 +50,9 @@ export class OwnNode {
   /** those written longest ago first */
   readonly #users = new Map<string, OwnUser>()
   readonly #uidByConnectionID = new Map<string, string>()
-  readonly #dirty = new Set<OwnUser>()
+  /** Those that are dirty and not being written, from `#head` on. An array: a set walks over all it has lost to reach its first. */
+  #queue: OwnUser[] = []
+  #head = 0
   #generation = newGeneration()
   /** of the beat that has announced this generation; 0 = not yet */
   #beatRevision = 0
@@ -101,7 +105,7 @@ export class OwnNode {
     const earlier = this.#uidByConnectionID.get(connectionID)
     if (earlier !== undefined && earlier !== uid) this.#take(earlier, connectionID)
     let user = this.#users.get(uid)
-    if (user === undefined) this.#users.set(uid, (user = { uid, connections: new Map(), waiters: [], riders: [], isWriting: false, writtenMs: 0 }))
+    if (user === undefined) this.#users.set(uid, (user = newUser(uid)))
     this.#uidByConnectionID.set(connectionID, uid)
     user.connections.set(connectionID, { connectionID, deviceFlag, deviceLevel })
     return this.#written(user)
@@ -131,18 +135,18 @@ export class OwnNode {
   startAnew(): void {
     this.#generation = newGeneration()
     this.#beatRevision = 0
-    for (const user of this.#users.values()) this.#dirty.add(user)
+    for (const user of this.#users.values()) this.#soil(user)
     this.#pump()
   }
 
   /** The bucket shows these of our users in this generation: write what is missing, take out what is too much. */
   reconcile(shownUIDs: ReadonlySet<string>): void {
-    for (const user of this.#users.values()) if (!shownUIDs.has(user.uid) && user.connections.size > 0) this.#dirty.add(user)
+    for (const user of this.#users.values()) if (!shownUIDs.has(user.uid) && user.connections.size > 0) this.#soil(user)
     for (const uid of shownUIDs) {
       if (this.#users.has(uid)) continue
-      const user = { uid, connections: new Map<string, AnnouncedConnection>(), waiters: [], riders: [], isWriting: false, writtenMs: 0 }
+      const user = newUser(uid)
       this.#users.set(uid, user)
-      this.#dirty.add(user)
+      this.#soil(user)
     }
     this.#pump()
   }
@@ -159,15 +163,22 @@ export class OwnNode {
     for (const user of this.#users.values()) settle(user, error)
     this.#users.clear()
     this.#uidByConnectionID.clear()
-    this.#dirty.clear()
+    this.#queue = []
+    this.#head = 0
   }
 
   #take(uid: string, connectionID: string): OwnUser | undefined {
     this.#uidByConnectionID.delete(connectionID)
     const user = this.#users.get(uid)
     user?.connections.delete(connectionID)
-    if (user !== undefined) this.#dirty.add(user)
+    if (user !== undefined) this.#soil(user)
     return user
+  }
+
+  /** Its value in the bucket is not what it should be. */
+  #soil(user: OwnUser): void {
+    if (!user.isDirty && !user.isWriting) this.#queue.push(user)
+    user.isDirty = true
   }
 
   #fallSilent(): void {
@@ -176,13 +187,14 @@ export class OwnNode {
     for (const user of this.#users.values()) settle(user, new IMError('IM_PRESENCE_UNAVAILABLE', { detail: 'this node was silent' }))
     this.#users.clear()
     this.#uidByConnectionID.clear()
-    this.#dirty.clear()
+    this.#queue = []
+    this.#head = 0
     this.#generation = newGeneration()
     this.#beatRevision = 0
   }
 
   #written(user: OwnUser): Promise<void> {
-    this.#dirty.add(user)
+    this.#soil(user)
     const { nodeID } = this
     const written = new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -219,16 +231,19 @@ export class OwnNode {
   }
 
   #pump(): void {
-    if (this.#isClosed || this.#dirty.size === 0 || !this.#options.bucket.isReachable) return
+    if (this.#isClosed || this.#head === this.#queue.length || !this.#options.bucket.isReachable) return
     if (this.#beatRevision === 0) {
       // First the generation, then what belongs to it: who reads the bucket in order would drop it otherwise.
       if (this.#beating === undefined) this.#beat().then(() => this.#pump(), () => this.#retryLater())
       return
     }
-    for (const user of this.#dirty) {
-      if (this.#writeCount >= this.#options.maxWrites) return
-      if (!user.isWriting) void this.#write(user)
+    while (this.#head < this.#queue.length && this.#writeCount < this.#options.maxWrites) {
+      const user = this.#queue[this.#head++]!
+      if (this.#users.get(user.uid) === user) void this.#write(user)
     }
+    if (this.#head < 1_024 || 2 * this.#head < this.#queue.length) return
+    this.#queue.splice(0, this.#head)
+    this.#head = 0
   }
 
   async #write(user: OwnUser): Promise<void> {
@@ -239,7 +254,7 @@ export class OwnNode {
     user.riders = user.waiters
     user.waiters = []
     user.isWriting = true
-    this.#dirty.delete(user)
+    user.isDirty = false
     this.#writeCount++
     let isWritten = true
     try {
@@ -259,10 +274,12 @@ export class OwnNode {
       }
       user.writtenMs = nowMs()
       this.#users.delete(uid)
-      if (connections.size > 0 || this.#dirty.has(user)) this.#users.set(uid, user) // behind the others
+      if (connections.size > 0 || user.isDirty) this.#users.set(uid, user) // behind the others
+      if (user.isDirty) this.#queue.push(user)
     } else {
       user.waiters.unshift(...user.riders.splice(0))
-      this.#dirty.add(user)
+      user.isDirty = true
+      this.#queue.push(user)
       if (!isWritten) return this.#retryLater()
     }
     this.#pump()
@@ -282,9 +299,13 @@ export class OwnNode {
     let left = Math.ceil((2 * this.#users.size * this.#intervalMs) / periodMs)
     for (const user of this.#users.values()) {
       if (left-- <= 0 || nowMs - user.writtenMs < periodMs) return
-      if (user.writtenMs > 0) this.#dirty.add(user)
+      if (user.writtenMs > 0) this.#soil(user)
     }
   }
+}
+
+function newUser(uid: string): OwnUser {
+  return { uid, connections: new Map(), waiters: [], riders: [], isWriting: false, isDirty: false, writtenMs: 0 }
 }
 
 function newGeneration(): string {

@@ -9,8 +9,10 @@ const UNKNOWN_INTERVAL_MS = 5_000
 
 interface SeenNode {
   readonly nodeID: number
-  /** undefined: it has left, was declared dead, or has not been heard of */
-  current: Generation | undefined
+  /** '': it has left, was declared dead, or has not been heard of */
+  generation: string
+  /** or has left; until then what it has announced is neither shown nor void */
+  hasBeaten: boolean
   intervalMs: number
   deadlineMs: number
   beatRevision: number
@@ -18,14 +20,10 @@ interface SeenNode {
   beatCreatedMs: number
 }
 
-/** What one life of a node has announced. A new one makes everything of the one before void, at once. */
-interface Generation {
-  readonly node: SeenNode
-  readonly name: string
-}
-
 interface Held {
-  readonly generation: Generation
+  readonly node: SeenNode
+  /** what another generation of its node has announced is void */
+  readonly generation: string
   readonly packed: string
   readonly revision: number
 }
@@ -48,8 +46,8 @@ export class PresenceView {
   /** users that go by their hash, by node and key */
   readonly #hashed = new Map<string, string>()
   readonly #nowMs: () => number
-  /** until everything that was there at the beginning has come: entries come before the beat that says whose they are */
-  #generations: Map<string, Generation> | undefined = new Map()
+  /** Until everything that was there at the beginning has come, entries may come before the beat that says whose they are. */
+  #isSettled = false
 
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs
@@ -65,24 +63,27 @@ export class PresenceView {
     node.beatCreatedMs = createdMs
     node.intervalMs = intervalMs === 0 ? UNKNOWN_INTERVAL_MS : intervalMs
     node.deadlineMs = this.#nowMs() + MISSED_BEATS * node.intervalMs
-    if (generation === '') node.current = undefined
-    else if (node.current?.name !== generation) node.current = this.#generation(node, generation)
+    node.hasBeaten = true
+    if (node.generation !== generation) node.generation = generation
   }
 
   /** What it has announced is void. */
   forgetNode(nodeID: number): void {
     const node = this.#nodes.get(nodeID)
-    if (node !== undefined) node.current = undefined
+    if (node !== undefined) {
+      node.generation = ''
+      node.hasBeaten = true
+    }
     this.#nodes.delete(nodeID)
   }
 
-  put(nodeID: number, suffix: string, uid: string, { generation: name, packed }: Announcement, revision: number): void {
+  put(nodeID: number, suffix: string, uid: string, { generation, packed }: Announcement, revision: number): void {
     const node = this.#node(nodeID)
-    const generation = this.#generations === undefined ? node.current : this.#generation(node, name)
-    if (generation?.name !== name) return this.#drop(nodeID, uid) // of an earlier life that has not heard of its end
+    const isCurrent = generation === node.generation
+    if (this.#isSettled && node.hasBeaten && !isCurrent) return this.#drop(nodeID, uid) // of an earlier life that has not heard of its end
     if (suffix.startsWith('=')) this.#hashed.set(`${nodeID}.${suffix}`, uid)
     const others = this.#others(nodeID, uid)
-    const held = { generation, packed, revision }
+    const held = { node, generation: isCurrent ? node.generation : generation, packed, revision } // one string for all of a node
     this.#byUID.set(uid, others.length === 0 ? held : [...others, held])
   }
 
@@ -98,7 +99,7 @@ export class PresenceView {
    * node that died an hour ago must not be shown for three intervals.
    */
   settle(serverNowMs: number): void {
-    this.#generations = undefined
+    this.#isSettled = true
     const nowMs = this.#nowMs()
     for (const node of this.#nodes.values()) {
       const ageMs = Math.max(0, serverNowMs - node.beatCreatedMs)
@@ -111,10 +112,10 @@ export class PresenceView {
     const held = this.#byUID.get(uid)
     if (held === undefined) return
     if (!isSeveral(held)) {
-      if (isLive(held, nowMs)) nodeIDs.push(held.generation.node.nodeID)
+      if (isLive(held, nowMs)) nodeIDs.push(held.node.nodeID)
       return
     }
-    for (const one of held) if (isLive(one, nowMs)) nodeIDs.push(one.generation.node.nodeID)
+    for (const one of held) if (isLive(one, nowMs)) nodeIDs.push(one.node.nodeID)
   }
 
   devicesOf(uid: string, nowMs: number): PresenceEntry[] {
@@ -122,19 +123,19 @@ export class PresenceView {
     const all = held === undefined ? [] : isSeveral(held) ? held : [held]
     return all
       .filter((one) => isLive(one, nowMs))
-      .flatMap(({ generation, packed }) => (unpack(packed) ?? []).map((connection) => ({ uid, nodeID: generation.node.nodeID, ...connection })))
+      .flatMap(({ node, packed }) => (unpack(packed) ?? []).map((connection) => ({ uid, nodeID: node.nodeID, ...connection })))
   }
 
   /** Nodes that have been silent for twice as long as it takes to be hidden. */
   silentNodes(): SilentNode[] {
     const nowMs = this.#nowMs()
-    return [...this.#nodes.values()].filter(({ current, deadlineMs, intervalMs }) => current !== undefined && nowMs >= deadlineMs + MISSED_BEATS * intervalMs)
+    return [...this.#nodes.values()].filter(({ generation, deadlineMs, intervalMs }) => generation !== '' && nowMs >= deadlineMs + MISSED_BEATS * intervalMs)
   }
 
   /** The nodes that can be heard. */
   liveNodeIDs(): number[] {
     const nowMs = this.#nowMs()
-    return [...this.#nodes.values()].filter(({ current, deadlineMs }) => current !== undefined && nowMs < deadlineMs).map(({ nodeID }) => nodeID)
+    return [...this.#nodes.values()].filter(({ generation, deadlineMs }) => generation !== '' && nowMs < deadlineMs).map(({ nodeID }) => nodeID)
   }
 
   /** Forget what is void, a part at a time. @returns the revisions of what has been forgotten, at most `maxCount` */
@@ -143,7 +144,7 @@ export class PresenceView {
     let lookedAt = 0
     for (const [uid, held] of this.#byUID) {
       const all = isSeveral(held) ? held : [held]
-      const valid = all.filter(({ generation }) => generation.node.current === generation)
+      const valid = all.filter(({ node, generation }) => !node.hasBeaten || node.generation === generation)
       if (valid.length < all.length) {
         revisions.push(...all.filter((one) => !valid.includes(one)).map(({ revision }) => revision))
         if (valid.length === 0) this.#byUID.delete(uid)
@@ -159,24 +160,16 @@ export class PresenceView {
   #node(nodeID: number): SeenNode {
     let node = this.#nodes.get(nodeID)
     if (node === undefined) {
-      node = { nodeID, current: undefined, intervalMs: UNKNOWN_INTERVAL_MS, deadlineMs: 0, beatRevision: 0, beatCreatedMs: 0 }
+      node = { nodeID, generation: '', hasBeaten: false, intervalMs: UNKNOWN_INTERVAL_MS, deadlineMs: 0, beatRevision: 0, beatCreatedMs: 0 }
       this.#nodes.set(nodeID, node)
     }
     return node
   }
 
-  #generation(node: SeenNode, name: string): Generation {
-    if (this.#generations === undefined) return { node, name }
-    const key = `${node.nodeID} ${name}`
-    let generation = this.#generations.get(key)
-    if (generation === undefined) this.#generations.set(key, (generation = { node, name }))
-    return generation
-  }
-
   #others(nodeID: number, uid: string): readonly Held[] {
     const held = this.#byUID.get(uid)
     if (held === undefined) return []
-    return (isSeveral(held) ? held : [held]).filter(({ generation }) => generation.node.nodeID !== nodeID)
+    return (isSeveral(held) ? held : [held]).filter(({ node }) => node.nodeID !== nodeID)
   }
 
   #drop(nodeID: number, uid: string): void {
@@ -190,7 +183,6 @@ function isSeveral(held: Held | readonly Held[]): held is readonly Held[] {
   return Array.isArray(held)
 }
 
-function isLive({ generation }: Held, nowMs: number): boolean {
-  const { node } = generation
-  return node.current === generation && nowMs < node.deadlineMs
+function isLive({ node, generation }: Held, nowMs: number): boolean {
+  return node.generation === generation && nowMs < node.deadlineMs
 }

@@ -37,6 +37,13 @@ const SETTLE_LIMIT_MS = 30_000
 /** Void entries cleared away with one beat. */
 const MAX_SWEPT = 10_000
 
+/** What the bucket shows of one of our own nodes. */
+interface Shown {
+  readonly uids: Set<string>
+  /** undefined: its beat has been written again meanwhile, and is still to come */
+  beat: string | undefined
+}
+
 /** One run through the bucket and what follows it. */
 interface Following {
   readonly view: PresenceView
@@ -44,7 +51,7 @@ interface Following {
   /** when an entry of this revision has come, everything before it has */
   readonly settledRevision: number
   /** what the bucket shows of our own nodes, while it is not settled */
-  readonly own: Map<number, { readonly uids: Set<string>; beat: string }>
+  readonly own: Map<number, Shown>
   readonly beganMs: number
   isSettled: boolean
   lastRevision: number
@@ -94,7 +101,8 @@ export class NatsPresence implements Presence {
     if (this.#starting !== undefined) return this.#starting
     this.#intervalMs = intervalMs
     this.#bucket.keepFor(10 * intervalMs) // or a node that lives could be dropped between two beats
-    const starting = (this.#starting = this.#start())
+    if (this.#closing === undefined) this.#isClosed = false
+    const starting = (this.#starting = this.#start(this.#closing))
     starting.catch(() => {
       if (this.#starting === starting) this.#starting = undefined
     })
@@ -150,7 +158,7 @@ export class NatsPresence implements Presence {
   }
 
   async leave(nodeID: number): Promise<void> {
-    if (this.#isClosed) throw new IMError('IM_PRESENCE_UNAVAILABLE', { detail: 'it is not started' })
+    if (this.#isClosed) return // nothing has been announced: its start has failed, or it has ended
     this.#own.get(nodeID)?.close(new IMError('IM_PRESENCE_UNAVAILABLE', { detail: 'the node has left' }))
     this.#own.delete(nodeID)
     this.#view.beat(nodeID, { generation: '', intervalMs: 0 }, 0, 0)
@@ -167,9 +175,11 @@ export class NatsPresence implements Presence {
     }))
   }
 
-  async #start(): Promise<void> {
-    await this.#closing
-    this.#isClosed = false
+  async #start(closing: Promise<void> | undefined): Promise<void> {
+    if (closing !== undefined) {
+      await closing
+      this.#isClosed = false
+    }
     try {
       await this.#bucket.acquire()
       this.#unwatch = this.#options.connection.watch(({ name }) => {
@@ -269,7 +279,7 @@ export class NatsPresence implements Presence {
     for (const node of this.#own.values()) {
       view.forgetNode(node.nodeID) // from before it was our own
       const shown = own.get(node.nodeID)
-      if (node.beatRevision > 0 && shown?.beat !== node.generation) node.startAnew()
+      if (node.beatRevision > 0 && shown?.beat !== undefined && shown.beat !== node.generation) node.startAnew()
       else node.reconcile(shown?.uids ?? new Set())
     }
     own.clear()
@@ -304,9 +314,9 @@ export class NatsPresence implements Presence {
     else if (own.beatRevision > 0 && revision > own.beatRevision && generation !== own.generation) own.startAnew()
   }
 
-  #shownOf({ own }: Following, nodeID: number): { readonly uids: Set<string>; beat: string } {
+  #shownOf({ own }: Following, nodeID: number): Shown {
     let shown = own.get(nodeID)
-    if (shown === undefined) own.set(nodeID, (shown = { uids: new Set(), beat: '' }))
+    if (shown === undefined) own.set(nodeID, (shown = { uids: new Set(), beat: undefined }))
     return shown
   }
 

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { ClusterConnection, type ClusterConnectionOptions } from '../../../src/adapters/nats/connection.ts'
 import { NATS_SERVER, startNatsServers, until, type NatsServers, type NatsServersOptions } from './servers.ts'
 
@@ -101,4 +101,13 @@ describe.skipIf(NATS_SERVER === undefined)('the connection of a natsCluster', ()
     const connection = connectionTo(servers.urls, { tls: { handshakeFirst: true } })
     await expect(connection.acquire()).rejects.toMatchObject({ code: 'IM_CLUSTER_DENIED' })
   })
+})
+
+test('without its driver it is IM_DRIVER_MISSING, which names the package', async () => {
+  vi.doMock('@nats-io/transport-node', () => {
+    throw new Error('no such package')
+  })
+  const failure: unknown = await connectionTo(['nats://127.0.0.1:1']).acquire().catch((error: unknown) => error)
+  vi.doUnmock('@nats-io/transport-node')
+  expect(failure).toMatchObject({ code: 'IM_DRIVER_MISSING', detail: 'npm install @nats-io/transport-node' })
 })

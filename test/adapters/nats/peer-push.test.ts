@@ -188,24 +188,30 @@ describe.skipIf(NATS_SERVER === undefined)('PeerPush over NATS', () => {
     const { peers, hosts, name } = await pair({ peerCallTimeoutMs: 600_000 })
     const connection = new ClusterConnection({ servers: servers.urls, clientName: 'silent', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 1_000 })
     const nats = await connection.acquire()
-    nats.subscribe(`${name}.node.3`, { callback: () => {} }) // a node that takes calls and has stopped
+    let callCount = 0
+    nats.subscribe(`${name}.node.3`, { callback: () => void callCount++ }) // a node that takes calls and answers none
     nats.publish(`${name}.peers`, Uint8Array.from([1, 4, 3, 1, 120, 0])) // Alive of node 3, boot "x"
     await nats.flush()
     const endless = new AbortController().signal
-    await until(async () => {
-      const failure = await peers[0]!.kick(KICK, endless).catch((error: unknown) => error)
-      return failure === undefined && hosts[1]!.kickCount > 0
-    }, 10_000, 'the silent node is waited for')
+    const kicks: Promise<void>[] = []
+    await until(() => {
+      kicks.push(peers[0]!.kick(KICK, endless))
+      return callCount > 0
+    }, 10_000, 'the silent node is not asked')
+    await Promise.all(kicks)
+    expect(hosts[1]!.kickCount).toBe(kicks.length)
     await connection.release()
     await closeAll(peers)
   })
 
   test('while NATS is away calls fail at once, and when it is back they are made again', async () => {
-    const { peers, hosts } = await pair()
-    const push = (): Promise<void> => peers[0]!.push(2, { key: KEY, messages: [sampleMessage(1)], uids: ['bob'] }, patient())
+    const { peers, hosts } = await pair({ peerCallTimeoutMs: 600_000 })
+    const endless = new AbortController().signal
+    const push = (): Promise<void> => peers[0]!.push(2, { key: KEY, messages: [sampleMessage(1)], uids: ['bob'] }, endless)
     await servers.kill(0)
     await expect(push()).rejects.toMatchObject({ code: 'IM_PEER_UNREACHABLE' })
-    await until(async () => (await peers[0]!.kick(KICK, patient()).catch(() => 'failed')) === 'failed', 5_000, 'a node that is cut off kicks nobody and says nothing')
+    await until(async () => (await peers[0]!.kick(KICK, endless).catch(() => 'failed')) === 'failed', 5_000, 'a node that is cut off kicks nobody and says nothing')
+    await expect(push()).rejects.toMatchObject({ code: 'IM_PEER_UNREACHABLE' })
     await servers.start(0)
     await until(async () => (await push().catch(() => 'failed')) !== 'failed', 10_000, 'no push arrives')
     await until(async () => (await peers[0]!.kick(KICK, patient()).catch(() => 'failed')) !== 'failed' && hosts[1]!.kickCount > 0, 10_000, 'no kick arrives')

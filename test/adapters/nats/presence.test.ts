@@ -1,42 +1,9 @@
 import { afterAll, beforeAll, describe, test } from 'vitest'
-import type { IMError, Presence, PresenceEntry } from 'imengine'
+import type { Presence, PresenceEntry } from 'imengine'
 import { presenceContract } from 'imengine/testing'
-import { ClusterConnection } from '../../../src/adapters/nats/connection.ts'
-import { NatsPresence, type NatsPresenceOptions } from '../../../src/adapters/nats/presence.ts'
+import type { NatsPresence } from '../../../src/adapters/nats/presence.ts'
+import { entry, LONG_MS, newName, presenceOn, SteppingClock } from './open.ts'
 import { NATS_SERVER, startNatsServers, until, type NatsServers } from './servers.ts'
-
-const LONG_MS = 99_999_999
-
-let nameCount = 0
-const newName = (): string => `p${++nameCount}`
-
-/** Moves when a test says so; the expiry of nodes is judged by it. */
-class SteppingClock {
-  ms = 1_000
-  readonly now = (): number => this.ms
-}
-
-function presenceOn(urls: readonly string[], over: Partial<NatsPresenceOptions> = {}): NatsPresence & { readonly reports: IMError[] } {
-  const reports: IMError[] = []
-  const connection = new ClusterConnection({ servers: urls, clientName: 'test', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 200 })
-  const presence = new NatsPresence({
-    connection,
-    name: newName(),
-    replicas: 1,
-    presenceStorage: 'memory',
-    presenceMaxAgeMs: 3_600_000,
-    presenceWriteTimeoutMs: 5_000,
-    maxPresenceWrites: 256,
-    nowMs: () => performance.now(),
-    report: (error) => reports.push(error),
-    ...over,
-  })
-  return Object.assign(presence, { reports })
-}
-
-function entry(uid: string, nodeID: number, connectionID = 'c', over: Partial<PresenceEntry> = {}): PresenceEntry {
-  return { uid, nodeID, connectionID, deviceFlag: 0, deviceLevel: 0, ...over }
-}
 
 /** Every node announces through a NatsPresence of its own, and one that announces nothing answers, when it has read everything. */
 class FarPresence implements Presence {
@@ -105,29 +72,37 @@ class FarPresence implements Presence {
   }
 }
 
-describe.skipIf(NATS_SERVER === undefined).each([1, 3] as const)('Presence in a bucket of %i nats-server(s)', (count) => {
+describe.skipIf(NATS_SERVER === undefined)('Presence in a bucket of one nats-server', () => {
   let servers: NatsServers
   beforeAll(async () => {
-    servers = await startNatsServers({ count })
+    servers = await startNatsServers()
   })
   afterAll(() => servers.close())
 
   const own = presenceContract({
     open: async () => {
       const clock = new SteppingClock()
-      const subject = presenceOn(servers.urls, { nowMs: clock.now, replicas: count })
+      const subject = presenceOn(servers.urls, { nowMs: clock.now })
       await subject.start({ intervalMs: LONG_MS })
       return { subject, clock, close: () => subject.close() }
     },
     advance: ({ clock }, ms) => void (clock.ms += ms),
   })
   for (const { name, run } of own) test(`on the node itself: ${name}`, run)
+})
+
+describe.skipIf(NATS_SERVER === undefined)('Presence in a bucket of three nats-servers', () => {
+  let servers: NatsServers
+  beforeAll(async () => {
+    servers = await startNatsServers({ count: 3 })
+  })
+  afterAll(() => servers.close())
 
   const far = presenceContract({
     open: async () => {
       const clock = new SteppingClock()
       const name = newName()
-      const subject = new FarPresence(() => presenceOn(servers.urls, { name, nowMs: clock.now, replicas: count }))
+      const subject = new FarPresence(() => presenceOn(servers.urls, { name, nowMs: clock.now, replicas: 3 }))
       await subject.start()
       return { subject, clock, close: () => subject.close() }
     },
