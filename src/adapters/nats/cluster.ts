@@ -84,6 +84,7 @@ export function natsCluster(options: NatsClusterOptions): NatsCluster {
  
 function logOptions({ log = {}, partitions }: NatsClusterOptions, { name, replicas, report }: ReturnType<typeof check>): NatsLogOptions {
   if (typeof log !== 'object' || log === null) badOption('log', 'an object of options', log)
+  if (log.onProblem !== undefined && typeof log.onProblem !== 'function') badOption('log.onProblem', 'a function', log.onProblem)
   const onProblem: NatsLogOptions['onProblem'] = (problem) => {
     report(problem.error)
     log.onProblem?.(problem)

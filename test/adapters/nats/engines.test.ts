@@ -1,3 +1,4 @@
+import { connect } from '@nats-io/transport-node'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { allowAnyToken, ChannelType, IMEngine, memoryStorage, type Message } from 'imengine'
 import { natsCluster } from 'imengine/nats'
@@ -21,10 +22,10 @@ afterEach(async () => {
 
 afterAll(() => servers?.close())
 
-/** One node: its own store, and the log of the cluster. */
+/** One node: its own store, and the log, the presence and the pushes of the cluster. */
 async function node(name: string, nodeID: number): Promise<IMEngine> {
-  const { replicator } = natsCluster({ servers: servers.urls, name })
-  const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, storage: memoryStorage(), replicator })
+  const cluster = natsCluster({ servers: servers.urls, name, partitions: 2, log: { maxAgeMs: 600_000 } })
+  const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, storage: memoryStorage(), ...cluster })
   engines.push(engine)
   await engine.start()
   await engine.channels.create(TEAM, { subscribers: UIDS })
@@ -73,5 +74,29 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
     expect(second.messageID).toBe(first.messageID)
     const third = await there.send({ ...TEAM, clientMsgNo: 'next', payload: 'x' })
     expect(third.messageSeq).toBe(2)
+  })
+
+  it('whose log cannot be followed tell onError, and refuse what goes through it', async () => {
+    const name = logName()
+    const errors: string[] = []
+    const cluster = natsCluster({ servers: servers.urls, name, partitions: 1, onError: ({ code }) => void errors.push(code) })
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID: 1, storage: memoryStorage(), ...cluster })
+    engines.push(engine)
+    await engine.start()
+    await engine.channels.create(TEAM, { subscribers: UIDS })
+    const { client } = await connectTestClient(engine, { uid: 'ann' })
+    expect((await client.send({ ...TEAM, payload: 'one' })).messageSeq).toBe(1)
+    const nats = await connect({ servers: servers.urls })
+    await nats.request(`${name}.log.0`, 'not an entry')
+    await nats.close()
+    await until(() => errors.includes('IM_LOG_FORMAT'), 5_000, 'nobody was told')
+    expect((await client.send({ ...TEAM, payload: 'two' })).reasonCode).not.toBe(1)
+    expect(cluster.replicator.status().partitions[0]).toMatchObject({ appliedIndex: 1, lastIndex: 1, stopped: { code: 'IM_LOG_FORMAT' } })
+  })
+
+  it('refuse options that are out of their range', () => {
+    for (const options of [{ partitions: 0 }, { log: { maxAgeMs: 1 } }, { log: 1 as never }, { log: { onProblem: 1 as never } }]) {
+      expect(() => natsCluster({ servers: 'nats://127.0.0.1', ...options }), JSON.stringify(options)).toThrow(TypeError)
+    }
   })
 })
