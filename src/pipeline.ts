@@ -454,7 +454,7 @@ export class Pipeline implements ConnectionHost {
       ...(store.logPosition !== undefined && { logPosition: (log) => store.logPosition!(log) }),
       apply: (entries, position) => this.#applied(entries, position),
       operate: (operation, position) => {
-        if (this.#replicated === undefined) throw new IMError('IM_LOG_UNREADABLE', { detail: 'an operation that nobody can have proposed here' })
+        if (this.#replicated === undefined) throw new IMError('IM_LOG_FORMAT', { detail: 'an operation that nobody can have proposed here' })
         return this.#replicated.apply(operation, position)
       },
     }

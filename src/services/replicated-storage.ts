@@ -89,7 +89,7 @@ export class ReplicatedStorage implements Storage {
 
   /**
    * Carry out what has come through the log. @returns what the storage answered
-   * @throws IM_LOG_UNREADABLE  a write that this version does not know: to leave it out would make the nodes differ
+   * @throws IM_LOG_FORMAT, IM_LOG_CORRUPT  a write that this version does not know: to leave it out would make the nodes differ
    */
   async apply(operation: Uint8Array, position: LogPosition | undefined): Promise<unknown> {
     const { storage, applying } = this.#options
@@ -254,7 +254,7 @@ function encodeWrite({ part, call, args }: StorageWrite): Uint8Array {
 }
 
 function decodeWrite(operation: Uint8Array): StorageWrite {
-  if (operation[0] !== FORMAT) throw unreadable(`format ${operation[0]}`)
+  if (operation[0] !== FORMAT) throw new IMError('IM_LOG_FORMAT', { detail: `writes of format ${operation[0]}` })
   const text = Buffer.from(operation.buffer, operation.byteOffset + 1, operation.length - 1).toString()
   let write: unknown
   try {
@@ -263,15 +263,15 @@ function decodeWrite(operation: Uint8Array): StorageWrite {
       return typeof bytes === 'string' ? new Uint8Array(Buffer.from(bytes, 'base64')) : value
     })
   } catch {
-    throw unreadable('it is damaged')
+    throw damaged()
   }
-  if (!Array.isArray(write)) throw unreadable('it is damaged')
+  if (!Array.isArray(write)) throw damaged()
   const [part, call, args] = write as unknown[]
   const calls: readonly string[] = typeof part === 'string' && Object.hasOwn(WRITES, part) ? WRITES[part as keyof Parts] : []
-  if (typeof call !== 'string' || !calls.includes(call) || !Array.isArray(args)) throw unreadable('a write that this version does not know')
+  if (typeof call !== 'string' || !calls.includes(call) || !Array.isArray(args)) throw new IMError('IM_LOG_FORMAT', { detail: 'a write of another kind' })
   return { part, call, args } as unknown as StorageWrite
 }
 
-function unreadable(detail: string): IMError {
-  return new IMError('IM_LOG_UNREADABLE', { detail })
+function damaged(): IMError {
+  return new IMError('IM_LOG_CORRUPT', { detail: 'a write cannot be read' })
 }

@@ -290,14 +290,14 @@ describe('a node of the log', () => {
     expect(told.toSorted()).toEqual(['one ho', 'two hi'])
   })
 
-  it.each<[string, Uint8Array]>([
-    ['of a later format', Buffer.of(9, 91, 93)],
-    ['that is damaged', Buffer.of(1, 91, 92)],
-    ['that is no list', Buffer.from('\u0001{"part":"channels"}')],
-    ['of an unknown method', Buffer.from('\u0001["channels","toString",[]]')],
-    ['of an unknown part', Buffer.from('\u0001["constructor","name",[]]')],
-    ['without arguments', Buffer.from('\u0001["channels","putChannel"]')],
-  ])('does not apply a write %s, nor anything behind it', async (_name, operation) => {
+  it.each<[string, Uint8Array, string]>([
+    ['of a later format', Buffer.of(9, 91, 93), 'IM_LOG_FORMAT'],
+    ['that is damaged', Buffer.of(1, 91, 92), 'IM_LOG_CORRUPT'],
+    ['that is no list', Buffer.from('\u0001{"part":"channels"}'), 'IM_LOG_CORRUPT'],
+    ['of an unknown method', Buffer.from('\u0001["channels","toString",[]]'), 'IM_LOG_FORMAT'],
+    ['of an unknown part', Buffer.from('\u0001["constructor","name",[]]'), 'IM_LOG_FORMAT'],
+    ['without arguments', Buffer.from('\u0001["channels","putChannel"]'), 'IM_LOG_FORMAT'],
+  ])('does not leave out a write %s', async (_name, operation, code) => {
     let host: ReplicatorHost | undefined
     const hub = memoryReplicatorHub()
     const inner = hub.replicator()
@@ -312,7 +312,7 @@ describe('a node of the log', () => {
     })
     engines.push(engine)
     await engine.start()
-    await expect((async () => host!.operate(operation))()).rejects.toMatchObject({ code: 'IM_LOG_UNREADABLE' })
+    await expect((async () => host!.operate(operation))()).rejects.toMatchObject({ code })
   })
 })
 

@@ -7,8 +7,10 @@ import type { PeerPush } from '../../contracts/peer-push.ts'
 import type { Presence } from '../../contracts/presence.ts'
 import { badOption, integerBetween, type IMError } from '../../errors.ts'
 import { ClusterConnection } from './connection.ts'
+import type { NatsLogOptions } from './log-options.ts'
 import { NatsPeerPush } from './peer-push.ts'
 import { NatsPresence } from './presence.ts'
+import { NatsReplicator } from './replicator.ts'
 
 export interface NatsClusterOptions {
   /** one or more of the NATS servers, as `nats://host:4222` or `host:4222`; the others are learnt from them */
@@ -17,6 +19,10 @@ export interface NatsClusterOptions {
   readonly name?: string
   /** copies of everything that JetStream keeps, 1 to 5; default 3 when three or more servers are named, otherwise 1 */
   readonly replicas?: number
+  /** default 3, 1..64: how many streams the log is spread over. All nodes must say the same, and it cannot be changed later */
+  readonly partitions?: number
+  /** how the log is kept and followed; docs/cluster.md has the table */
+  readonly log?: Omit<NatsLogOptions, 'name' | 'partitions' | 'replicas'>
   readonly user?: string
   readonly pass?: string
   readonly token?: string
@@ -52,6 +58,8 @@ export interface NatsClusterOptions {
 
 /** For `new IMEngine({ ...cluster })`. One engine uses it; each engine has its own. */
 export interface NatsCluster {
+  /** its `status()` tells how far this node is behind */
+  readonly replicator: NatsReplicator
   readonly presence: Presence
   readonly peerPush: PeerPush
 }
@@ -67,12 +75,23 @@ export function natsCluster(options: NatsClusterOptions): NatsCluster {
   const connection = new ClusterConnection({ ...checked, clientName: `imengine ${name}` })
   const shared = { connection, name, replicas, report }
   return {
+    replicator: new NatsReplicator(connection, logOptions(options, checked)),
     presence: new NatsPresence({ ...shared, ...checked.presence, presenceStorage, nowMs: () => performance.now() }),
     peerPush: new NatsPeerPush({ ...shared, ...checked.peers }),
   }
 }
 
  
+function logOptions({ log = {}, partitions }: NatsClusterOptions, { name, replicas, report }: ReturnType<typeof check>): NatsLogOptions {
+  if (typeof log !== 'object' || log === null) badOption('log', 'an object of options', log)
+  if (log.onProblem !== undefined && typeof log.onProblem !== 'function') badOption('log.onProblem', 'a function', log.onProblem)
+  const onProblem: NatsLogOptions['onProblem'] = (problem) => {
+    report(problem.error)
+    log.onProblem?.(problem)
+  }
+  return { ...log, name, replicas, onProblem, ...(partitions === undefined ? {} : { partitions }) }
+}
+
 function check(options: NatsClusterOptions) {
   if (typeof options !== 'object' || options === null) badOption('natsCluster', 'an object of options', options)
   const { name = 'imengine', user, pass, token, creds, tls, presenceStorage = 'memory', onError } = options

@@ -310,9 +310,10 @@ const scenarios: readonly Scenario<readonly Replicator[]>[] = [
         applying.open()
         return gate.opened
       }
-      const waits = [1, 2].map((n) => one.propose(ROOM, [sampleMessage(n)]))
-      const outcomes = Promise.allSettled(waits)
+      const first = one.propose(ROOM, [sampleMessage(1)])
       await applying.opened
+      // Proposed while the first is being applied, so that no log can have gathered the two.
+      const outcomes = Promise.allSettled([first, one.propose(ROOM, [sampleMessage(2)])])
       const closed = started(() => one.replicator.close())
       gate.open()
       await closed

@@ -1,0 +1,255 @@
+/**
+ * An entry of the log as bytes. Numbers big-endian, texts UTF-8 behind their length in two bytes:
+ *
+ *   u8 version · u8 kind · u32 CRC-32 of all other bytes · u16 nodeID · u64 boot · u48 entry number · u16 0 · body
+ *   body of kind 1, messages: u16 batches · each: u8 channelType · text channelID · u16 messages · each message:
+ *     u8 flags · u8 setting · u64 messageID · u32 messageSeq · u48 timestampMs · u32 expireSec · text fromUID ·
+ *     text clientMsgNo · [text topic] · [u8 revision kind · u32 version · u48 timestampMs · text byUID] · u32 length · payload
+ *   body of kind 2, an operation: its bytes
+ *
+ * All nodes must read the same out of an entry, so what is not understood is never passed over: an unknown version or kind is
+ * IM_LOG_FORMAT, and bytes that are not what somebody wrote are IM_LOG_CORRUPT.
+ */
+import { crc32 } from 'node:zlib'
+import type { AppendBatch } from '../../contracts/message-store.ts'
+import { badOption, IMError } from '../../errors.ts'
+import type { ChannelKey } from '../../model/channel.ts'
+import { decimalFromHalves, writeUint64Decimal } from '../../model/int64.ts'
+import type { Message, Revision } from '../../model/message.ts'
+
+const VERSION = 1
+
+/** What an entry asks the nodes to do. New kinds get new numbers: a node that does not know one stops there. */
+const Kind = { Messages: 1, Operation: 2 } as const
+
+const HEAD_BYTES = 24
+const CRC_OFFSET = 2
+const BATCHES_OFFSET = HEAD_BYTES
+const MAX_TEXT_BYTES = 0xffff
+const MAX_TIME_MS = 2 ** 48 - 1
+const MESSAGE_BYTES = 32
+const REVISION_BYTES = 13
+const Flag = { NoPersist: 1, RedDot: 2, SyncOnce: 4, Topic: 8, Revised: 16 } as const
+const REVISION_KINDS: readonly Revision['kind'][] = ['edited', 'recalled']
+
+/** Who wrote an entry, and which of theirs it is. */
+export interface EntryID {
+  readonly nodeID: number
+  /** drawn anew by every start of a node, 16 hex digits: entry numbers begin again with it */
+  readonly boot: string
+  /** 1, 2, 3 … within the boot */
+  readonly number: number
+}
+
+export interface DecodedEntry extends EntryID {
+  /** none in an operation */
+  readonly batches: readonly AppendBatch[]
+  readonly operation?: Uint8Array
+}
+
+/** What comes before the batches, in bytes. */
+export const ENTRY_HEAD_BYTES = HEAD_BYTES + 2
+
+/** How many bytes a batch's own head takes, without its messages. @throws TypeError for a channel that does not fit */
+export function batchHeadBytes({ channelID }: ChannelKey): number {
+  return 5 + textBytes('channelID', channelID)
+}
+
+/** @throws TypeError for a message that does not fit */
+export function messageBytes(message: Message): number {
+  const { fromUID, clientMsgNo, topic, payload, revision, timestampMs } = message
+  if (!(payload instanceof Uint8Array)) badOption('message payload', 'a Uint8Array', payload)
+  if (!(timestampMs >= 0 && timestampMs <= MAX_TIME_MS)) badOption('timestampMs', `from 0 to ${MAX_TIME_MS}`, timestampMs)
+  let bytes = MESSAGE_BYTES + payload.length + textBytes('fromUID', fromUID) + textBytes('clientMsgNo', clientMsgNo)
+  if (topic !== '') bytes += 2 + textBytes('topic', topic)
+  if (revision !== undefined) bytes += REVISION_BYTES + textBytes('byUID', revision.byUID)
+  return bytes
+}
+
+/** One channel's messages as part of an entry. `bytes`: the head and all messages. @throws TypeError for what does not fit */
+export function encodeBatch({ channelID, channelType }: ChannelKey, messages: readonly Message[], bytes: number): Buffer {
+  const target = Buffer.allocUnsafe(bytes)
+  target[0] = channelType
+  let offset = writeText(target, 1, channelID)
+  offset = target.writeUInt16BE(messages.length, offset)
+  for (const message of messages) offset = writeMessage(target, offset, message)
+  return target
+}
+
+export function encodeEntry(id: EntryID, batches: readonly Uint8Array[]): Buffer {
+  let length = ENTRY_HEAD_BYTES
+  for (const batch of batches) length += batch.length
+  const bytes = Buffer.allocUnsafe(length)
+  writeHead(bytes, Kind.Messages, id)
+  bytes.writeUInt16BE(batches.length, BATCHES_OFFSET)
+  let offset = ENTRY_HEAD_BYTES
+  for (const batch of batches) {
+    bytes.set(batch, offset)
+    offset += batch.length
+  }
+  bytes.writeUInt32BE(checksum(bytes), CRC_OFFSET)
+  return bytes
+}
+
+export function encodeOperation(id: EntryID, operation: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(HEAD_BYTES + operation.length)
+  writeHead(bytes, Kind.Operation, id)
+  bytes.set(operation, HEAD_BYTES)
+  bytes.writeUInt32BE(checksum(bytes), CRC_OFFSET)
+  return bytes
+}
+
+function writeHead(bytes: Buffer, kind: number, { nodeID, boot, number }: EntryID): void {
+  bytes[0] = VERSION
+  bytes[1] = kind
+  bytes.writeUInt16BE(nodeID, 6)
+  bytes.write(boot, 8, 'hex')
+  bytes.writeUIntBE(number, 16, 6)
+  bytes.writeUInt16BE(0, 22) // room to grow; zero in this version
+}
+
+/**
+ * The payloads are views of `data`.
+ * @throws IM_LOG_FORMAT for a version or a kind that this node does not know
+ * @throws IM_LOG_CORRUPT for bytes that nobody has written
+ */
+export function decodeEntry(data: Uint8Array): DecodedEntry {
+  const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+  if (bytes.length < 2) throw corrupt('it is too short')
+  if (bytes[0] !== VERSION) throw new IMError('IM_LOG_FORMAT', { detail: `version ${bytes[0]} of its entries` })
+  if (bytes.length < HEAD_BYTES) throw corrupt('it is too short')
+  if (bytes.readUInt32BE(CRC_OFFSET) !== checksum(bytes)) throw corrupt('its checksum is another one')
+  // Only now: a kind that is not known must be one that somebody has written.
+  if (bytes[1] !== Kind.Messages && bytes[1] !== Kind.Operation) throw new IMError('IM_LOG_FORMAT', { detail: `entries of kind ${bytes[1]}` })
+  const id = { nodeID: bytes.readUInt16BE(6), boot: bytes.toString('hex', 8, 16), number: bytes.readUIntBE(16, 6) }
+  if (bytes[1] === Kind.Operation) return { ...id, batches: [], operation: bytes.subarray(HEAD_BYTES) }
+  const reader = new Reader(bytes, BATCHES_OFFSET)
+  const batches = Array.from({ length: reader.uint(2) }, () => readBatch(reader))
+  if (!reader.isAtEnd) throw corrupt('there is more than was announced')
+  return { ...id, batches }
+}
+
+function writeMessage(target: Buffer, start: number, message: Message): number {
+  const { topic, payload, revision } = message
+  target[start] =
+    (message.noPersist ? Flag.NoPersist : 0) |
+    (message.redDot ? Flag.RedDot : 0) |
+    (message.syncOnce ? Flag.SyncOnce : 0) |
+    (topic === '' ? 0 : Flag.Topic) |
+    (revision === undefined ? 0 : Flag.Revised)
+  target[start + 1] = message.setting
+  if (!writeUint64Decimal(target, start + 2, message.messageID)) badOption('messageID', 'an unsigned 64-bit decimal', message.messageID)
+  target.writeUInt32BE(message.messageSeq, start + 10)
+  target.writeUIntBE(Math.trunc(message.timestampMs), start + 14, 6)
+  target.writeUInt32BE(message.expireSec, start + 20)
+  let offset = writeText(target, start + 24, message.fromUID)
+  offset = writeText(target, offset, message.clientMsgNo)
+  if (topic !== '') offset = writeText(target, offset, topic)
+  if (revision !== undefined) {
+    offset = target.writeUInt8(REVISION_KINDS.indexOf(revision.kind), offset)
+    offset = target.writeUInt32BE(revision.version, offset)
+    offset = target.writeUIntBE(Math.trunc(revision.timestampMs), offset, 6)
+    offset = writeText(target, offset, revision.byUID)
+  }
+  offset = target.writeUInt32BE(payload.length, offset)
+  target.set(payload, offset)
+  return offset + payload.length
+}
+
+function readBatch(reader: Reader): AppendBatch {
+  const channelType = reader.uint(1)
+  const key = { channelID: reader.text(), channelType }
+  return { key, messages: Array.from({ length: reader.uint(2) }, () => readMessage(reader, key)) }
+}
+
+function readMessage(reader: Reader, { channelID, channelType }: ChannelKey): Message {
+  const flags = reader.uint(1)
+  const setting = reader.uint(1)
+  const messageID = decimalFromHalves(reader.uint(4), reader.uint(4))
+  const messageSeq = reader.uint(4)
+  const timestampMs = reader.uint(6)
+  const expireSec = reader.uint(4)
+  const fromUID = reader.text()
+  const clientMsgNo = reader.text()
+  const topic = (flags & Flag.Topic) === 0 ? '' : reader.text()
+  const revision = (flags & Flag.Revised) === 0 ? {} : { revision: readRevision(reader) }
+  return {
+    messageID,
+    messageSeq,
+    clientMsgNo,
+    fromUID,
+    channelID,
+    channelType,
+    payload: reader.bytes(reader.uint(4)),
+    timestampMs,
+    expireSec,
+    topic,
+    setting,
+    noPersist: (flags & Flag.NoPersist) !== 0,
+    redDot: (flags & Flag.RedDot) !== 0,
+    syncOnce: (flags & Flag.SyncOnce) !== 0,
+    ...revision,
+  }
+}
+
+function readRevision(reader: Reader): Revision {
+  const kind = REVISION_KINDS[reader.uint(1)]
+  if (kind === undefined) throw new IMError('IM_LOG_FORMAT', { detail: 'a kind of revision' })
+  return { kind, version: reader.uint(4), timestampMs: reader.uint(6), byUID: reader.text() }
+}
+
+class Reader {
+  readonly #bytes: Buffer
+  #offset: number
+
+  constructor(bytes: Buffer, offset: number) {
+    this.#bytes = bytes
+    this.#offset = offset
+  }
+
+  get isAtEnd(): boolean {
+    return this.#offset === this.#bytes.length
+  }
+
+  uint(byteCount: 1 | 2 | 4 | 6): number {
+    return this.#bytes.readUIntBE(this.#skip(byteCount), byteCount)
+  }
+
+  text(): string {
+    const length = this.uint(2)
+    const start = this.#skip(length)
+    return this.#bytes.toString('utf8', start, start + length)
+  }
+
+  bytes(length: number): Buffer {
+    const start = this.#skip(length)
+    return this.#bytes.subarray(start, start + length)
+  }
+
+  #skip(byteCount: number): number {
+    const start = this.#offset
+    if (start + byteCount > this.#bytes.length) throw corrupt('it ends too early')
+    this.#offset = start + byteCount
+    return start
+  }
+}
+
+/** Of everything but the checksum itself. */
+function checksum(bytes: Buffer): number {
+  return crc32(bytes.subarray(CRC_OFFSET + 4), crc32(bytes.subarray(0, CRC_OFFSET)))
+}
+
+function corrupt(detail: string): IMError {
+  return new IMError('IM_LOG_CORRUPT', { detail })
+}
+
+function textBytes(name: string, text: string): number {
+  const bytes = Buffer.byteLength(text)
+  if (bytes > MAX_TEXT_BYTES) badOption(name, `text of at most ${MAX_TEXT_BYTES} bytes`, text)
+  return bytes
+}
+
+function writeText(target: Buffer, offset: number, text: string): number {
+  const written = target.write(text, offset + 2)
+  return target.writeUInt16BE(written, offset) + written
+}

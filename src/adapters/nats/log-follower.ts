@@ -1,0 +1,324 @@
+/**
+ * Follows one stream from where this node's store stands and applies what comes, in order and without a hole.
+ *
+ * By a pull consumer of our own, without acknowledgements, in the memory of one server: the only thing that says how far this
+ * node has come is its store, so a consumer holds nothing that must survive. Whenever anything is doubtful (the server of the
+ * consumer is gone or silent, the connection came back, a number is missing) it is thrown away and a new one is made from the
+ * entry after the last that arrived. A pull asks for no more than there is room for, which a push would send anyway.
+ */
+import type { Msg, Subscription } from '@nats-io/transport-node'
+import { asIMError, IMError } from '../../errors.ts'
+import { nanos, Refusal, type JetStream } from './jetstream.ts'
+import { LogApplier, type LogApplierOptions } from './log-applier.ts'
+import { decodeEntry, type DecodedEntry } from './log-entry.ts'
+import type { LogLimits, NatsLogOptions } from './log-options.ts'
+import { isRefusal } from './log-streams.ts'
+
+export interface LogFollowerOptions extends Pick<LogApplierOptions, 'log' | 'host' | 'applied' | 'report'> {
+  readonly limits: LogLimits
+  readonly jetStream: JetStream
+  readonly isConnected: () => boolean
+  readonly maxPayloadBytes: () => number
+  readonly recover: NatsLogOptions['recover']
+  /** the number of applied entries has grown, or the follower has stopped */
+  readonly moved: () => void
+}
+
+const HEARTBEAT_MS = 1_000
+/** A consumer that has said nothing for this long, though asked, is given up. */
+const SILENCE_MS = 3_500
+const PULL_EXPIRES_MS = 30_000
+/** When nothing comes, how often to ask whether there is something. */
+const LOOK_EVERY_MS = 5_000
+const ASK_TIMEOUT_MS = 2_000
+const MIN_PAUSE_MS = 50
+const MAX_PAUSE_MS = 1_000
+/** A missing entry that so many consumers in a row did not bring is not there. */
+const MAX_HOLE_COUNT = 3
+/** A server that has just become leader may not have written everything it has agreed to: a shorter stream is believed after this. */
+const REPLACED_AFTER_MS = 5_000
+
+export class LogFollower {
+  readonly #options: LogFollowerOptions
+  readonly #applier: LogApplier
+  /** has arrived, or was in the store */
+  #receivedSeq = 0
+  #lastSeq = 0
+  #created: string | undefined
+  #shorterSinceMs: number | undefined
+  /** of the pull under way, how many may still come; 0: there is none */
+  #pulledCount = 0
+  #subscription: Subscription | undefined
+  #consumer: string | undefined
+  #heardMs = 0
+  /** when entries were last looked for, or came, and how far they had come */
+  #lookedMs = 0
+  #lookedSeq = -1
+  #stopped: IMError | undefined
+  #isClosed = false
+  #following: Promise<void> | undefined
+  /** ends the pause, or the consumer, that is under way */
+  #interrupt: (() => void) | undefined
+  /** nothing that comes from now on can be applied */
+  #isAtEnd = false
+  /** consumers in a row whose first entry was not the one they were made for */
+  #holeCount = 0
+
+  constructor(options: LogFollowerOptions) {
+    this.#options = options
+    const moved = (): void => {
+      options.moved()
+      this.#pull()
+    }
+    this.#applier = new LogApplier({ ...options, moved, ended: (error) => this.stop(error) })
+  }
+
+  get appliedSeq(): number {
+    return this.#applier.appliedSeq
+  }
+
+  /** the last of the stream that this node knows of */
+  get lastSeq(): number {
+    return Math.max(this.#lastSeq, this.#receivedSeq)
+  }
+
+  get stopped(): IMError | undefined {
+    return this.#stopped
+  }
+
+  get isFollowing(): boolean {
+    return this.#consumer !== undefined
+  }
+
+  start(position: number): void {
+    this.#moveTo(position)
+    this.#following = this.#follow()
+  }
+
+  /** An entry is known to be at `seq`. */
+  know(seq: number): void {
+    if (seq > this.#lastSeq) this.#lastSeq = seq
+  }
+
+  /** The connection has come back: what the consumer has sent meanwhile is lost. */
+  restart(): void {
+    this.#interrupt?.()
+  }
+
+  /** Nothing of it can be trusted any more. */
+  stop(error: IMError): void {
+    if (this.#stopped !== undefined || this.#isClosed) return
+    this.#stopped = error
+    this.#applier.stop()
+    this.#interrupt?.()
+    this.#options.report({ error, log: this.#options.log, isStopped: true })
+    this.#options.moved()
+  }
+
+  /** Resolves when nothing is under way any more. What has been given to the host is waited for. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    this.#applier.stop()
+    this.#drop() // now: the connection may be closed next
+    this.#interrupt?.()
+    await this.#following
+    await this.#applier.idle()
+  }
+
+  get #isOver(): boolean {
+    return this.#isClosed || this.#stopped !== undefined
+  }
+
+  async #follow(): Promise<void> {
+    let pauseMs = MIN_PAUSE_MS
+    while (!this.#isOver && !this.#isAtEnd) {
+      const before = this.#receivedSeq
+      try {
+        if (await this.#open()) await this.#consumed()
+      } catch (error) {
+        if (error instanceof IMError) {
+          this.stop(error)
+          return
+        }
+        this.#options.report({ error: asIMError(error, 'IM_CLUSTER_UNAVAILABLE', {}), log: this.#options.log, isStopped: false })
+      } finally {
+        this.#drop()
+      }
+      if (this.#receivedSeq > before) pauseMs = MIN_PAUSE_MS
+      await this.#pause(pauseMs)
+      pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs)
+    }
+  }
+
+  /** @returns whether there is a consumer now @throws an IMError when there never will be one */
+  async #open(): Promise<boolean> {
+    const { log, jetStream } = this.#options
+    if (!this.#options.isConnected()) return false
+    if (!(await this.#isContinued())) return false
+    const inbox = `_INBOX.imengine.${log}.${crypto.randomUUID()}`
+    this.#subscription = jetStream.nats.subscribe(inbox, { callback: (error, message) => this.#arrived(error, message) })
+    this.#consumer = await jetStream.createConsumer(log, this.#receivedSeq + 1, ASK_TIMEOUT_MS)
+    if (this.#isOver) return false
+    this.#heardMs = performance.now()
+    this.#pull()
+    return true
+  }
+
+  /** Is the stream one that goes on where this node is? */
+  async #isContinued(): Promise<boolean> {
+    const { log, jetStream, recover } = this.#options
+    let info
+    try {
+      info = await jetStream.streamInfo(log, ASK_TIMEOUT_MS)
+    } catch (error) {
+      if (!isRefusal(error, Refusal.StreamNotFound)) throw error
+      throw new IMError('IM_LOG_REPLACED', { detail: `stream ${log} is not there`, cause: error })
+    }
+    const { first_seq: firstSeq, last_seq: lastSeq } = info.state
+    this.#created ??= info.created
+    if (info.created !== this.#created) throw new IMError('IM_LOG_REPLACED', { detail: `stream ${log} has been deleted and made anew` })
+    this.know(lastSeq)
+    if (lastSeq < this.#receivedSeq) {
+      this.#shorterSinceMs ??= performance.now()
+      if (performance.now() - this.#shorterSinceMs < REPLACED_AFTER_MS) return false
+      throw new IMError('IM_LOG_REPLACED', { detail: `stream ${log} ends at ${lastSeq}, and this node has applied ${this.#receivedSeq}` })
+    }
+    this.#shorterSinceMs = undefined
+    if (firstSeq <= this.#receivedSeq + 1) return true
+    const gap = new IMError('IM_LOG_GAP', { detail: `stream ${log} begins at ${firstSeq}, and this node has applied ${this.#receivedSeq}` })
+    if (recover === undefined) throw gap
+    await this.#applier.idle() // the store stands where it will stand
+    const position = await recover(log, this.#receivedSeq + 1)
+    if (position < this.#receivedSeq) throw gap
+    this.#moveTo(position)
+    this.#options.moved()
+    return false // and look again
+  }
+
+  #moveTo(position: number): void {
+    this.#receivedSeq = position
+    this.#applier.moveTo(position)
+  }
+
+  /** Resolves when the consumer has to be made anew. */
+  #consumed(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#lookedMs = performance.now()
+      const watch = setInterval(() => {
+        if (this.#pulledCount === 0) return // there is no room: nothing is expected
+        const nowMs = performance.now()
+        if (nowMs - this.#heardMs > SILENCE_MS) this.#interrupt?.()
+        else if (nowMs - this.#lookedMs > LOOK_EVERY_MS) this.#look(nowMs)
+      }, HEARTBEAT_MS / 2)
+      this.#interrupt = () => {
+        clearInterval(watch)
+        this.#interrupt = undefined
+        resolve()
+      }
+    })
+  }
+
+  /** Nothing has come for a while. Is there nothing, or does the consumer's server not have it? Then the next may be on another one. */
+  #look(nowMs: number): void {
+    const { jetStream, log } = this.#options
+    this.#lookedMs = nowMs
+    const wasBehind = this.#lastSeq > this.#receivedSeq && this.#lookedSeq === this.#receivedSeq
+    this.#lookedSeq = this.#receivedSeq
+    if (wasBehind) return this.#interrupt?.()
+    jetStream.streamInfo(log, ASK_TIMEOUT_MS).then(
+      ({ state }) => this.know(state.last_seq),
+      () => undefined, // a server that is away shows in other ways
+    )
+  }
+
+  #drop(): void {
+    this.#subscription?.unsubscribe()
+    if (this.#consumer !== undefined && this.#options.isConnected()) this.#options.jetStream.deleteConsumer(this.#options.log, this.#consumer)
+    this.#subscription = undefined
+    this.#consumer = undefined
+    this.#pulledCount = 0
+  }
+
+  #pause(ms: number): Promise<void> {
+    if (this.#isOver) return Promise.resolve()
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#interrupt?.(), ms)
+      this.#interrupt = () => {
+        clearTimeout(timer)
+        this.#interrupt = undefined
+        resolve()
+      }
+    })
+  }
+
+  /** Ask for what there is room for, once half of the room is free. */
+  #pull(): void {
+    const { limits, jetStream, log, maxPayloadBytes } = this.#options
+    if (this.#pulledCount > 0 || this.#consumer === undefined || this.#subscription === undefined || this.#isOver) return
+    const count = limits.maxApplyCount - this.#applier.heldCount
+    const bytes = limits.maxApplyBytes - this.#applier.heldBytes
+    if (count < limits.maxApplyCount / 2 || bytes < limits.maxApplyBytes / 2) return
+    this.#pulledCount = count
+    this.#heardMs = performance.now()
+    jetStream.pull(log, this.#consumer, this.#subscription.getSubject(), {
+      batch: count,
+      max_bytes: Math.max(bytes, 2 * maxPayloadBytes()),
+      expires: nanos(PULL_EXPIRES_MS),
+      idle_heartbeat: nanos(HEARTBEAT_MS),
+    })
+  }
+
+  #arrived(error: unknown, message: Msg): void {
+    if (this.#isOver || this.#isAtEnd || this.#subscription === undefined) return
+    if (error !== null && error !== undefined) return this.#interrupt?.()
+    this.#heardMs = performance.now()
+    const status = message.headers?.code ?? 0
+    if (status !== 0) return this.#told(status, message.headers?.description ?? '')
+    const [seq, pendingCount] = placeOf(message.reply)
+    this.#pulledCount--
+    if (seq !== this.#receivedSeq + 1) return this.#missed(seq)
+    this.#holeCount = 0
+    let entry: DecodedEntry
+    try {
+      entry = decodeEntry(message.data)
+    } catch (failure) {
+      const { code, detail } = failure as IMError
+      return this.#endBefore(new IMError(code, { detail: `${this.#options.log} ${seq}: ${detail}`, cause: failure }))
+    }
+    this.#receivedSeq = seq
+    this.#lookedMs = this.#heardMs
+    this.know(seq + pendingCount)
+    this.#applier.add({ seq, entry, bytes: message.data.length })
+    this.#pull()
+  }
+
+  /** An entry has been lost on its way, and the next consumer brings it; or it is not in the stream at all. */
+  #missed(seq: number): void {
+    if (++this.#holeCount < MAX_HOLE_COUNT) return this.#interrupt?.()
+    const detail = `stream ${this.#options.log} goes on with ${seq}, and this node has applied ${this.#receivedSeq}`
+    this.#endBefore(new IMError('IM_LOG_GAP', { detail }))
+  }
+
+  /** What has arrived before is applied; nothing behind it is. */
+  #endBefore(error: IMError): void {
+    this.#isAtEnd = true
+    this.#interrupt?.()
+    this.#applier.end(error)
+  }
+
+  /** What the server says about the pull, or the consumer. */
+  #told(status: number, description: string): void {
+    if (status === 100) return
+    const isEndOfPull = status === 408 || (status === 409 && /max_?bytes|max_?waiting/i.test(description))
+    if (!isEndOfPull) return this.#interrupt?.()
+    this.#pulledCount = 0
+    this.#pull()
+  }
+}
+
+/** Number in the stream, and how many come behind it, from `$JS.ACK.…`: 9 parts, or 12 of servers that name domain and account. */
+function placeOf(reply: string | undefined): [seq: number, pendingCount: number] {
+  const parts = (reply ?? '').split('.')
+  const first = parts.length > 9 ? 2 : 0
+  return [Number(parts[5 + first]), Number(parts[8 + first])]
+}

@@ -1,0 +1,390 @@
+import type { AppendResult } from '../../contracts/message-store.ts'
+import { describeCause, IMError } from '../../errors.ts'
+import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
+import type { Message } from '../../model/message.ts'
+import { JetStreamFailure, Refusal, type JetStream } from './jetstream.ts'
+import { batchHeadBytes, encodeBatch, encodeEntry, encodeOperation, ENTRY_HEAD_BYTES, messageBytes, type DecodedEntry } from './log-entry.ts'
+import { DUPLICATE_WINDOW_MS, type LogLimits, type LogProblem } from './log-options.ts'
+import { ENVELOPE_BYTES, isRefusal } from './log-streams.ts'
+
+export interface LogProposerOptions {
+  readonly log: string
+  readonly subject: string
+  readonly nodeID: number
+  /** of this start */
+  readonly boot: string
+  readonly limits: LogLimits
+  readonly jetStream: JetStream
+  readonly isConnected: () => boolean
+  readonly maxPayloadBytes: () => number
+  /** the next entry number, over all partitions */
+  readonly nextNumber: () => number
+  /** an entry is at this place of the stream */
+  readonly know: (seq: number) => void
+  readonly report: (problem: LogProblem) => void
+  /** the partition cannot go on */
+  readonly stop: (error: IMError) => void
+}
+
+/** Messages of one channel that go in one entry, or an operation, which has one of its own, and who waits for them. */
+interface Part {
+  /** for an operation its lane */
+  readonly channel: string
+  readonly bytes: Uint8Array
+  readonly count: number
+  readonly isOperation: boolean
+  readonly call: Call
+  /** once it is in one */
+  entry: Entry | undefined
+  /** what has come of it: of messages one each, of an operation the only one */
+  results: readonly unknown[] | undefined
+}
+
+/** One call. Its parts are in the log one after the other. */
+interface Call {
+  parts: readonly Part[]
+  isSettled: boolean
+  settle(outcome: readonly unknown[] | IMError): void
+}
+
+interface Entry {
+  readonly number: number
+  readonly bytes: Buffer
+  readonly parts: readonly Part[]
+  /** parts that somebody waits for */
+  liveCount: number
+  /** it is known to be in the log, or known never to be */
+  isDecided: boolean
+  /** ends the pause between two tries */
+  wake: (() => void) | undefined
+}
+
+const MIN_PAUSE_MS = 20
+const MAX_PAUSE_MS = 500
+const MIN_ABANDONED_COUNT = 1_000
+const RETRY_FOR_MS = DUPLICATE_WINDOW_MS / 2
+
+/**
+ * Gathers what waits for one partition into entries and publishes them until their fate is known.
+ *
+ * Invariant: of the entries whose fate is not known and that somebody waits for, no two have messages of one channel. So a
+ * channel's messages are in the log in the order in which they were proposed, though several entries are on their way at once.
+ */
+export class LogProposer {
+  readonly #options: LogProposerOptions
+  /** not in an entry yet, and their channels are free, as far as was known when they came */
+  #ready: Part[] = []
+  /** behind an entry with messages of their channel, or behind others that are */
+  readonly #behind = new Map<string, Part[]>()
+  /** by number: not applied here yet, and somebody waits */
+  readonly #entries = new Map<number, Entry>()
+  /** channels of entries on their way that somebody waits for, and in how many parts */
+  readonly #busy = new Map<string, number>()
+  readonly #onTheirWay = new Set<Entry>()
+  #count = 0
+  #bytes = 0
+  /** about how many of those that are ready nobody waits for */
+  #abandonedCount = 0
+  #launch: NodeJS.Immediate | undefined
+  #ended: IMError | undefined
+
+  constructor(options: LogProposerOptions) {
+    this.#options = options
+  }
+
+  /** messages that wait for their apply */
+  get queuedCount(): number {
+    return this.#count
+  }
+
+  /** @throws (rejects) as `Replicator.propose` does */
+  propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): Promise<readonly AppendResult[]> {
+    return this.#add((call) => this.#partsOf(key, messages, call), signal) as Promise<readonly AppendResult[]>
+  }
+
+  /** @throws (rejects) as `Replicator.operate` does */
+  async operate(lane: string, operation: Uint8Array, signal: AbortSignal): Promise<unknown> {
+    const [result] = await this.#add((call) => {
+      const hardLimit = this.#hardLimit
+      if (operation.length > hardLimit) throw new IMError('IM_ENTRY_TOO_LARGE', { detail: `${operation.length} of ${hardLimit} bytes` })
+      return [{ channel: lane, bytes: operation.slice(), count: 1, isOperation: true, call, entry: undefined, results: undefined }]
+    }, signal)
+    return result
+  }
+
+  #add(partsOf: (call: Call) => readonly Part[], signal: AbortSignal): Promise<readonly unknown[]> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended !== undefined) throw this.#ended
+      if (signal.aborted) throw this.#gaveUp(signal.reason)
+      const { limits } = this.#options
+      const call: Call = { parts: [], isSettled: false, settle: () => undefined }
+      call.parts = partsOf(call)
+      let count = 0
+      let bytes = 0
+      for (const part of call.parts) {
+        count += part.count
+        bytes += part.bytes.length
+      }
+      const isFull = this.#count + count > limits.maxQueueCount || this.#bytes + bytes > limits.maxQueueBytes
+      if (isFull && this.#count > 0) throw new IMError('IM_QUEUE_FULL', { detail: 'too much waits for the log' })
+      this.#count += count
+      this.#bytes += bytes
+      const onAbort = (): void => this.#give(call, this.#gaveUp(signal.reason))
+      signal.addEventListener('abort', onAbort, { once: true })
+      call.settle = (outcome) => {
+        signal.removeEventListener('abort', onAbort)
+        this.#count -= count
+        this.#bytes -= bytes
+        if (outcome instanceof IMError) reject(outcome)
+        else resolve(outcome)
+      }
+      for (const part of call.parts) this.#enqueue(part)
+    })
+  }
+
+  /** An entry of this node and this boot has been applied here. */
+  applied({ number }: DecodedEntry, results: readonly unknown[]): void {
+    const entry = this.#entries.get(number)
+    if (entry === undefined) return
+    this.#decided(entry)
+    this.#entries.delete(number)
+    for (const [index, part] of entry.parts.entries()) {
+      part.results = part.isOperation ? [results[index]] : ((results[index] ?? []) as readonly unknown[])
+      const { parts, isSettled } = part.call
+      if (!isSettled && parts.every((each) => each.results !== undefined)) this.#give(part.call, parts.flatMap((each) => each.results!))
+    }
+  }
+
+  /** The connection is back: entries that wait for it are tried now. */
+  retry(): void {
+    for (const entry of this.#onTheirWay) entry.wake?.()
+  }
+
+  /** Whoever waits is told this, and whoever comes. */
+  end(error: IMError): void {
+    if (this.#ended !== undefined) return
+    this.#ended = error
+    clearImmediate(this.#launch)
+    const waiting = [...this.#ready, ...[...this.#behind.values()].flat(), ...[...this.#entries.values()].flatMap(({ parts }) => parts)]
+    this.#ready = []
+    this.#behind.clear()
+    for (const { call } of waiting) this.#give(call, error)
+  }
+
+  /** As few as may be; encoded now, because arrays and objects are the caller's. @throws IM_ENTRY_TOO_LARGE, TypeError */
+  #partsOf(key: ChannelKey, messages: readonly Message[], call: Call): Part[] {
+    const { limits } = this.#options
+    const channel = channelKeyString(key)
+    const headBytes = batchHeadBytes(key)
+    const hardLimit = this.#hardLimit
+    const softLimit = Math.min(limits.maxEntryBytes, hardLimit)
+    const parts: Part[] = []
+    let first = 0
+    let bytes = headBytes
+    const cut = (end: number): void => {
+      const count = end - first
+      parts.push({ channel, bytes: encodeBatch(key, messages.slice(first, end), bytes), count, isOperation: false, call, entry: undefined, results: undefined })
+      first = end
+      bytes = headBytes
+    }
+    for (const [index, message] of messages.entries()) {
+      const size = messageBytes(message)
+      if (headBytes + size > hardLimit) throw new IMError('IM_ENTRY_TOO_LARGE', { detail: `${headBytes + size} of ${hardLimit} bytes` })
+      if (index > first && (bytes + size > softLimit || index - first === limits.maxEntryCount)) cut(index)
+      bytes += size
+    }
+    cut(messages.length)
+    return parts
+  }
+
+  /** what the servers take, in bytes of a body */
+  get #hardLimit(): number {
+    return this.#options.maxPayloadBytes() - ENVELOPE_BYTES - ENTRY_HEAD_BYTES
+  }
+
+  #enqueue(part: Part): void {
+    const behind = this.#behind.get(part.channel)
+    if (behind !== undefined) behind.push(part)
+    else if (this.#busy.has(part.channel)) this.#behind.set(part.channel, [part])
+    else this.#ready.push(part)
+    this.#request()
+  }
+
+  /** At the end of the turn, so that everything that comes in it goes together. */
+  #request(): void {
+    if (this.#launch !== undefined || this.#ready.length === 0 || this.#ended !== undefined) return
+    if (this.#onTheirWay.size >= this.#options.limits.maxInFlightCount) return
+    this.#launch = setImmediate(() => {
+      this.#launch = undefined
+      while (this.#ready.length > 0 && this.#onTheirWay.size < this.#options.limits.maxInFlightCount) this.#launchOne()
+    })
+  }
+
+  #launchOne(): void {
+    const { limits, nodeID, boot, nextNumber } = this.#options
+    const parts: Part[] = []
+    let bytes = ENTRY_HEAD_BYTES
+    let count = 0
+    let index = 0
+    for (; index < this.#ready.length; index++) {
+      const part = this.#ready[index]!
+      if (part.call.isSettled) continue // nobody waits any more, and nothing of it was published
+      if (this.#behind.has(part.channel) || this.#busy.has(part.channel)) {
+        // Its channel has been taken by an entry since it came.
+        const behind = this.#behind.get(part.channel)
+        if (behind === undefined) this.#behind.set(part.channel, [part])
+        else behind.push(part)
+        continue
+      }
+      const isFull = bytes + part.bytes.length > limits.maxEntryBytes || count + part.count > limits.maxEntryCount
+      if (parts.length > 0 && (isFull || part.isOperation || parts[0]!.isOperation)) break
+      parts.push(part)
+      bytes += part.bytes.length
+      count += part.count
+    }
+    this.#ready = this.#ready.slice(index)
+    if (parts.length === 0) return
+    const number = nextNumber()
+    const entry: Entry = {
+      number,
+      bytes: parts[0]!.isOperation
+        ? encodeOperation({ nodeID, boot, number }, parts[0]!.bytes)
+        : encodeEntry({ nodeID, boot, number }, parts.map((part) => part.bytes)),
+      parts,
+      liveCount: parts.length,
+      isDecided: false,
+      wake: undefined,
+    }
+    this.#entries.set(number, entry)
+    this.#onTheirWay.add(entry)
+    for (const part of parts) {
+      part.entry = entry
+      this.#busy.set(part.channel, (this.#busy.get(part.channel) ?? 0) + 1)
+    }
+    void this.#publish(entry)
+  }
+
+  /** Until its fate is known, or nobody waits for it any more. Never rejects. */
+  async #publish(entry: Entry): Promise<void> {
+    const { log, subject, nodeID, boot, limits, jetStream, isConnected, know } = this.#options
+    const to = { stream: log, messageID: `${nodeID}/${boot}/${entry.number}`, timeoutMs: limits.publishTimeoutMs }
+    const sinceMs = performance.now()
+    for (let pauseMs = MIN_PAUSE_MS; !entry.isDecided; pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs)) {
+      try {
+        // What is given to a connection that is not there might be sent when the servers have forgotten the first try.
+        if (isConnected()) {
+          know(await jetStream.publish(subject, entry.bytes, to))
+          return this.#decided(entry)
+        }
+      } catch (error) {
+        if (entry.isDecided) return // it has come back through the log, or nobody waits
+        const verdict = await this.#verdictOn(error as JetStreamFailure)
+        if (verdict !== undefined) return this.#refuse(entry, verdict)
+        this.#options.report({ error: new IMError('IM_CLUSTER_UNAVAILABLE', { detail: describeFailure(error), cause: error }), log, isStopped: false })
+      }
+      if (performance.now() - sinceMs > RETRY_FOR_MS) return this.#refuse(entry, this.#gaveUp('no answer for as long as it could be repeated'))
+      if (!entry.isDecided) await pause(entry, pauseMs)
+    }
+  }
+
+  /** What is told to those who wait when trying again cannot help. */
+  async #verdictOn(failure: JetStreamFailure): Promise<IMError | undefined> {
+    const { log, jetStream, limits, stop } = this.#options
+    if (failure.kind === 'denied') return new IMError('IM_LOG_UNFIT', { detail: `no permission to publish to ${this.#options.subject}`, cause: failure })
+    if (failure.kind === 'too-large' || failure.code === Refusal.MessageTooLarge) return new IMError('IM_ENTRY_TOO_LARGE', { cause: failure })
+    if (failure.code === Refusal.StreamNotMatch) {
+      return new IMError('IM_LOG_REPLACED', { detail: 'another stream takes its subject', cause: failure })
+    }
+    if (failure.kind !== 'no-responders') return undefined
+    // Nobody takes the subject: there is no leader for the moment, or no stream.
+    try {
+      await jetStream.streamInfo(log, limits.publishTimeoutMs)
+    } catch (error) {
+      if (!isRefusal(error, Refusal.StreamNotFound)) return undefined
+      const gone = new IMError('IM_LOG_REPLACED', { detail: `stream ${log} is not there`, cause: error })
+      stop(gone)
+      return gone
+    }
+    return undefined
+  }
+
+  #refuse(entry: Entry, error: IMError): void {
+    for (const { call } of entry.parts) this.#give(call, error)
+    this.#decided(entry)
+    this.#entries.delete(entry.number)
+  }
+
+  /** Its channels are free for the next entry. */
+  #decided(entry: Entry): void {
+    if (entry.isDecided) return
+    entry.isDecided = true
+    this.#onTheirWay.delete(entry)
+    entry.wake?.()
+    for (const { channel, call } of entry.parts) if (!call.isSettled) this.#free(channel)
+    this.#request()
+  }
+
+  /** Tell one caller. What has been published of it stays where it is; what has not never will be. */
+  #give(call: Call, outcome: readonly unknown[] | IMError): void {
+    if (call.isSettled) return
+    call.isSettled = true
+    call.settle(outcome)
+    if (!(outcome instanceof IMError)) return
+    for (const { entry, channel } of call.parts) {
+      if (entry === undefined) {
+        this.#abandonedCount++
+        continue
+      }
+      if (!entry.isDecided) this.#free(channel)
+      if (--entry.liveCount > 0) continue
+      this.#entries.delete(entry.number)
+      this.#decided(entry)
+    }
+    this.#forgetUnpublished(call)
+  }
+
+  #forgetUnpublished(call: Call): void {
+    for (const { channel } of call.parts) {
+      const behind = this.#behind.get(channel)?.filter((part) => part.call !== call)
+      if (behind === undefined) continue
+      if (behind.length > 0) this.#behind.set(channel, behind)
+      else this.#behind.delete(channel)
+    }
+    // Those that are ready are passed over when it is their turn; not to grow, should that be long, they are thrown out before.
+    if (this.#abandonedCount < MIN_ABANDONED_COUNT || 2 * this.#abandonedCount < this.#ready.length) return
+    this.#ready = this.#ready.filter((part) => !part.call.isSettled)
+    this.#abandonedCount = 0
+  }
+
+  #free(channel: string): void {
+    const left = (this.#busy.get(channel) ?? 1) - 1
+    if (left > 0) return void this.#busy.set(channel, left)
+    this.#busy.delete(channel)
+    const behind = this.#behind.get(channel)
+    if (behind === undefined) return
+    this.#behind.delete(channel)
+    // In front: whatever of this channel is ready has come later.
+    this.#ready = [...behind, ...this.#ready]
+    this.#request()
+  }
+
+  #gaveUp(cause: unknown): IMError {
+    const { nodeID, log } = this.#options
+    return new IMError('IM_REPLICATION_TIMEOUT', { cause, detail: log, context: { nodeID } })
+  }
+}
+
+function pause(entry: Entry, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => entry.wake?.(), ms)
+    entry.wake = () => {
+      clearTimeout(timer)
+      entry.wake = undefined
+      resolve()
+    }
+  })
+}
+
+function describeFailure(error: unknown): string {
+  return error instanceof JetStreamFailure ? error.message : describeCause(error)
+}

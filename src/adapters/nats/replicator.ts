@@ -1,0 +1,290 @@
+/**
+ * One log that all nodes agree on, in JetStream streams: with replicas each of them is a Raft group. Power loss: an entry that
+ * is acknowledged is on a majority of the servers, on their disks as far as their `sync_interval` says. A slow server makes
+ * entries larger; beyond the bounds proposals are turned away. Close ends all waits and leaves the streams as they are.
+ */
+import { randomBytes } from 'node:crypto'
+import type { AppendResult } from '../../contracts/message-store.ts'
+import type { Replicator, ReplicatorHost } from '../../contracts/replicator.ts'
+import { IMError } from '../../errors.ts'
+import type { ChannelKey } from '../../model/channel.ts'
+import type { Message } from '../../model/message.ts'
+import { loadDriver, type ClusterConnection } from './connection.ts'
+import { JetStream, JetStreamFailure } from './jetstream.ts'
+import type { DecodedEntry } from './log-entry.ts'
+import { LogFollower } from './log-follower.ts'
+import { checkLogOptions, streamName, subjectName, type LogLimits, type LogProblem, type NatsLogOptions } from './log-options.ts'
+import { LogProposer } from './log-proposer.ts'
+import { checkServer, endOfPatience, ensureStreams, insist, type Patience } from './log-streams.ts'
+import { partitionOf, partitionOfLane } from './partitions.ts'
+
+/** Where one partition stands on this node. */
+export interface PartitionStatus {
+  /** its stream */
+  readonly log: string
+  /** the last entry that is in this node's store */
+  readonly appliedIndex: number
+  /** the last entry that this node has heard of */
+  readonly lastIndex: number
+  /** messages that have been proposed here and wait for their apply */
+  readonly queuedCount: number
+  /** it hears from the stream; false for a moment after a server or the connection was lost */
+  readonly isFollowing: boolean
+  /** why it will not go on by itself; the engine has to be started again once that is mended */
+  readonly stopped: IMError | undefined
+}
+
+export interface NatsReplicatorStatus {
+  readonly isConnected: boolean
+  readonly isStarted: boolean
+  /** empty before `start` */
+  readonly partitions: readonly PartitionStatus[]
+}
+
+interface Partition {
+  readonly follower: LogFollower
+  readonly proposer: LogProposer
+}
+
+const CLOSE_LIMIT_MS = 5_000
+/** The same problem of the same stream is told once in this time. */
+const REPORT_EVERY_MS = 5_000
+const ASK_TIMEOUT_MS = 2_000
+
+export class NatsReplicator implements Replicator {
+  readonly #connection: ClusterConnection
+  readonly #options: NatsLogOptions
+  readonly #limits: LogLimits
+  readonly #boot = randomBytes(8).toString('hex')
+  readonly #reported = new Map<string, number>()
+  #host: ReplicatorHost | undefined
+  #partitions: Partition[] = []
+  #number = 0
+  #maxPayloadBytes = 0
+  #isStarted = false
+  #isHolding = false
+  #closing: Promise<void> | undefined
+  #unwatch: (() => void) | undefined
+  /** ends what `start` waits for */
+  #wakeStart: (() => void) | undefined
+
+  /** @throws TypeError for an option out of its range */
+  constructor(connection: ClusterConnection, options: NatsLogOptions) {
+    this.#connection = connection
+    this.#options = options
+    this.#limits = checkLogOptions(options)
+  }
+
+  /**
+   * Resolves when this node has applied everything that was in the log as it started.
+   * @throws IM_NOT_SUPPORTED  the host's store cannot keep how far a log has been applied
+   * @throws IM_LOG_UNFIT  the servers, or streams that are there, are not what the log needs
+   * @throws IM_CLUSTER_UNAVAILABLE  within `startTimeoutMs` there was no majority of servers, or too much was missed
+   * @throws IM_LOG_GAP, IM_LOG_REPLACED, IM_LOG_FORMAT, IM_LOG_CORRUPT  what is in the log cannot be applied
+   */
+  async start(host: ReplicatorHost): Promise<void> {
+    if (this.#host !== undefined || this.#closing !== undefined) throw new TypeError('imengine: this replicator has been started already')
+    this.#host = host
+    if (host.logPosition === undefined) {
+      throw new IMError('IM_NOT_SUPPORTED', {
+        detail: 'the message store has no logPosition, so that after a crash nobody would know which entries of the log it holds',
+      })
+    }
+    const patience = this.#patience()
+    try {
+      await this.#open(host, patience)
+      await this.#caughtUp(patience)
+      this.#isStarted = true
+    } catch (error) {
+      const failure = endOfPatience(error, this.#limits)
+      await this.close()
+      throw failure
+    }
+  }
+
+  propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): Promise<readonly AppendResult[]> {
+    const partition = this.#partitions[partitionOf(key, this.#limits.partitionCount)]
+    if (partition === undefined || !this.#isStarted) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'the replicator is not started' }))
+    return partition.proposer.propose(key, messages, signal)
+  }
+
+  operate(lane: string, operation: Uint8Array, signal: AbortSignal): Promise<unknown> {
+    const partition = this.#partitions[partitionOfLane(lane, this.#limits.partitionCount)]
+    if (partition === undefined || !this.#isStarted) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'the replicator is not started' }))
+    return partition.proposer.operate(lane, operation, signal)
+  }
+
+  status(): NatsReplicatorStatus {
+    return {
+      isConnected: this.#connection.isConnected,
+      isStarted: this.#isStarted && this.#closing === undefined,
+      partitions: this.#partitions.map(({ follower, proposer }, partition) => ({
+        log: streamName(this.#limits, partition),
+        appliedIndex: follower.appliedSeq,
+        lastIndex: follower.lastSeq,
+        queuedCount: proposer.queuedCount,
+        isFollowing: follower.isFollowing,
+        stopped: follower.stopped,
+      })),
+    }
+  }
+
+  /** Whoever waits is told IM_REPLICATION_TIMEOUT. An apply under way is waited for, for some seconds. Never rejects. */
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close())
+  }
+
+  async #close(): Promise<void> {
+    const error = new IMError('IM_REPLICATION_TIMEOUT', {
+      detail: 'closed before it was applied here',
+      ...(this.#host === undefined ? {} : { context: { nodeID: this.#host.nodeID } }),
+    })
+    for (const { proposer } of this.#partitions) proposer.end(error)
+    this.#unwatch?.()
+    this.#wakeStart?.()
+    const closed = Promise.all(this.#partitions.map(({ follower }) => follower.close()))
+    if (this.#isHolding) {
+      this.#isHolding = false
+      await this.#connection.release()
+    }
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_LIMIT_MS)
+    })
+    await Promise.race([closed, late])
+    clearTimeout(timer)
+  }
+
+  async #open(host: ReplicatorHost, patience: Patience): Promise<void> {
+    const nats = await this.#connection.acquire()
+    if (this.#closing !== undefined) {
+      await this.#connection.release()
+      throw closedWhileStarting()
+    }
+    this.#isHolding = true
+    const { headers } = await loadDriver(() => import('@nats-io/transport-node'), '@nats-io/transport-node')
+    const jetStream = new JetStream(nats, headers)
+    checkServer(nats.info, this.#limits)
+    await insist(patience, this.#limits, async () => {
+      try {
+        await jetStream.checkAccount(patience.atMost(ASK_TIMEOUT_MS))
+      } catch (error) {
+        const isOff = error instanceof JetStreamFailure && error.kind === 'no-responders' && nats.info?.jetstream !== true
+        throw isOff ? new IMError('IM_LOG_UNFIT', { detail: 'JetStream is off', cause: error }) : error
+      }
+    })
+    await ensureStreams(jetStream, this.#limits, patience)
+    const positions = await this.#positionsOf(host)
+    this.#unwatch = this.#connection.watch((state) => {
+      if (state.name === 'connected') this.#reconnected()
+    })
+    if (this.#closing !== undefined) throw closedWhileStarting()
+    this.#partitions = positions.map((_, partition) => this.#partition(host, jetStream, partition))
+    for (const [partition, position] of positions.entries()) this.#partitions[partition]!.follower.start(position)
+  }
+
+  #positionsOf(host: ReplicatorHost): Promise<number[]> {
+    const logs = Array.from({ length: this.#limits.partitionCount }, (_, partition) => streamName(this.#limits, partition))
+    return Promise.all(logs.map(async (log) => host.logPosition!(log)))
+  }
+
+  #partition(host: ReplicatorHost, jetStream: JetStream, partition: number): Partition {
+    const log = streamName(this.#limits, partition)
+    const isConnected = (): boolean => this.#connection.isConnected
+    const maxPayloadBytes = (): number => (this.#maxPayloadBytes = this.#connection.maxPayloadBytes || this.#maxPayloadBytes)
+    const shared = { log, limits: this.#limits, jetStream, isConnected, maxPayloadBytes, report: this.#report }
+    const follower: LogFollower = new LogFollower({
+      ...shared,
+      host,
+      recover: this.#options.recover,
+      applied: (entry, results) => {
+        if (this.#isOurs(host, entry)) proposer.applied(entry, results)
+      },
+      moved: () => {
+        if (follower.stopped !== undefined) proposer.end(follower.stopped)
+        this.#wakeStart?.()
+      },
+    })
+    const proposer: LogProposer = new LogProposer({
+      ...shared,
+      subject: subjectName(this.#limits, partition),
+      nodeID: host.nodeID,
+      boot: this.#boot,
+      nextNumber: () => ++this.#number,
+      know: (seq) => follower.know(seq),
+      stop: (error) => follower.stop(error),
+    })
+    return { follower, proposer }
+  }
+
+  #isOurs({ nodeID }: ReplicatorHost, entry: DecodedEntry): boolean {
+    return entry.nodeID === nodeID && entry.boot === this.#boot
+  }
+
+  /** Resolves when all partitions are where their streams ended when we looked first. */
+  async #caughtUp(patience: Patience): Promise<void> {
+    const targets: (number | undefined)[] = this.#partitions.map(() => undefined)
+    for (;;) {
+      const missing = this.#partitions.filter(({ follower }, partition) => {
+        if (follower.stopped !== undefined) throw follower.stopped
+        if (targets[partition] === undefined && follower.isFollowing) targets[partition] = follower.lastSeq
+        const target = targets[partition]
+        return target === undefined || follower.appliedSeq < target
+      })
+      if (missing.length === 0) return
+      await patience.pause(CATCH_UP_LOOK_MS, undefined)
+    }
+  }
+
+  #patience(): Patience {
+    const deadlineMs = performance.now() + this.#limits.startTimeoutMs
+    const leftMs = (): number => Math.max(1, deadlineMs - performance.now())
+    return {
+      atMost: (ms) => Math.ceil(Math.min(ms, leftMs())),
+      pause: async (ms, because) => {
+        if (this.#closing !== undefined) throw closedWhileStarting()
+        if (performance.now() >= deadlineMs) throw endOfPatience(because ?? this.#tooSlow(), this.#limits)
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, Math.min(ms, leftMs()))
+          this.#wakeStart = () => (clearTimeout(timer), resolve())
+        })
+        this.#wakeStart = undefined
+        if (this.#closing !== undefined) throw closedWhileStarting()
+      },
+    }
+  }
+
+  #tooSlow(): IMError {
+    const missing = this.status().partitions.map(({ log, appliedIndex, lastIndex }) => `${log} ${appliedIndex} of ${lastIndex}`)
+    return new IMError('IM_CLUSTER_UNAVAILABLE', { detail: `not everything was applied within ${this.#limits.startTimeoutMs} ms: ${missing.join(', ')}` })
+  }
+
+  #reconnected(): void {
+    for (const { follower, proposer } of this.#partitions) {
+      follower.restart()
+      proposer.retry()
+    }
+  }
+
+  /** While a cluster is away the same is found out again and again. */
+  readonly #report = (problem: LogProblem): void => {
+    const { onProblem } = this.#options
+    if (onProblem === undefined || this.#closing !== undefined) return
+    const name = `${problem.log} ${problem.error.code} ${problem.isStopped}`
+    const nowMs = performance.now()
+    if (nowMs - (this.#reported.get(name) ?? -Infinity) < REPORT_EVERY_MS) return
+    this.#reported.set(name, nowMs)
+    try {
+      onProblem(problem)
+    } catch {
+      // Whoever listens has no say in whether the log goes on.
+    }
+  }
+}
+
+/** Progress wakes it earlier. */
+const CATCH_UP_LOOK_MS = 100
+
+function closedWhileStarting(): IMError {
+  return new IMError('IM_NOT_RUNNING', { detail: 'closed while it was starting' })
+}

@@ -1,0 +1,102 @@
+import { connect } from '@nats-io/transport-node'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { allowAnyToken, ChannelType, IMEngine, memoryStorage, type Message } from 'imengine'
+import { natsCluster } from 'imengine/nats'
+import { connectTestClient, type TestClient } from 'imengine/testing'
+import { logName } from './log.ts'
+import { NATS_SERVER, startNatsServers, until, type NatsServers } from './servers.ts'
+
+const TEAM = { channelID: 'team', channelType: ChannelType.Group }
+const UIDS = ['ann', 'bob', 'cat']
+
+let servers: NatsServers
+const engines: IMEngine[] = []
+
+beforeAll(async () => {
+  if (NATS_SERVER !== undefined) servers = await startNatsServers()
+})
+
+afterEach(async () => {
+  await Promise.all(engines.splice(0).map((engine) => engine.close({ drainMs: 0 })))
+})
+
+afterAll(() => servers?.close())
+
+/** One node: its own store, and the log, the presence and the pushes of the cluster. */
+async function node(name: string, nodeID: number): Promise<IMEngine> {
+  const cluster = natsCluster({ servers: servers.urls, name, partitions: 2, log: { maxAgeMs: 600_000 } })
+  const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, storage: memoryStorage(), ...cluster })
+  engines.push(engine)
+  await engine.start()
+  await engine.channels.create(TEAM, { subscribers: UIDS })
+  return engine
+}
+
+describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
+  it('chat: every SENDACK has the number that the message has on every node, and everybody hears everything in that order', async () => {
+    const name = logName()
+    const nodes = await Promise.all([1, 2, 3].map((nodeID) => node(name, nodeID)))
+    const clients: TestClient[] = []
+    for (const [i, uid] of UIDS.entries()) clients.push((await connectTestClient(nodes[i]!, { uid })).client)
+    const told = new Map<string, number>()
+    await Promise.all(
+      clients.map(async (client, i) => {
+        for (let n = 0; n < 30; n++) {
+          const clientMsgNo = `${UIDS[i]}-${n}`
+          const { reasonCode, messageSeq } = await client.send({ ...TEAM, clientMsgNo, payload: clientMsgNo })
+          expect(reasonCode).toBe(1)
+          told.set(clientMsgNo, messageSeq)
+        }
+      }),
+    )
+    const expected = [...told].sort(([, a], [, b]) => a - b)
+    expect(expected.map(([, messageSeq]) => messageSeq)).toEqual(Array.from({ length: 90 }, (_, i) => i + 1))
+    await until(() => clients.every(({ messages }) => messages.length === 60), 5_000, 'not everybody has heard everything')
+    for (const [i, { messages }] of clients.entries()) {
+      const heard = expected.filter(([number]) => !number.startsWith(UIDS[i]!))
+      expect(messages.map(({ text, messageSeq }) => [text, messageSeq])).toEqual(heard)
+    }
+    for (const engine of nodes) {
+      const found: Message[] = []
+      for await (const message of engine.messages.range(TEAM)) found.push(message)
+      expect(found.map(({ clientMsgNo, messageSeq }) => [clientMsgNo, messageSeq])).toEqual(expected)
+    }
+  })
+
+  it('answer a SEND that is repeated on another node with the number of the first', async () => {
+    const name = logName()
+    const [one, two] = await Promise.all([1, 2].map((nodeID) => node(name, nodeID)))
+    const { client: here } = await connectTestClient(one!, { uid: 'ann', deviceID: 'a' })
+    const { client: there } = await connectTestClient(two!, { uid: 'ann', deviceID: 'b' })
+    const send = { ...TEAM, clientMsgNo: 'once', payload: 'hi' }
+    const [first, second] = await Promise.all([here.send(send), there.send(send)])
+    expect(second.messageSeq).toBe(first.messageSeq)
+    expect(second.messageID).toBe(first.messageID)
+    const third = await there.send({ ...TEAM, clientMsgNo: 'next', payload: 'x' })
+    expect(third.messageSeq).toBe(2)
+  })
+
+  it('whose log cannot be followed tell onError, and refuse what goes through it', async () => {
+    const name = logName()
+    const errors: string[] = []
+    const cluster = natsCluster({ servers: servers.urls, name, partitions: 1, onError: ({ code }) => void errors.push(code) })
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID: 1, storage: memoryStorage(), ...cluster })
+    engines.push(engine)
+    await engine.start()
+    await engine.channels.create(TEAM, { subscribers: UIDS })
+    const { client } = await connectTestClient(engine, { uid: 'ann' })
+    expect((await client.send({ ...TEAM, payload: 'one' })).messageSeq).toBe(1)
+    const nats = await connect({ servers: servers.urls })
+    await nats.request(`${name}.log.0`, 'not an entry')
+    await nats.close()
+    await until(() => errors.includes('IM_LOG_FORMAT'), 5_000, 'nobody was told')
+    expect((await client.send({ ...TEAM, payload: 'two' })).reasonCode).not.toBe(1)
+    expect(cluster.replicator.status().partitions[0]).toMatchObject({ appliedIndex: 1, lastIndex: 1, stopped: { code: 'IM_LOG_FORMAT' } })
+  })
+
+  it('refuse options that are out of their range', () => {
+    for (const options of [{ partitions: 0 }, { log: { maxAgeMs: 1 } }, { log: 1 as never }, { log: { onProblem: 1 as never } }]) {
+      expect(() => natsCluster({ servers: 'nats://127.0.0.1', ...options }), JSON.stringify(options)).toThrow(TypeError)
+    }
+  })
+})

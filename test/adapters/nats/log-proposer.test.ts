@@ -1,0 +1,192 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { JetStreamFailure, type JetStream } from '../../../src/adapters/nats/jetstream.ts'
+import { decodeEntry } from '../../../src/adapters/nats/log-entry.ts'
+import { checkLogOptions } from '../../../src/adapters/nats/log-options.ts'
+import { LogProposer } from '../../../src/adapters/nats/log-proposer.ts'
+import type { IMError } from '../../../src/errors.ts'
+import { Recorder } from '../../../src/testing/suites/recorder.ts'
+import { message, room } from './log.ts'
+
+/** One try to publish, for the test to answer. */
+interface Try {
+  readonly messageID: string
+  readonly numbers: readonly string[]
+  readonly bytes: Uint8Array
+  readonly stored: () => void
+  readonly fails: (kind: JetStreamFailure['kind'], code?: number) => void
+}
+
+let tries: Recorder<Try>
+let isConnected: boolean
+let stopped: IMError | undefined
+let proposer: LogProposer
+
+beforeEach(() => {
+  tries = new Recorder()
+  isConnected = true
+  stopped = undefined
+  let number = 0
+  const publish: JetStream['publish'] = (_subject, bytes, { messageID }) =>
+    new Promise((resolve, reject) => {
+      const numbers = decodeEntry(bytes).batches.flatMap(({ messages }) => messages.map(({ clientMsgNo }) => clientMsgNo))
+      const fails: Try['fails'] = (kind, code = 0) => reject(new JetStreamFailure(kind, code, kind))
+      tries.add({ messageID, numbers, bytes, stored: () => resolve(1), fails })
+    })
+  const streamInfo: JetStream['streamInfo'] = () => Promise.reject(new JetStreamFailure('refused', 10_059, 'not found'))
+  proposer = new LogProposer({
+    log: 'log',
+    subject: 'subject',
+    nodeID: 7,
+    boot: '0123456789abcdef',
+    limits: checkLogOptions({ name: 'a', maxInFlightCount: 2, maxEntryCount: 3 }),
+    jetStream: { publish, streamInfo } as JetStream,
+    isConnected: () => isConnected,
+    maxPayloadBytes: () => 1_048_576,
+    nextNumber: () => ++number,
+    know: () => undefined,
+    report: () => undefined,
+    stop: (error) => void (stopped = error),
+  })
+})
+
+afterEach(() => proposer.end(stopped ?? (new Error('over') as IMError)))
+
+/** Rejections are looked at later, or not at all. */
+function propose(channelID: string, clientMsgNo: string, signal = new AbortController().signal) {
+  const outcome = proposer.propose(room(channelID), [message(room(channelID), clientMsgNo)], signal)
+  outcome.catch(() => undefined)
+  return outcome
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+/** As if it had come back through the log. */
+function applied({ bytes }: Try): void {
+  const entry = decodeEntry(bytes)
+  proposer.applied(entry, entry.batches.map(({ messages }) => messages.map(({ messageID }, i) => ({ status: 'stored' as const, messageID, messageSeq: i + 1 }))))
+}
+
+describe('entries on their way', () => {
+  it('never have messages of one channel twice, while it is not known whether the first is in the log', async () => {
+    void propose('a', 'a1')
+    void propose('b', 'b1')
+    await turn()
+    void propose('a', 'a2')
+    void propose('c', 'c1')
+    void propose('a', 'a3')
+    await turn()
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'b1'], ['c1']])
+    tries.items[0]!.fails('timeout')
+    await tries.untilCount(3)
+    expect([tries.items[2]!.numbers, tries.items[2]!.messageID]).toEqual([['a1', 'b1'], tries.items[0]!.messageID])
+    tries.items[2]!.stored()
+    await tries.untilCount(4)
+    expect(tries.items[3]!.numbers).toEqual(['a2', 'a3'])
+  })
+
+  it('never do so either when what came in one turn is too much for one entry', async () => {
+    for (const n of [1, 2, 3, 4]) void propose('a', `a${n}`)
+    void propose('b', 'b1')
+    await turn()
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'a2', 'a3'], ['b1']])
+    void propose('a', 'a5')
+    tries.items[0]!.stored()
+    await tries.untilCount(3)
+    expect(tries.items[2]!.numbers).toEqual(['a4', 'a5'])
+  })
+
+  it('are no more than their bound; what is proposed meanwhile waits for the next', async () => {
+    for (const channel of ['a', 'b', 'c']) {
+      void propose(channel, channel)
+      await turn()
+    }
+    void propose('d', 'd')
+    await turn()
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a'], ['b']])
+    tries.items[1]!.stored()
+    await tries.untilCount(3)
+    expect(tries.items[2]!.numbers).toEqual(['c', 'd'])
+  })
+
+  it('whose entry comes back through the log need no answer', async () => {
+    const first = propose('a', 'a1')
+    await turn()
+    void propose('a', 'a2')
+    applied(tries.items[0]!)
+    expect(await first).toMatchObject([{ messageSeq: 1 }])
+    await tries.untilCount(2)
+    expect(tries.items[1]!.numbers).toEqual(['a2'])
+    tries.items[0]!.fails('timeout')
+    await turn()
+    await turn()
+    expect(tries.items).toHaveLength(2)
+  })
+
+  it('wait while there is no connection, and go when it is back', async () => {
+    isConnected = false
+    void propose('a', 'a1')
+    await turn()
+    await turn()
+    expect(tries.items).toEqual([])
+    isConnected = true
+    proposer.retry()
+    await tries.untilCount(1)
+  })
+})
+
+describe('a wait that is given up', () => {
+  it('ends the tries of its entry when nobody else waits for it, and lets the channel go on', async () => {
+    const [one, two] = [new AbortController(), new AbortController()]
+    const outcomes = [propose('a', 'a1', one.signal), propose('b', 'b1', two.signal)]
+    await turn()
+    one.abort()
+    await expect(outcomes[0]).rejects.toMatchObject({ code: 'IM_REPLICATION_TIMEOUT' })
+    void propose('a', 'a2') // behind an entry for which its channel no longer waits
+    await tries.untilCount(2)
+    tries.items[0]!.fails('timeout')
+    await tries.untilCount(3)
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'b1'], ['a2'], ['a1', 'b1']])
+    two.abort()
+    tries.items[2]!.fails('timeout')
+    await turn()
+    void propose('c', 'c1')
+    await tries.untilCount(4)
+    expect(tries.items[3]!.numbers).toEqual(['c1'])
+  })
+
+  it('before anything was published leaves nothing that ever is, whether its channel was free or not', async () => {
+    const patience = new AbortController()
+    const ready = propose('a', 'ready', patience.signal)
+    patience.abort()
+    await expect(ready).rejects.toMatchObject({ code: 'IM_REPLICATION_TIMEOUT' })
+    void propose('b', 'b1')
+    await turn()
+    const again = new AbortController()
+    const behind = propose('b', 'behind', again.signal)
+    void propose('b', 'b2')
+    again.abort()
+    await expect(behind).rejects.toMatchObject({ code: 'IM_REPLICATION_TIMEOUT' })
+    tries.items[0]!.stored()
+    await tries.untilCount(2)
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['b1'], ['b2']])
+    expect(proposer.queuedCount).toBe(2)
+  })
+})
+
+describe('what cannot succeed', () => {
+  it.each([
+    ['denied', 0, 'IM_LOG_UNFIT'],
+    ['too-large', 0, 'IM_ENTRY_TOO_LARGE'],
+    ['refused', 10_054, 'IM_ENTRY_TOO_LARGE'],
+    ['refused', 10_060, 'IM_LOG_REPLACED'],
+    ['no-responders', 0, 'IM_LOG_REPLACED'],
+  ] as const)('because it is %s %i is %s at once, and is not tried again', async (kind, code, expected) => {
+    const outcome = propose('a', 'a1')
+    await turn()
+    tries.items[0]!.fails(kind, code)
+    await expect(outcome).rejects.toMatchObject({ code: expected })
+    expect(tries.items).toHaveLength(1)
+    expect(proposer.queuedCount).toBe(0)
+    expect(stopped?.code).toBe(kind === 'no-responders' ? 'IM_LOG_REPLACED' : undefined)
+  })
+})
