@@ -35,7 +35,7 @@ const MIN_PAUSE_MS = 50
 const MAX_PAUSE_MS = 1_000
 /** A missing entry that so many consumers in a row did not bring is not there. */
 const MAX_HOLE_COUNT = 3
-/** A server that has just become leader may not have written everything it has agreed to: a shorter stream is believed after this. */
+/** A server that has just become leader may not have everything it has agreed to yet: a shorter stream, or none, is believed after this. */
 const REPLACED_AFTER_MS = 5_000
 
 export class LogFollower {
@@ -45,7 +45,7 @@ export class LogFollower {
   #receivedSeq = 0
   #lastSeq = 0
   #created: string | undefined
-  #shorterSinceMs: number | undefined
+  #doubtSinceMs: number | undefined
   /** of the pull under way, how many may still come; 0: there is none */
   #pulledCount = 0
   #subscription: Subscription | undefined
@@ -172,18 +172,14 @@ export class LogFollower {
       info = await jetStream.streamInfo(log, ASK_TIMEOUT_MS)
     } catch (error) {
       if (!isRefusal(error, Refusal.StreamNotFound)) throw error
-      throw new IMError('IM_LOG_REPLACED', { detail: `stream ${log} is not there`, cause: error })
+      return this.#doubt(`stream ${log} is not there`)
     }
     const { first_seq: firstSeq, last_seq: lastSeq } = info.state
     this.#created ??= info.created
     if (info.created !== this.#created) throw new IMError('IM_LOG_REPLACED', { detail: `stream ${log} has been deleted and made anew` })
     this.know(lastSeq)
-    if (lastSeq < this.#receivedSeq) {
-      this.#shorterSinceMs ??= performance.now()
-      if (performance.now() - this.#shorterSinceMs < REPLACED_AFTER_MS) return false
-      throw new IMError('IM_LOG_REPLACED', { detail: `stream ${log} ends at ${lastSeq}, and this node has applied ${this.#receivedSeq}` })
-    }
-    this.#shorterSinceMs = undefined
+    if (lastSeq < this.#receivedSeq) return this.#doubt(`stream ${log} ends at ${lastSeq}, and this node has applied ${this.#receivedSeq}`)
+    this.#doubtSinceMs = undefined
     if (firstSeq <= this.#receivedSeq + 1) return true
     const gap = new IMError('IM_LOG_GAP', { detail: `stream ${log} begins at ${firstSeq}, and this node has applied ${this.#receivedSeq}` })
     if (recover === undefined) throw gap
@@ -193,6 +189,13 @@ export class LogFollower {
     this.#moveTo(position)
     this.#options.moved()
     return false // and look again
+  }
+
+  /** It looks as if the log was lost. @returns false, to look again @throws IM_LOG_REPLACED when it has looked so for some time */
+  #doubt(detail: string): false {
+    this.#doubtSinceMs ??= performance.now()
+    if (performance.now() - this.#doubtSinceMs < REPLACED_AFTER_MS) return false
+    throw new IMError('IM_LOG_REPLACED', { detail })
   }
 
   #moveTo(position: number): void {

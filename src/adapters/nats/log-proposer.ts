@@ -22,8 +22,6 @@ export interface LogProposerOptions {
   /** an entry is at this place of the stream */
   readonly know: (seq: number) => void
   readonly report: (problem: LogProblem) => void
-  /** the partition cannot go on */
-  readonly stop: (error: IMError) => void
 }
 
 /** Messages of one channel that go in one entry, or an operation, which has one of its own, and who waits for them. */
@@ -289,7 +287,7 @@ export class LogProposer {
 
   /** What is told to those who wait when trying again cannot help. */
   async #verdictOn(failure: JetStreamFailure): Promise<IMError | undefined> {
-    const { log, jetStream, limits, stop } = this.#options
+    const { log, jetStream, limits } = this.#options
     if (failure.kind === 'denied') return new IMError('IM_LOG_UNFIT', { detail: `no permission to publish to ${this.#options.subject}`, cause: failure })
     if (failure.kind === 'too-large' || failure.code === Refusal.MessageTooLarge) return new IMError('IM_ENTRY_TOO_LARGE', { cause: failure })
     if (failure.code === Refusal.StreamNotMatch) {
@@ -301,9 +299,8 @@ export class LogProposer {
       await jetStream.streamInfo(log, limits.publishTimeoutMs)
     } catch (error) {
       if (!isRefusal(error, Refusal.StreamNotFound)) return undefined
-      const gone = new IMError('IM_LOG_REPLACED', { detail: `stream ${log} is not there`, cause: error })
-      stop(gone)
-      return gone
+      // Whether the partition is at its end is for the follower to say; who sends may try again.
+      return new IMError('IM_LOG_REPLACED', { detail: `stream ${log} is not there`, cause: error })
     }
     return undefined
   }

@@ -212,7 +212,6 @@ export class NatsReplicator implements Replicator {
       boot: this.#boot,
       nextNumber: () => ++this.#number,
       know: (seq) => follower.know(seq),
-      stop: (error) => follower.stop(error),
     })
     return { follower, proposer }
   }

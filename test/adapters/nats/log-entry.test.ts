@@ -99,9 +99,9 @@ describe('an entry of the log', () => {
   })
 
   it('of a kind or version that is not known is IM_LOG_FORMAT, and says which', () => {
-    expect(() => decodeEntry(withByte(1, 2))).toThrow(/entries of kind 2/)
+    expect(() => decodeEntry(withByte(1, 3))).toThrow(/entries of kind 3/)
     expect(() => decodeEntry(withByte(0, 2))).toThrow(/version 2/)
-    expect(() => decodeEntry(withByte(1, 2))).toThrow(expect.objectContaining({ code: 'IM_LOG_FORMAT' }))
+    expect(() => decodeEntry(withByte(1, 3))).toThrow(expect.objectContaining({ code: 'IM_LOG_FORMAT' }))
   })
 
   it('whose counts are wrong, though its checksum is right, is IM_LOG_CORRUPT', () => {

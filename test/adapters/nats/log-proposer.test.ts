@@ -3,7 +3,7 @@ import { JetStreamFailure, type JetStream } from '../../../src/adapters/nats/jet
 import { decodeEntry } from '../../../src/adapters/nats/log-entry.ts'
 import { checkLogOptions } from '../../../src/adapters/nats/log-options.ts'
 import { LogProposer } from '../../../src/adapters/nats/log-proposer.ts'
-import type { IMError } from '../../../src/errors.ts'
+import { IMError } from '../../../src/errors.ts'
 import { Recorder } from '../../../src/testing/suites/recorder.ts'
 import { message, room } from './log.ts'
 
@@ -18,13 +18,11 @@ interface Try {
 
 let tries: Recorder<Try>
 let isConnected: boolean
-let stopped: IMError | undefined
 let proposer: LogProposer
 
 beforeEach(() => {
   tries = new Recorder()
   isConnected = true
-  stopped = undefined
   let number = 0
   const publish: JetStream['publish'] = (_subject, bytes, { messageID }) =>
     new Promise((resolve, reject) => {
@@ -45,11 +43,10 @@ beforeEach(() => {
     nextNumber: () => ++number,
     know: () => undefined,
     report: () => undefined,
-    stop: (error) => void (stopped = error),
   })
 })
 
-afterEach(() => proposer.end(stopped ?? (new Error('over') as IMError)))
+afterEach(() => proposer.end(new IMError('IM_REPLICATION_TIMEOUT')))
 
 /** Rejections are looked at later, or not at all. */
 function propose(channelID: string, clientMsgNo: string, signal = new AbortController().signal) {
@@ -187,6 +184,5 @@ describe('what cannot succeed', () => {
     await expect(outcome).rejects.toMatchObject({ code: expected })
     expect(tries.items).toHaveLength(1)
     expect(proposer.queuedCount).toBe(0)
-    expect(stopped?.code).toBe(kind === 'no-responders' ? 'IM_LOG_REPLACED' : undefined)
   })
 })

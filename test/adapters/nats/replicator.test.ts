@@ -243,7 +243,8 @@ describe.skipIf(NATS_SERVER === undefined)('a log that cannot be followed', () =
     await node.propose(room('a'), [message(room('a'))])
     await api(`STREAM.DELETE.${name}_log_0`)
     await expect(node.propose(room('a'), [message(room('a'))], 20_000)).rejects.toMatchObject({ code: 'IM_LOG_REPLACED' })
-    expect(node.replicator.status().partitions[0]!.stopped).toMatchObject({ code: 'IM_LOG_REPLACED' })
+    await until(() => node.replicator.status().partitions[0]!.stopped?.code === 'IM_LOG_REPLACED', 15_000, 'it has not stopped')
+    await expect(node.propose(room('a'), [message(room('a'))])).rejects.toMatchObject({ code: 'IM_LOG_REPLACED' })
   })
 
   it('because another stream has its name is IM_LOG_REPLACED, and nothing is applied on top', async () => {
