@@ -12,6 +12,8 @@ export interface NatsLogOptions {
   readonly maxAgeMs?: number
   /** default 1 GiB for each stream, on each of its servers: beyond it the oldest entries go */
   readonly maxBytes?: number
+  /** default 5 000: a node that has lost the servers for so long is isolated; see the engine's option `whenIsolated` */
+  readonly isolatedAfterMs?: number
   /** default 30 000: how long `start` waits for the servers and for what this node has missed */
   readonly startTimeoutMs?: number
   /** default 131 072: proposals that wait are gathered into entries of this size; a single larger message goes alone */
@@ -33,7 +35,8 @@ export interface NatsLogOptions {
   /** called for everything that keeps a partition from going on. It must not throw */
   readonly onProblem?: (problem: LogProblem) => void
   /**
-   * What this node missed is no longer in the log: bring its store to a later position by other means.
+   * What this node missed is no longer in the log: bring its store to a later position by other means than the snapshot of another
+   * node, which is what it gets at its start otherwise.
    * @returns the index of the last entry that the store holds now, at least `fromIndex - 1`. Without it the partition stops.
    */
   readonly recover?: (log: string, fromIndex: number) => Promise<number>
@@ -53,6 +56,7 @@ export interface LogLimits {
   readonly replicaCount: number
   readonly maxAgeMs: number
   readonly maxBytes: number
+  readonly isolatedAfterMs: number
   readonly startTimeoutMs: number
   readonly maxEntryBytes: number
   readonly maxEntryCount: number
@@ -83,6 +87,7 @@ export function checkLogOptions(options: NatsLogOptions): LogLimits {
     // The servers want it to be no shorter than their memory of what has been published.
     maxAgeMs: maxAgeMs === 0 ? 0 : integerBetween('maxAgeMs', maxAgeMs, DUPLICATE_WINDOW_MS, 36_500 * DAY_MS),
     maxBytes: integerBetween('maxBytes', options.maxBytes ?? 2 ** 30, 2 ** 20, MAX_BYTES),
+    isolatedAfterMs: integerBetween('isolatedAfterMs', options.isolatedAfterMs ?? 5_000, 1, 3_600_000),
     startTimeoutMs: integerBetween('startTimeoutMs', options.startTimeoutMs ?? 30_000, 1, 3_600_000),
     maxEntryBytes: integerBetween('maxEntryBytes', options.maxEntryBytes ?? 131_072, 1_024, 2 ** 26),
     maxEntryCount: integerBetween('maxEntryCount', options.maxEntryCount ?? 256, 1, 65_535),

@@ -12,11 +12,13 @@ import type { Message } from '../../model/message.ts'
 import { loadDriver, type ClusterConnection } from './connection.ts'
 import { JetStream, JetStreamFailure } from './jetstream.ts'
 import type { DecodedEntry } from './log-entry.ts'
+import { Isolation } from './isolation.ts'
 import { LogFollower } from './log-follower.ts'
 import { checkLogOptions, streamName, subjectName, type LogLimits, type LogProblem, type NatsLogOptions } from './log-options.ts'
 import { LogProposer } from './log-proposer.ts'
 import { checkServer, endOfPatience, ensureStreams, insist, type Patience } from './log-streams.ts'
 import { partitionOf, partitionOfLane } from './partitions.ts'
+import { Snapshots } from './snapshots.ts'
 
 /** Where one partition stands on this node. */
 export interface PartitionStatus {
@@ -65,6 +67,8 @@ export class NatsReplicator implements Replicator {
   #isHolding = false
   #closing: Promise<void> | undefined
   #unwatch: (() => void) | undefined
+  #isolation: Isolation | undefined
+  #snapshots: Snapshots | undefined
   /** ends what `start` waits for */
   #wakeStart: (() => void) | undefined
 
@@ -95,6 +99,7 @@ export class NatsReplicator implements Replicator {
       await this.#open(host, patience)
       await this.#caughtUp(patience)
       this.#isStarted = true
+      this.#snapshots?.serve()
     } catch (error) {
       const failure = endOfPatience(error, this.#limits)
       await this.close()
@@ -141,6 +146,8 @@ export class NatsReplicator implements Replicator {
     })
     for (const { proposer } of this.#partitions) proposer.end(error)
     this.#unwatch?.()
+    this.#isolation?.close()
+    this.#snapshots?.close()
     this.#wakeStart?.()
     const closed = Promise.all(this.#partitions.map(({ follower }) => follower.close()))
     if (this.#isHolding) {
@@ -174,13 +181,45 @@ export class NatsReplicator implements Replicator {
       }
     })
     await ensureStreams(jetStream, this.#limits, patience)
+    this.#snapshots = new Snapshots({
+      nats,
+      name: this.#limits.name,
+      host,
+      maxPayloadBytes: () => this.#connection.maxPayloadBytes,
+      positions: () => Object.fromEntries(this.status().partitions.map(({ log, appliedIndex }) => [log, appliedIndex])),
+      report: (error) => this.#report({ error, log: undefined, isStopped: false }),
+    })
+    if (this.#options.recover === undefined) await this.#bringUp(host, jetStream, patience)
     const positions = await this.#positionsOf(host)
+    this.#isolation = new Isolation({
+      afterMs: this.#limits.isolatedAfterMs,
+      isReunited: () => this.#partitions.every(({ follower }) => follower.isFollowing && follower.appliedSeq >= follower.lastSeq),
+      tell: (isIsolated) => host.isolated(isIsolated),
+    })
     this.#unwatch = this.#connection.watch((state) => {
-      if (state.name === 'connected') this.#reconnected()
+      if (state.name === 'connected') {
+        this.#reconnected()
+        this.#isolation?.found()
+      } else if (state.name === 'disconnected') {
+        this.#isolation?.lost()
+      }
     })
     if (this.#closing !== undefined) throw closedWhileStarting()
     this.#partitions = positions.map((_, partition) => this.#partition(host, jetStream, partition))
     for (const [partition, position] of positions.entries()) this.#partitions[partition]!.follower.start(position)
+  }
+
+  /** A node that has been away for longer than the log reaches back begins with what another one has. */
+  async #bringUp(host: ReplicatorHost, jetStream: JetStream, patience: Patience): Promise<void> {
+    const needed = new Map<string, number>()
+    const positions = await this.#positionsOf(host)
+    for (const [partition, position] of positions.entries()) {
+      const log = streamName(this.#limits, partition)
+      const { state } = await insist(patience, this.#limits, () => jetStream.streamInfo(log, patience.atMost(ASK_TIMEOUT_MS)))
+      if (state.first_seq > position + 1) needed.set(log, state.first_seq - 1)
+    }
+    // When nobody can help, the followers find the gap and say so.
+    if (needed.size > 0) await this.#snapshots?.fetch(needed)
   }
 
   #positionsOf(host: ReplicatorHost): Promise<number[]> {

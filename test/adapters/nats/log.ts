@@ -52,6 +52,8 @@ export class LogNode {
   readonly replicator: NatsReplicator
   readonly problems: LogProblem[] = []
   readonly operated: string[] = []
+  snapshot: (() => AsyncIterable<Uint8Array>) | undefined
+  restore: ((chunks: AsyncIterable<Uint8Array>) => Promise<void>) | undefined
   readonly isolations: boolean[] = []
   applyCount = 0
   readonly #options: LogNodeOptions
@@ -74,6 +76,8 @@ export class LogNode {
         await store.append([], position)
         return `${this.#options.nodeID} ${text}`
       },
+      ...(this.snapshot !== undefined && { snapshot: this.snapshot }),
+      ...(this.restore !== undefined && { restore: this.restore }),
       isolated: (isIsolated) => void this.isolations.push(isIsolated),
       apply: async (entries, position) => {
         this.applyCount++

@@ -1,0 +1,148 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { allowAnyToken, ChannelType, IMEngine, memoryStorage, ReasonCode, type IMEngineOptions, type Storage } from 'imengine'
+import { levelStorage } from 'imengine/level'
+import { natsCluster } from 'imengine/nats'
+import { connectTestClient } from 'imengine/testing'
+import { logName, LogNode, message, room } from './log.ts'
+import { NATS_SERVER, startNatsServers, until, type NatsServers } from './servers.ts'
+
+const TEAM = { channelID: 'team', channelType: ChannelType.Group }
+/** A log of the least size: these push the first ones out. */
+const MANY = Array.from({ length: 60 }, (_, n) => ({ clientMsgNo: `m${n}`, payload: Buffer.alloc(30_000, n) }))
+
+let servers: NatsServers
+let folder: string
+const engines: IMEngine[] = []
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'imengine-recovery-'))
+  if (NATS_SERVER !== undefined) servers = await startNatsServers()
+})
+
+afterEach(async () => {
+  await Promise.all(engines.splice(0).map((engine) => engine.close({ drainMs: 0 })))
+})
+
+afterAll(async () => {
+  await servers?.close()
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function node(name: string, nodeID: number, storage: Storage, options: Partial<IMEngineOptions> = {}): Promise<IMEngine> {
+  const log = { maxBytes: 2 ** 20, isolatedAfterMs: 200 }
+  const engine = new IMEngine({
+    tokenVerifier: allowAnyToken(), nodeID, storage, ...natsCluster({ servers: servers.urls, name, partitions: 1, reconnectPauseMs: 50, log }), ...options,
+  })
+  engines.push(engine)
+  await engine.start()
+  return engine
+}
+
+async function historyOf(engine: IMEngine): Promise<string[]> {
+  const found: string[] = []
+  for await (const { messageSeq, clientMsgNo } of engine.messages.range(TEAM)) found.push(`${messageSeq} ${clientMsgNo}`)
+  return found
+}
+
+const level = (name: string, nodeID: number): Storage => levelStorage({ path: join(folder, `${name}-${nodeID}`), durability: 'os' })
+
+describe.skipIf(NATS_SERVER === undefined)('a node that the log cannot help any more', () => {
+  it('gets what another node has, as a node that is new does, and goes on from there', async () => {
+    const name = logName()
+    const one = await node(name, 1, level(name, 1))
+    const away = await node(name, 2, level(name, 2))
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    await one.messages.send({ ...TEAM, fromUID: 'ann', clientMsgNo: 'first', payload: Buffer.from('first') })
+    await until(async () => (await historyOf(away)).length === 1, 5_000, 'the other node has not applied it')
+    await away.close()
+    for (const each of MANY) await one.messages.send({ ...TEAM, fromUID: 'ann', ...each })
+    await one.channels.subscribers.add(TEAM, ['cat'])
+    await one.users.setSendBan('bob', true)
+
+    for (const nodeID of [2, 3]) {
+      const back = await node(name, nodeID, level(name, nodeID))
+      expect(await historyOf(back)).toEqual(await historyOf(one))
+      expect((await back.channels.subscribers.list(TEAM)).items.map(({ uid }) => uid)).toEqual(['ann', 'bob', 'cat'])
+      expect((await back.users.flags('bob')).sendBanned).toBe(true)
+      const again = await back.messages.send({ ...TEAM, fromUID: 'ann', clientMsgNo: 'first', payload: Buffer.from('first') })
+      expect(again.messageSeq).toBe(1)
+      const { client } = await connectTestClient(back, { uid: 'cat' })
+      const next = await one.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from(`to ${nodeID}`) })
+      await until(() => client.messages.some(({ messageSeq }) => messageSeq === next.messageSeq), 5_000, 'nothing was pushed')
+    }
+  })
+
+  it('and that no other node is there for does not start: IM_LOG_GAP', async () => {
+    const name = logName()
+    const one = await node(name, 1, level(name, 1))
+    await one.channels.create(TEAM, { subscribers: ['ann'] })
+    for (const each of MANY) await one.messages.send({ ...TEAM, fromUID: 'ann', ...each })
+    await one.close()
+    await expect(node(name, 2, level(name, 2))).rejects.toMatchObject({ code: 'IM_LOG_GAP' })
+  })
+
+  it('whose storage takes no snapshots does not start either, and says the same', async () => {
+    const name = logName()
+    const one = await node(name, 1, level(name, 1))
+    await one.channels.create(TEAM, { subscribers: ['ann'] })
+    for (const each of MANY) await one.messages.send({ ...TEAM, fromUID: 'ann', ...each })
+    await expect(node(name, 2, memoryStorage())).rejects.toMatchObject({ code: 'IM_LOG_GAP' })
+  })
+
+  it('and whose helper breaks down in the middle is left without anything, and told', async () => {
+    const name = logName()
+    const log = { servers: servers.urls, name, partitions: 1, maxBytes: 2 ** 20 }
+    const giver = new LogNode({ ...log, nodeID: 1 })
+    giver.snapshot = async function* () {
+      yield Buffer.from('a piece')
+      throw new Error('the disk')
+    }
+    await giver.start()
+    for (const { clientMsgNo, payload } of MANY) await giver.propose(room('a'), [message(room('a'), clientMsgNo, payload)])
+    const restored: string[] = []
+    const taker = new LogNode({ ...log, nodeID: 2 })
+    taker.restore = async (chunks) => {
+      for await (const chunk of chunks) restored.push(Buffer.from(chunk).toString())
+    }
+    await expect(taker.start()).rejects.toMatchObject({ code: 'IM_CLUSTER_UNAVAILABLE' })
+    expect(restored).toEqual(['a piece'])
+    expect(giver.problems.map(({ error }) => (error.cause as Error).message)).toEqual(['the disk'])
+    await giver.close()
+    await taker.close()
+  })
+})
+
+describe.skipIf(NATS_SERVER === undefined)('a node that is cut off from NATS', () => {
+  it('acknowledges nothing, says so, and sends its clients away; and serves them again when it has the servers back', async () => {
+    const own = await startNatsServers()
+    try {
+      const engine = new IMEngine({
+        tokenVerifier: allowAnyToken(), storage: memoryStorage(), limits: { replicateTimeoutMs: 500 },
+        ...natsCluster({ servers: own.urls, partitions: 1, reconnectPauseMs: 50, log: { isolatedAfterMs: 1_500 } }),
+      })
+      engines.push(engine)
+      await engine.start()
+      await engine.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+      const told: boolean[] = []
+      engine.on('isolated', ({ isIsolated }) => told.push(isIsolated))
+      const { client: ann, pair } = await connectTestClient(engine, { uid: 'ann' })
+      await own.kill(0)
+      expect((await ann.send({ ...TEAM, payload: 'lost?', clientMsgNo: 'once' })).reasonCode).toBe(ReasonCode.NodeNotMatch)
+      await until(() => told.length === 1, 10_000, 'it does not say that it is isolated')
+      await until(() => engine.connections.count() === 0, 10_000, 'its clients are still there')
+      pair.client.end()
+      await own.start(0)
+      await own.ready()
+      await until(() => told.length === 2, 10_000, 'it does not say that it is not isolated any more')
+      expect(told).toEqual([true, false])
+      const { client } = await connectTestClient(engine, { uid: 'ann' })
+      expect(await client.send({ ...TEAM, payload: 'lost?', clientMsgNo: 'once' })).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 1 })
+    } finally {
+      await Promise.all(engines.splice(0).map((engine) => engine.close({ drainMs: 0 })))
+      await own.close()
+    }
+  })
+})
