@@ -149,6 +149,8 @@ export class Pipeline implements ConnectionHost {
   readonly #proposed = new Map<string, string>()
   /** connections that have gone and that presence has not been told of */
   readonly #owedToPresence = new Map<string, PresenceEntry>()
+  /** writes that begin when nothing else is waited for any more */
+  readonly #lastWrites = new Waits()
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
@@ -465,7 +467,9 @@ export class Pipeline implements ConnectionHost {
    * @throws IM_REPLICATION_TIMEOUT  not carried out here in time; its fate may be unknown
    */
   async operate(lane: string, operation: Uint8Array): Promise<unknown> {
-    const limit = { timers: this.timers, timeoutMs: this.limits.replicateTimeoutMs, waits: this.waits }
+    // At the end, when nothing else is waited for, positions are still to be written: then the replicator's close is the limit.
+    const waits = this.waits.isAborted ? this.#lastWrites : this.waits
+    const limit = { timers: this.timers, timeoutMs: this.limits.replicateTimeoutMs, waits }
     try {
       return await withTimeLimit(limit, (signal) => this.#replicator!.operate!(lane, operation, signal))
     } catch (reason) {
@@ -544,6 +548,7 @@ export class Pipeline implements ConnectionHost {
   /** Nobody waits any longer: what was accepted and has not come to its end is abandoned. */
   abandon(reason: IMError): void {
     this.#runner.stop(reason)
+    if (this.waits.isAborted) this.#lastWrites.abort(reason) // the adapters are closed by now
     this.waits.abort(reason)
     this.notifier?.quiesce()
   }

@@ -229,6 +229,28 @@ describe('positions', () => {
     expect(client.messages).toHaveLength(1)
   })
 
+  it('that were acknowledged are written at the end, also when it does not wait for a handler that hangs', async () => {
+    const hub = memoryReplicatorHub()
+    const [storage, other] = [memoryStorage(), memoryStorage()]
+    const node = async (nodeID: number, own: Storage): Promise<IMEngine> => {
+      const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, storage: own, replicator: hub.replicator(), limits: { cursorFlushMs: 60_000 } })
+      engines.push(engine)
+      await engine.start()
+      return engine
+    }
+    const [one] = [await node(1, storage), await node(2, other)]
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    const { client } = await connectTestClient(one, { uid: 'bob' })
+    await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('x') })
+    await client.nextRecv()
+    const hanging = new Promise<void>((resolve) => one.use('EventOnSend', () => (resolve(), new Promise(() => undefined)), { name: 'hangs' }))
+    void client.send({ ...TEAM, payload: 'y' }).catch(() => undefined)
+    await hanging // and so the RECVACK before it has come
+    await one.close({ drainMs: 0 })
+    for (const { cursors } of [storage, other]) expect((await cursors.cursor('bob', TEAM)).deliveredSeq).toBe(1)
+    await expect(one.channels.create(TEAM)).rejects.toMatchObject({ code: 'IM_ABORTED' })
+  })
+
   it('of one who was taken out of a channel are forgotten by the node that has their connection', async () => {
     const { one, two, clock, storages } = await pair()
     const { client } = await connectTestClient(two, { uid: 'bob' })
