@@ -274,6 +274,32 @@ describe('a node of the log', () => {
     expect((await two.channels.subscribers.list(TEAM)).items.map(({ uid }) => uid)).toEqual(['ann', 'bob'])
   })
 
+  it('that does not get rid of what it applies: applies no more than it may hold, and everything in order later', async () => {
+    const hub = memoryReplicatorHub()
+    const storage = memoryStorage()
+    let release = (): void => undefined
+    const released = new Promise<void>((resolve) => (release = resolve))
+    const { members } = storage.channels
+    storage.channels.members = async (key, query) => (await released, members.call(storage.channels, key, query))
+    const start = async (nodeID: number, options: Partial<IMEngineOptions>): Promise<IMEngine> => {
+      const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, replicator: hub.replicator(), ...options })
+      engines.push(engine)
+      await engine.start()
+      return engine
+    }
+    const one = await start(1, {})
+    const two = await start(2, { storage, limits: { maxQueuedPerChannel: 20 } })
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    for (let n = 0; n < 200; n++) await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes(`${n}`) })
+    await new Promise((resolve) => setImmediate(resolve)) // all that can be applied has been: nothing here waits for a timer
+    expect(await storage.messages.lastSeq(TEAM)).toBeLessThanOrEqual(20)
+    release()
+    const heard: string[] = []
+    while (heard.length < 200) heard.push((await bob.nextRecv()).text)
+    expect(heard).toEqual(Array.from({ length: 200 }, (_, n) => `${n}`))
+  })
+
   it('reaches the other for what no log has: an unpersisted message', async () => {
     const { one, two, clock } = await pair()
     const { client: bob } = await connectTestClient(two, { uid: 'bob' })
