@@ -149,6 +149,8 @@ export class Pipeline implements ConnectionHost {
   readonly #proposed = new Map<string, string>()
   /** connections that have gone and that presence has not been told of */
   readonly #owedToPresence = new Map<string, PresenceEntry>()
+  /** writes that begin when nothing else is waited for any more */
+  readonly #lastWrites = new Waits()
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
@@ -410,7 +412,7 @@ export class Pipeline implements ConnectionHost {
 
   /** EventChannelDistribute. @returns false when the channel, or what it pushes, is at its bound */
   distribute(channel: string, item: DistributeItem): boolean {
-    return !this.#pushers.isFull(channel) && !this.#handOvers.isFull(channel) && this.#channels.submit(channel, item)
+    return !this.#isFull(channel) && this.#channels.submit(channel, item)
   }
 
   /** Another node hands over messages for users who are connected here. */
@@ -452,7 +454,7 @@ export class Pipeline implements ConnectionHost {
       ...(snapshots.restore !== undefined && { restore: (chunks) => snapshots.restore!(chunks) }),
       isolated,
       ...(store.logPosition !== undefined && { logPosition: (log) => store.logPosition!(log) }),
-      apply: (entries, position) => this.#applied(entries, position),
+      apply: (entries, position) => this.#appliedInTurn(entries, position),
       operate: (operation, position) => {
         if (this.#replicated === undefined) throw new IMError('IM_LOG_FORMAT', { detail: 'an operation that nobody can have proposed here' })
         return this.#replicated.apply(operation, position)
@@ -465,7 +467,9 @@ export class Pipeline implements ConnectionHost {
    * @throws IM_REPLICATION_TIMEOUT  not carried out here in time; its fate may be unknown
    */
   async operate(lane: string, operation: Uint8Array): Promise<unknown> {
-    const limit = { timers: this.timers, timeoutMs: this.limits.replicateTimeoutMs, waits: this.waits }
+    // At the end, when nothing else is waited for, positions are still to be written: then the replicator's close is the limit.
+    const waits = this.waits.isAborted ? this.#lastWrites : this.waits
+    const limit = { timers: this.timers, timeoutMs: this.limits.replicateTimeoutMs, waits }
     try {
       return await withTimeLimit(limit, (signal) => this.#replicator!.operate!(lane, operation, signal))
     } catch (reason) {
@@ -488,6 +492,25 @@ export class Pipeline implements ConnectionHost {
         if (startSeq > 0) this.deliveries.acknowledge(uid, key, 1, startSeq)
       }
     }
+  }
+
+  /**
+   * What is stored may not be turned away from the pushers. A node that does not get rid of it, because its directory takes its
+   * time, waits before it applies more: it falls behind the log, and holds no more than it may.
+   */
+  #appliedInTurn(entries: readonly LogEntry[], position: LogPosition | undefined): ReturnType<ReplicatorHost['apply']> {
+    const isQuiet = this.#handOvers.depth === 0 && this.#pushers.depth === 0
+    const full = isQuiet ? undefined : entries.find(({ key }) => this.#isFull(channelKeyString(key)))
+    if (full === undefined) return this.#applied(entries, position)
+    const channel = channelKeyString(full.key)
+    const relieved = new Promise<void>((resolve) => {
+      this.#handOvers.onceRelieved(channel, () => this.#pushers.onceRelieved(channel, resolve))
+    })
+    return relieved.then(() => this.#appliedInTurn(entries, position))
+  }
+
+  #isFull(channel: string): boolean {
+    return this.#pushers.isFull(channel) || this.#handOvers.isFull(channel)
   }
 
   /**
@@ -544,6 +567,7 @@ export class Pipeline implements ConnectionHost {
   /** Nobody waits any longer: what was accepted and has not come to its end is abandoned. */
   abandon(reason: IMError): void {
     this.#runner.stop(reason)
+    if (this.waits.isAborted) this.#lastWrites.abort(reason) // the adapters are closed by now
     this.waits.abort(reason)
     this.notifier?.quiesce()
   }

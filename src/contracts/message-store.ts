@@ -140,7 +140,8 @@ export interface MessageStore {
   /**
    * Edit or recall one stored message. Its ids, place and time stay; `revision` says what has become of it.
    * @returns the message as it is from now on, also when it had been recalled before and so does not change; undefined
-   *   when there is none. Durable once resolved, and with it the `position`, if there is one and a message
+   *   when there is none. Durable once resolved, and with it the `position`, if there is one and a message. With a `position`
+   *   `timestampMs` decides whether the message has expired: nodes that apply the log at other times must come to the same
    */
   revise(key: ChannelKey, messageSeq: number, change: MessageChange, position?: LogPosition): MaybePromise<Message | undefined>
 

@@ -1,12 +1,13 @@
 import type { ChannelDirectory, ChannelList } from '../contracts/channel-directory.ts'
 import type { CursorStore } from '../contracts/cursor-store.ts'
-import type { LogPosition, MessageStore } from '../contracts/message-store.ts'
+import type { AppendBatch, AppendResult, LogPosition, MessageStore } from '../contracts/message-store.ts'
 import type { Outbox } from '../contracts/outbox.ts'
 import type { Storage } from '../contracts/storage.ts'
 import type { TokenStore } from '../contracts/token-store.ts'
 import { IMError } from '../errors.ts'
 import { channelKeyString, type ChannelKey } from '../model/channel.ts'
-import type { MaybePromise } from '../model/maybe-promise.ts'
+import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
+import type { Message } from '../model/message.ts'
 
 /** What goes through the log. Everything else is a question, and answered by this node's own storage. */
 const WRITES = {
@@ -22,6 +23,8 @@ interface Parts {
   readonly tokens: TokenStore
   readonly messages: MessageStore
 }
+
+type Applied = ((result: unknown) => void) | undefined
 
 type Call<P extends keyof Parts> = (typeof WRITES)[P][number] & keyof Parts[P]
 
@@ -41,7 +44,7 @@ export interface ReplicatedStorageOptions {
   readonly storage: Storage
   readonly propose: (lane: string, operation: Uint8Array) => Promise<unknown>
   /** Looked at before a write is carried out here, whoever has proposed it. @returns what to do behind it; must not throw */
-  readonly applying: (write: StorageWrite) => MaybePromise<((result: unknown) => void) | undefined>
+  readonly applying: (write: StorageWrite) => MaybePromise<Applied>
 }
 
 /** Positions and flags have no order with a channel's messages, but with each other. */
@@ -66,6 +69,10 @@ export class ReplicatedStorage implements Storage {
   declare readonly outbox?: Outbox
   declare readonly description?: string
   readonly #options: ReplicatedStorageOptions
+  /** logs whose last write has failed: nobody knows whether it is there all the same, as one is whose file could not be synced */
+  readonly #doubtful = new Set<string>()
+  /** by log: what the operation whose try has failed is to do behind it. By then the storage may show what it has changed */
+  readonly #unfinished = new Map<string, Applied>()
 
   constructor(options: ReplicatedStorageOptions) {
     this.#options = options
@@ -77,7 +84,6 @@ export class ReplicatedStorage implements Storage {
     if (storage.tokens !== undefined) this.tokens = this.#tokens(storage.tokens)
     if (storage.outbox !== undefined) this.outbox = withPrecedes(storage.outbox, storage.messages, this.messages)
   }
-
 
   open(): MaybePromise<void> {
     return this.#options.storage.open?.()
@@ -92,14 +98,72 @@ export class ReplicatedStorage implements Storage {
    * @throws IM_LOG_FORMAT, IM_LOG_CORRUPT  a write that this version does not know: to leave it out would make the nodes differ
    */
   async apply(operation: Uint8Array, position: LogPosition | undefined): Promise<unknown> {
-    const { storage, applying } = this.#options
     const write = decodeWrite(operation)
-    const applied = await applying(write)
-    const result = await carryOut(storage, write, position)
-    // Everything but a revision may be done twice, and a revision keeps its position itself.
-    if (position !== undefined) await storage.messages.append([], position)
+    if (position === undefined) return this.#apply(write, undefined, false)
+    const isDone = (await this.#isDone(position)) === true
+    this.#doubtful.add(position.log)
+    const result = await this.#apply(write, position, isDone)
+    this.#doubtful.delete(position.log)
+    this.#unfinished.delete(position.log)
+    return result
+  }
+
+  /** @param isDone  an earlier try has carried it out and kept the position, though it has failed */
+  async #apply(write: StorageWrite, position: LogPosition | undefined, isDone: boolean): Promise<unknown> {
+    const { storage } = this.#options
+    const { messages, cursors } = storage
+    let applied: Applied
+    let result: unknown
+    try {
+      applied = await this.#applying(write, position)
+      // An edit made twice would be two versions, here and nowhere else.
+      result = isDone && write.call === 'revise' ? await messageAt(messages, write.args[0], write.args[1]) : await carryOut(storage, write, position)
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error
+      result = new Failed(error)
+    }
+    if (position !== undefined) {
+      if (write.call === 'advance') await cursors.flush() // written behind, and behind the position it would be lost with a crash
+      const isKept = write.call === 'revise' && (await messages.logPosition!(position.log)) >= position.index
+      if (!isKept) await messages.append([], position)
+    }
     if (!(result instanceof Failed)) applied?.(result)
     return result
+  }
+
+  async #applying(write: StorageWrite, position: LogPosition | undefined): Promise<Applied> {
+    const { applying } = this.#options
+    if (position === undefined) return applying(write)
+    if (!this.#unfinished.has(position.log)) this.#unfinished.set(position.log, await applying(write))
+    return this.#unfinished.get(position.log)
+  }
+
+  /** Has a write that has failed been made nevertheless? undefined: none has failed. */
+  async #isDone({ log, index }: LogPosition): Promise<boolean | undefined> {
+    if (!this.#doubtful.has(log)) return undefined
+    const { messages } = this.#options.storage
+    await messages.append([]) // a store that has to be brought back tells only then what it holds
+    return (await messages.logPosition!(log)) >= index
+  }
+
+  /** The same messages are given again when it has failed, and those without a clientMsgNo would be there twice. */
+  #append(batches: readonly AppendBatch[], position: LogPosition): ReturnType<MessageStore['append']> {
+    const { messages } = this.#options.storage
+    if (this.#doubtful.has(position.log)) return this.#appendAgain(batches, position)
+    const appended = messages.append(batches, position)
+    if (!isPromise(appended)) return appended
+    return appended.catch((error: unknown) => {
+      this.#doubtful.add(position.log)
+      throw error
+    })
+  }
+
+  async #appendAgain(batches: readonly AppendBatch[], position: LogPosition): Promise<readonly (readonly AppendResult[])[]> {
+    const { messages } = this.#options.storage
+    const isDone = await this.#isDone(position)
+    const results = isDone === true ? await resultsOf(messages, batches) : await messages.append(batches, position)
+    this.#doubtful.delete(position.log)
+    return results
   }
 
   async #propose(write: StorageWrite): Promise<unknown> {
@@ -116,7 +180,7 @@ export class ReplicatedStorage implements Storage {
     return {
       ...(local.knowsRepeats !== undefined && { knowsRepeats: local.knowsRepeats }),
       ...(local.logPosition !== undefined && { logPosition: (log) => local.logPosition!(log) }),
-      append: (batches, position) => local.append(batches, position),
+      append: (batches, position) => (position === undefined ? local.append(batches) : this.#append(batches, position)),
       range: (key, query) => local.range(key, query),
       lastSeq: (key) => local.lastSeq(key),
       findByClientMsgNo: (key, fromUID, clientMsgNo) => local.findByClientMsgNo(key, fromUID, clientMsgNo),
@@ -182,16 +246,32 @@ export class ReplicatedStorage implements Storage {
   }
 }
 
-/** Arguments that no storage takes are refused by every node alike; any other failure is this node's trouble and will pass. */
 async function carryOut(storage: Storage, write: StorageWrite, position: LogPosition | undefined): Promise<unknown> {
   const part = storage[write.part] as Record<string, (...args: unknown[]) => unknown> | undefined
   if (part === undefined) return new Failed(new IMError('IM_NOT_SUPPORTED', { detail: `the storage keeps no ${write.part}` }))
-  try {
-    return await part[write.call]!(...write.args, ...(write.call === 'revise' ? [position] : []))
-  } catch (error) {
-    if (error instanceof TypeError) return new Failed(error)
-    throw error
-  }
+  return part[write.call]!(...write.args, ...(write.call === 'revise' ? [position] : []))
+}
+
+async function messageAt(messages: MessageStore, key: ChannelKey, messageSeq: number): Promise<Message | undefined> {
+  const [message] = await messages.range(key, { startSeq: messageSeq, endSeq: messageSeq })
+  return message
+}
+
+/** What an append came to whose answer was lost. */
+async function resultsOf(messages: MessageStore, batches: readonly AppendBatch[]): Promise<AppendResult[][]> {
+  return Promise.all(
+    batches.map(async ({ key, messages: given }) => {
+      const stored = await messages.get(given.map(({ messageID }) => messageID))
+      return Promise.all(given.map(async ({ messageID, fromUID, clientMsgNo, payload }, index): Promise<AppendResult> => {
+        const own = stored[index]
+        if (own !== undefined) return { status: 'stored', messageID, messageSeq: own.messageSeq }
+        const first = await messages.findByClientMsgNo(key, fromUID, clientMsgNo)
+        if (first === undefined) return { status: 'duplicate', messageID, messageSeq: 0 } // it has expired: whoever waits is told that it failed
+        const isConflict = first.revision === undefined && Buffer.compare(first.payload, payload) !== 0
+        return { status: isConflict ? 'conflict' : 'duplicate', messageID: first.messageID, messageSeq: first.messageSeq }
+      }))
+    }),
+  )
 }
 
 /** What a write came to that no node can carry out: the same on all of them, and no reason to stop the log. */

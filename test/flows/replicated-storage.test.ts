@@ -229,6 +229,28 @@ describe('positions', () => {
     expect(client.messages).toHaveLength(1)
   })
 
+  it('that were acknowledged are written at the end, also when it does not wait for a handler that hangs', async () => {
+    const hub = memoryReplicatorHub()
+    const [storage, other] = [memoryStorage(), memoryStorage()]
+    const node = async (nodeID: number, own: Storage): Promise<IMEngine> => {
+      const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, storage: own, replicator: hub.replicator(), limits: { cursorFlushMs: 60_000 } })
+      engines.push(engine)
+      await engine.start()
+      return engine
+    }
+    const [one] = [await node(1, storage), await node(2, other)]
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    const { client } = await connectTestClient(one, { uid: 'bob' })
+    await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes('x') })
+    await client.nextRecv()
+    const hanging = new Promise<void>((resolve) => one.use('EventOnSend', () => (resolve(), new Promise(() => undefined)), { name: 'hangs' }))
+    void client.send({ ...TEAM, payload: 'y' }).catch(() => undefined)
+    await hanging // and so the RECVACK before it has come
+    await one.close({ drainMs: 0 })
+    for (const { cursors } of [storage, other]) expect((await cursors.cursor('bob', TEAM)).deliveredSeq).toBe(1)
+    await expect(one.channels.create(TEAM)).rejects.toMatchObject({ code: 'IM_ABORTED' })
+  })
+
   it('of one who was taken out of a channel are forgotten by the node that has their connection', async () => {
     const { one, two, clock, storages } = await pair()
     const { client } = await connectTestClient(two, { uid: 'bob' })
@@ -250,6 +272,32 @@ describe('a node of the log', () => {
     await made.clock.settle()
     expect(await texts(two)).toEqual(['early'])
     expect((await two.channels.subscribers.list(TEAM)).items.map(({ uid }) => uid)).toEqual(['ann', 'bob'])
+  })
+
+  it('that does not get rid of what it applies: applies no more than it may hold, and everything in order later', async () => {
+    const hub = memoryReplicatorHub()
+    const storage = memoryStorage()
+    let release = (): void => undefined
+    const released = new Promise<void>((resolve) => (release = resolve))
+    const { members } = storage.channels
+    storage.channels.members = async (key, query) => (await released, members.call(storage.channels, key, query))
+    const start = async (nodeID: number, options: Partial<IMEngineOptions>): Promise<IMEngine> => {
+      const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, replicator: hub.replicator(), ...options })
+      engines.push(engine)
+      await engine.start()
+      return engine
+    }
+    const one = await start(1, {})
+    const two = await start(2, { storage, limits: { maxQueuedPerChannel: 20 } })
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    for (let n = 0; n < 200; n++) await one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes(`${n}`) })
+    await new Promise((resolve) => setImmediate(resolve)) // all that can be applied has been: nothing here waits for a timer
+    expect(await storage.messages.lastSeq(TEAM)).toBeLessThanOrEqual(20)
+    release()
+    const heard: string[] = []
+    while (heard.length < 200) heard.push((await bob.nextRecv()).text)
+    expect(heard).toEqual(Array.from({ length: 200 }, (_, n) => `${n}`))
   })
 
   it('reaches the other for what no log has: an unpersisted message', async () => {

@@ -227,8 +227,10 @@ export class LevelMessageStore implements MessageStore {
       const row = await this.#rows.at(state, messageSeq)
       const bytes = row?.recordAt(messageSeq)
       const record = bytes && decodeRecord(bytes, key, messageSeq)
-      if (record === undefined || this.#readable(record.message) === undefined) return undefined
+      if (record === undefined) return undefined
       const { message } = record
+      // What comes through a log is judged by a time that is the same on every node.
+      if (isPast(expiryOf(message), position === undefined ? this.#nowMs() : timestampMs)) return undefined
       if (message.revision?.kind === 'recalled') return message
       const revision: Revision = { kind, version: (message.revision?.version ?? 0) + 1, byUID, timestampMs }
       const revised: Message = { ...message, payload, revision }

@@ -83,13 +83,24 @@ class Pieces {
 
 /**
  * Put the rows of a snapshot in the place of what is there.
- * @throws IM_STORE_CORRUPT  it is none, or not all of it has come; IM_STORE_*. The database is empty then
+ * @throws IM_STORE_CORRUPT  it is none: nothing has changed; or not all of it has come, IM_STORE_*: the database is empty then
  */
 export async function restoreInto(database: Database, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  const reader = new Reader(chunks)
+  try {
+    await restoreFrom(reader, database)
+  } finally {
+    await reader.end()
+  }
+}
+
+async function restoreFrom(reader: Reader, database: Database): Promise<void> {
+  // Before anything is given up for it: whoever was to give it may have nothing to give.
+  if (!HEADER.equals(await reader.take(HEADER.length))) throw damaged('it is no snapshot of this storage')
   await database.write([RESTORING_KEY, Buffer.of(1)])
   try {
     await clear(database)
-    await writeRows(database, chunks)
+    await writeRows(database, reader)
   } catch (error) {
     await finishRestore(database).catch(() => undefined) // or with the next start
     throw error
@@ -112,9 +123,7 @@ async function clear(database: Database): Promise<void> {
   }
 }
 
-async function writeRows(database: Database, chunks: AsyncIterable<Uint8Array>): Promise<void> {
-  const reader = new Reader(chunks)
-  if (!HEADER.equals(await reader.take(HEADER.length))) throw damaged('it is no snapshot of this storage')
+async function writeRows(database: Database, reader: Reader): Promise<void> {
   let operations: Operations = []
   let bytes = 0
   let rowCount = 0
@@ -124,6 +133,7 @@ async function writeRows(database: Database, chunks: AsyncIterable<Uint8Array>):
     const valueLength = lengths.readUInt32BE(4)
     if (keyLength === END) {
       if (valueLength !== rowCount % 2 ** 32) throw damaged('rows are missing')
+      await reader.finish()
       break
     }
     const key = await reader.take(keyLength)
@@ -152,6 +162,16 @@ class Reader {
     const taken = Buffer.from(this.#rest.subarray(0, count))
     this.#rest = this.#rest.subarray(count)
     return taken
+  }
+
+  /** Up to their end, so that whoever gives them knows that all have been taken. */
+  async finish(): Promise<void> {
+    if (this.#rest.length > 0 || (await this.#chunks.next()).done !== true) throw damaged('it does not end where it should')
+  }
+
+  /** No more is wanted: whoever gives them is told so, also after a failure of the one who takes. */
+  async end(): Promise<void> {
+    await this.#chunks.return?.()
   }
 
   async #gather(count: number): Promise<void> {

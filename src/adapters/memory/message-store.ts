@@ -141,7 +141,9 @@ class MemoryMessageStore implements MessageStore {
     if (position !== undefined) checkLogPosition(position)
     const log = this.#logs.get(key)
     const message = log?.at(messageSeq)
-    if (log === undefined || message === undefined || message.isExpiredAt(this.#nowMs())) return undefined
+    // What comes through a log is judged by a time that is the same on every node.
+    const nowMs = position === undefined ? this.#nowMs() : change.timestampMs
+    if (log === undefined || message === undefined || message.isExpiredAt(nowMs)) return undefined
     log.revise(message, change)
     if (position !== undefined) this.#positions.set(position.log, position.index)
     return message.toMessage()

@@ -31,7 +31,8 @@ export class Isolation {
   /** The connection is back. */
   found(): void {
     clearTimeout(this.#timer)
-    if (this.#isTold && !this.#isFinal) this.#look()
+    // Not at once: what is followed over the connection that was lost still looks as if it were heard from.
+    if (this.#isTold && !this.#isFinal) this.#timer = setTimeout(() => this.#look(), LOOK_EVERY_MS)
   }
 
   /** It will not go on by itself. */

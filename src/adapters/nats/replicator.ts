@@ -212,14 +212,16 @@ export class NatsReplicator implements Replicator {
   /** A node that has been away for longer than the log reaches back begins with what another one has. */
   async #bringUp(host: ReplicatorHost, jetStream: JetStream, patience: Patience): Promise<void> {
     const needed = new Map<string, number>()
+    let isBehind = false
     const positions = await this.#positionsOf(host)
     for (const [partition, position] of positions.entries()) {
       const log = streamName(this.#limits, partition)
       const { state } = await insist(patience, this.#limits, () => jetStream.streamInfo(log, patience.atMost(ASK_TIMEOUT_MS)))
-      if (state.first_seq > position + 1) needed.set(log, state.first_seq - 1)
+      needed.set(log, state.first_seq - 1) // of all of them: a snapshot takes the place of everything
+      if (state.first_seq > position + 1) isBehind = true
     }
     // When nobody can help, the followers find the gap and say so.
-    if (needed.size > 0) await this.#snapshots?.fetch(needed)
+    if (isBehind) await this.#snapshots?.fetch(needed)
   }
 
   #positionsOf(host: ReplicatorHost): Promise<number[]> {

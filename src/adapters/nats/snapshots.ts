@@ -18,6 +18,8 @@ const OFFER_WAIT_MS = 1_000
 const CHUNK_TIMEOUT_MS = 15_000
 /** A snapshot reads the whole storage: more than so many at once would be felt. */
 const MAX_SERVED_COUNT = 2
+/** nodes that one that needs a snapshot asks for it, one after the other */
+const MAX_TRY_COUNT = 3
 
 export interface SnapshotsOptions {
   readonly nats: NatsConnection
@@ -64,24 +66,34 @@ export class Snapshots {
    * Replace this node's storage by another node's.
    * @param needed  the least position of each log that helps
    * @returns false when nobody has one
-   * @throws IM_CLUSTER_UNAVAILABLE  it did not come to its end; or what `restore` throws. The storage is empty then
+   * @throws IM_CLUSTER_UNAVAILABLE  none came to its end; or what `restore` throws. The storage is empty then
    */
   async fetch(needed: ReadonlyMap<string, number>): Promise<boolean> {
     const { host } = this.#options
     if (host.restore === undefined) return false
     const offers = await this.#offers()
     const helpful = offers.filter(({ positions }) => [...needed].every(([log, least]) => (positions[log] ?? 0) >= least))
-    const [best] = helpful.toSorted((a, b) => sum(b) - sum(a))
-    if (best === undefined) return false
-    await host.restore(this.#chunksOf(best.nodeID))
-    return true
+    let failure: IMError | undefined
+    // The furthest; when it is busy, or breaks down, the next one.
+    for (const { nodeID } of helpful.toSorted((a, b) => sum(b) - sum(a)).slice(0, MAX_TRY_COUNT)) {
+      if (this.#isClosed) throw closed()
+      try {
+        await host.restore(this.#chunksOf(nodeID))
+        return true
+      } catch (error) {
+        if (!(error instanceof IMError) || error.code !== 'IM_CLUSTER_UNAVAILABLE') throw error
+        failure = error
+      }
+    }
+    if (failure !== undefined) throw failure
+    return false
   }
 
   close(): void {
     this.#isClosed = true
     for (const subscription of this.#subscriptions) subscription.unsubscribe()
     this.#subscriptions.clear()
-    this.#endFetch?.(new IMError('IM_NOT_RUNNING', { detail: 'closed while a snapshot came' }))
+    this.#endFetch?.(closed())
   }
 
   #listen(subject: string, heard: (message: Msg) => void): Subscription {
@@ -213,6 +225,10 @@ function isOffer(offer: unknown): offer is Offer {
 
 function sum({ positions }: Offer): number {
   return Object.values(positions).reduce((all, position) => all + position, 0)
+}
+
+function closed(): IMError {
+  return new IMError('IM_NOT_RUNNING', { detail: 'closed while a snapshot came' })
 }
 
 function lost(nodeID: number, detail: string): IMError {

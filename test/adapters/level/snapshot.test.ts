@@ -107,8 +107,7 @@ describe('a snapshot', () => {
 
   it.each<[string, (whole: Buffer) => Buffer]>([
     ['ends too soon', (whole) => whole.subarray(0, -1)],
-    ['is empty', () => Buffer.alloc(0)],
-    ['is something else', () => Buffer.from('PK this is no snapshot but an archive')],
+    ['goes on behind its end', (whole) => Buffer.concat([whole, Buffer.alloc(1)])],
     ['lacks rows', (whole) => Buffer.concat([whole.subarray(0, -8), Buffer.from([255, 255, 255, 255, 0, 0, 0, 1])])],
   ])('that %s rejects with IM_STORE_CORRUPT and leaves nothing but the own outbox', async (_name, spoil) => {
     const whole = await bytesOf((await filled()).snapshot())
@@ -118,6 +117,38 @@ describe('a snapshot', () => {
     expect(await target.outbox.count()).toBe(1)
     const [results] = await target.messages.append([{ key: ROOM, messages: [{ ...sampleMessage(1), ...ROOM }] }])
     expect(results?.[0]).toMatchObject({ status: 'stored', messageSeq: 1 })
+  })
+
+  it.each<[string, () => AsyncIterable<Uint8Array>]>([
+    ['is empty', () => inPieces(Buffer.alloc(0), 1)],
+    ['is something else', () => inPieces(Buffer.from('PK this is no snapshot but an archive'), 100)],
+    ['cannot be given', async function* () {
+      yield Buffer.from('imengine')
+      throw new Error('the other node is busy')
+    }],
+  ])('that %s rejects and changes nothing', async (_name, chunks) => {
+    const target = await filled()
+    const before = await shown(target)
+    await expect(target.restore(chunks())).rejects.toThrow()
+    expect(await shown(target)).toEqual(before)
+  })
+
+  it.each([[true], [false]])('lets whoever gives it come to an end, whether it is taken or not (%s)', async (isWhole) => {
+    const whole = await bytesOf((await filled()).snapshot())
+    const target = await opened()
+    const ends: string[] = []
+    const restored = target.restore(
+      (async function* () {
+        try {
+          yield isWhole ? whole : Buffer.concat([whole, whole])
+          ends.push('taken')
+        } finally {
+          ends.push('over')
+        }
+      })(),
+    )
+    await restored.catch(() => undefined)
+    expect(ends).toEqual(isWhole ? ['taken', 'over'] : ['over'])
   })
 
   it('that was being restored when the process ended leaves nothing but the own outbox', async () => {

@@ -6,7 +6,8 @@ import { allowAnyToken, ChannelType, IMEngine, memoryStorage, ReasonCode, type I
 import { levelStorage } from 'imengine/level'
 import { natsCluster } from 'imengine/nats'
 import { connectTestClient } from 'imengine/testing'
-import { logName, LogNode, message, room } from './log.ts'
+import { memoryMessageStore } from '../../../src/adapters/memory/index.ts'
+import { connectionTo, logName, LogNode, message, room } from './log.ts'
 import { NATS_SERVER, startNatsServers, until, type NatsServers } from './servers.ts'
 
 const TEAM = { channelID: 'team', channelType: ChannelType.Group }
@@ -111,6 +112,56 @@ describe.skipIf(NATS_SERVER === undefined)('a node that the log cannot help any 
     expect(restored).toEqual(['a piece'])
     expect(giver.problems.map(({ error }) => (error.cause as Error).message)).toEqual(['the disk'])
     await giver.close()
+    await taker.close()
+  })
+
+  /** Somebody who offers a snapshot, is asked for it, and says that it cannot be given. */
+  async function offering(name: string, nodeID: number, positions: Record<string, number>): Promise<{ readonly asked: () => number; close(): Promise<void> }> {
+    const connection = connectionTo(servers.urls)
+    const nats = await connection.acquire()
+    let askedCount = 0
+    nats.subscribe(`${name}.snapshot.who`, { callback: (_error, question) => void question.respond(JSON.stringify({ nodeID, positions })) })
+    nats.subscribe(`${name}.snapshot.of.${nodeID}`, {
+      callback: (_error, question) => {
+        askedCount++
+        question.respond(Buffer.from([2, 0, 0, 0, 0]))
+      },
+    })
+    await nats.flush()
+    return { asked: () => askedCount, close: () => connection.release() }
+  }
+
+  it('takes it from the next one when the one that is furthest has too much to do, and loses nothing meanwhile', async () => {
+    const name = logName()
+    const one = await node(name, 1, level(name, 1))
+    const away = await node(name, 2, level(name, 2))
+    await one.channels.create(TEAM, { subscribers: ['ann'] })
+    await until(async () => (await away.channels.get(TEAM)) !== undefined, 5_000, 'the other node has not applied it')
+    await away.close()
+    for (const each of MANY) await one.messages.send({ ...TEAM, fromUID: 'ann', ...each })
+    const busy = await offering(name, 9, { [`${name}_log_0`]: 1_000_000 })
+    const back = await node(name, 2, level(name, 2))
+    expect(busy.asked()).toBe(1)
+    expect(await historyOf(back)).toEqual(await historyOf(one))
+    await busy.close()
+  })
+
+  it('does not ask one that could help with one partition, and has stopped in another', async () => {
+    const name = logName()
+    const log = { servers: servers.urls, name, partitions: 2, maxBytes: 2 ** 20 }
+    const writer = new LogNode({ ...log, nodeID: 1 })
+    await writer.start()
+    const rooms = ['a', 'b', 'c', 'd', 'e', 'f'].map(room)
+    for (const key of rooms) for (const { clientMsgNo, payload } of MANY) await writer.propose(key, [message(key, clientMsgNo, payload)])
+    await writer.close()
+    const stopped = await offering(name, 9, { [`${name}_log_0`]: 1_000_000, [`${name}_log_1`]: 1 })
+    const store = memoryMessageStore()
+    store.append([], { log: `${name}_log_1`, index: writer.appliedIndexes[1]! }) // only the other one is behind
+    const taker = new LogNode({ ...log, nodeID: 2, store })
+    taker.restore = () => Promise.reject(new Error('it is asked for'))
+    await expect(taker.start()).rejects.toMatchObject({ code: 'IM_LOG_GAP' })
+    expect(stopped.asked()).toBe(0)
+    await stopped.close()
     await taker.close()
   })
 })
