@@ -1,8 +1,13 @@
 /** Says when this node has lost the servers for so long that it should say so, and when it has them and what it missed again. */
 export interface IsolationOptions {
-  /** how long it may last without being said */
+  /** how long there may be no connection without its being said */
   readonly afterMs: number
-  /** does this node know everything again? Asked only while it is connected */
+  /** how long a server may be there that brings nothing: servers that choose a new leader are silent for some seconds as well */
+  readonly silentAfterMs: number
+  readonly isConnected: () => boolean
+  /** does any stream that has not been given up bring what there is? A server that has lost the others is there, and brings none */
+  readonly isHearing: () => boolean
+  /** does this node know everything again? */
   readonly isReunited: () => boolean
   readonly tell: (isIsolated: boolean) => void
 }
@@ -11,39 +16,30 @@ const LOOK_EVERY_MS = 100
 
 export class Isolation {
   readonly #options: IsolationOptions
-  #timer: NodeJS.Timeout | undefined
+  readonly #timer: NodeJS.Timeout
+  #connectedMs = performance.now()
+  #heardMs = performance.now()
   #isTold = false
 
   constructor(options: IsolationOptions) {
     this.#options = options
-  }
-
-  /** The connection is gone. */
-  lost(): void {
-    clearTimeout(this.#timer)
-    if (this.#isTold) return
-    this.#timer = setTimeout(() => {
-      this.#isTold = true
-      this.#options.tell(true)
-    }, this.#options.afterMs)
-  }
-
-  /** The connection is back. */
-  found(): void {
-    clearTimeout(this.#timer)
-    if (this.#isTold) this.#look()
+    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS)
   }
 
   close(): void {
-    clearTimeout(this.#timer)
+    clearInterval(this.#timer)
   }
 
   #look(): void {
-    if (!this.#options.isReunited()) {
-      this.#timer = setTimeout(() => this.#look(), LOOK_EVERY_MS)
-      return
+    const { afterMs, silentAfterMs, isConnected, isHearing, isReunited, tell } = this.#options
+    const nowMs = performance.now()
+    if (isConnected()) {
+      this.#connectedMs = nowMs
+      if (isHearing()) this.#heardMs = nowMs
     }
-    this.#isTold = false
-    this.#options.tell(false)
+    const isLost = nowMs - this.#connectedMs >= afterMs || nowMs - this.#heardMs >= silentAfterMs
+    if (isLost === this.#isTold || (this.#isTold && !(isConnected() && isReunited()))) return
+    this.#isTold = isLost
+    tell(isLost)
   }
 }

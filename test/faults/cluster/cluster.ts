@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { startNatsServers, until, type NatsServers } from '../../adapters/nats/servers.ts'
 import type { Answers, Ask, NodeOptions, NodeStatus } from './cluster-node.ts'
 import type { Logs, Room } from './history.ts'
-import { RouteProxies } from './route-proxies.ts'
+import { RouteProxies } from '../../adapters/nats/route-proxies.ts'
 
 export const NODE_COUNT = 3
 const ASK_LIMIT_MS = 20_000
@@ -122,7 +122,20 @@ export class Cluster {
 
   readonly ports = (): readonly (number | undefined)[] => this.#engines.map((engine) => engine?.port)
 
+  /** Started again, as a process manager would, while the servers are away: an engine does not wait for them. */
   async startNode(index: number, clockOffsetMs = 0): Promise<void> {
+    const sinceMs = performance.now()
+    for (;;) {
+      try {
+        return await this.#startNode(index, clockOffsetMs)
+      } catch (error) {
+        if (!String(error).includes('IMError: the servers that join the nodes') || performance.now() - sinceMs > OPEN_LIMIT_MS) throw error
+        await this.killNode(index)
+      }
+    }
+  }
+
+  async #startNode(index: number, clockOffsetMs: number): Promise<void> {
     const { servers, partitionCount: partitions } = this
     const engine = new EngineProcess({
       folder: join(this.#folder, `node${index + 1}`),
