@@ -234,8 +234,8 @@ export class NatsReplicator implements Replicator {
       ...shared,
       host,
       recover: this.#options.recover,
-      applied: (entry, results) => {
-        if (this.#isOurs(host, entry)) proposer.applied(entry, results)
+      applied: (entry, results, seq) => {
+        if (this.#isOurs(host, entry)) proposer.applied(entry, results, seq)
       },
       moved: () => {
         if (follower.stopped !== undefined) proposer.end(follower.stopped)
@@ -249,6 +249,7 @@ export class NatsReplicator implements Replicator {
       boot: this.#boot,
       nextNumber: () => ++this.#number,
       know: (seq) => follower.know(seq),
+      diverged: (error) => follower.stop(error),
     })
     return { follower, proposer }
   }

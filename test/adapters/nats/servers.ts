@@ -171,7 +171,7 @@ async function prepare(folder: string, options: NatsServersOptions): Promise<Ser
   const ports = await freePorts(3 * count)
   const routePorts = ports.slice(2 * count)
   const routesOf = async (from: number): Promise<string> => {
-    const reached = await Promise.all(routePorts.map((port, to) => (routeVia === undefined || to === from ? port : routeVia(from, to, port))))
+    const reached = await Promise.all(routePorts.map((port, to) => (routeVia === undefined || to === from ? Promise.resolve(port) : routeVia(from, to, port))))
     return reached.map((port) => `nats-route://127.0.0.1:${port}`).join(', ')
   }
   // Servers tell each other where they are, and would go around what lies between them.
