@@ -22,12 +22,17 @@ async function play(scenario: Scenario, seed: number): Promise<void> {
     stage = await Stage.open(cluster, { name: scenario.name, seed })
     await scenario.play(stage)
     await stage.leave()
+    if (!stage.isSpent) return
+    const spent = cluster
+    cluster = undefined
+    await spent.close()
   } catch (error) {
     await stage?.leave()
+    stage?.note(`the nodes: ${JSON.stringify(await cluster?.statuses().catch(String))}`)
     // What it has left behind is of no use to the next one.
     const broken = cluster
     cluster = undefined
-    await broken.close()
+    await broken?.close()
     throw error instanceof Error && stage !== undefined && !error.message.includes('schedule:') ? new Error(stage.report(error.message), { cause: error }) : error
   }
 }

@@ -41,6 +41,7 @@ export class ClusterClient {
   #again: Sent[] = []
   #onTheirWayCount = 0
   #count = 0
+  #turn = false
   #isSending: boolean
   #hasLeft = false
   #node: number
@@ -146,7 +147,9 @@ export class ClusterClient {
 
   #sendSome(client: TestClient, session: Session, sentMs: Map<string, number>, move: (why: string) => void): void {
     if (client.isClosed || this.#onTheirWayCount >= WINDOW) return
-    const sent = this.#again.shift() ?? (this.#isSending ? this.#invent() : undefined)
+    // By turns, so that a channel in which nothing goes does not keep everything from the others.
+    const isNewOnesTurn = this.#isSending && (this.#turn = !this.#turn)
+    const sent = (isNewOnesTurn ? undefined : this.#again.shift()) ?? (this.#isSending ? this.#invent() : undefined)
     if (sent === undefined) return
     const { history, onAck } = this.#options
     const { channelID, clientMsgNo, key, text } = sent

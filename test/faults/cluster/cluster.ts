@@ -74,18 +74,16 @@ class EngineProcess {
 export class Cluster {
   readonly servers: NatsServers
   readonly partitionCount: number
+  readonly name = 'chaos'
   readonly #proxies: RouteProxies
   readonly #engines: (EngineProcess | undefined)[] = Array.from({ length: NODE_COUNT }, () => undefined)
-  #folder: string
-  #name: string
-  #generation = 1
+  readonly #folder: string
 
   private constructor(servers: NatsServers, proxies: RouteProxies, folder: string, partitionCount: number) {
     this.servers = servers
     this.#proxies = proxies
     this.#folder = folder
     this.partitionCount = partitionCount
-    this.#name = 'chaos1'
   }
 
   static async start(partitionCount: number): Promise<Cluster> {
@@ -101,18 +99,6 @@ export class Cluster {
     return cluster
   }
 
-  get name(): string {
-    return this.#name
-  }
-
-  /** New engines, with nothing in their stores, over a log of another name. */
-  async startAnew(): Promise<void> {
-    await Promise.all(this.#engines.map((engine) => engine?.kill()))
-    await rm(this.#folder, { recursive: true, force: true })
-    this.#folder = await mkdtemp(join(tmpdir(), 'imengine-cluster-'))
-    this.#name = `chaos${++this.#generation}`
-    await this.#startAll()
-  }
 
   async #startAll(): Promise<void> {
     // One makes the streams; who makes a stream that another one is making at the same time waits longer.
@@ -142,7 +128,7 @@ export class Cluster {
       nodeID: index + 1,
       // Each begins with a server of its own.
       servers: servers.urls.map((_, shift) => servers.urls[(index + shift) % servers.urls.length]!),
-      name: this.#name,
+      name: this.name,
       partitions,
       clockOffsetMs,
     })
@@ -189,7 +175,7 @@ export class Cluster {
   }
 
   leaderOf(partition: number): Promise<number> {
-    return this.servers.leaderOf(`${this.#name}_log_${partition}`)
+    return this.servers.leaderOf(`${this.name}_log_${partition}`)
   }
 
   statuses(): Promise<NodeStatus[]> {
@@ -219,7 +205,7 @@ export class Cluster {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#engines.map((engine) => engine?.kill()))
+    await Promise.all(this.#engines.map(async (engine) => engine?.kill()))
     await this.servers.close()
     this.#proxies.close()
     await rm(this.#folder, { recursive: true, force: true })

@@ -50,6 +50,15 @@ async function freezeServer(stage: Stage, index: number, ms: number): Promise<vo
   await stage.cluster.servers.ready()
 }
 
+async function partLeaderOf(stage: Stage, partition: number, ms: number): Promise<void> {
+  const leader = await stage.cluster.leaderOf(partition)
+  stage.fault(`server ${leader}, which leads stream ${partition}, is cut off from the others`)
+  stage.cluster.cutServer(leader)
+  await stage.hold(ms)
+  stage.note(`server ${leader} is back among the others`)
+  stage.cluster.healServer(leader)
+}
+
 /** Users who are connected to one node only and go nowhere else. @returns what ends their connections */
 async function stayAt(stage: Stage, index: number, uids: readonly string[]): Promise<() => void> {
   const sockets = await Promise.all(uids.map(async (uid) => {
@@ -170,16 +179,20 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'a leader that is parted from the other servers, and healing',
-    isDefault: true,
-    async play(stage) {
-      const leader = await stage.cluster.leaderOf(0)
-      stage.fault(`server ${leader} is cut off from the others`)
-      stage.cluster.cutServer(leader)
-      await stage.hold(12_000)
-      stage.note(`server ${leader} is back among the others`)
-      stage.cluster.healServer(leader)
+    play: (stage) => stage.whileParted(async () => {
+      await partLeaderOf(stage, 0, 12_000)
       await stage.finish()
-    },
+    }),
+  },
+  {
+    name: 'the leader of one stream after the other cut off for a while',
+    play: (stage) => stage.whileParted(async () => {
+      for (let partition = 0; partition < stage.cluster.partitionCount; partition++) {
+        await partLeaderOf(stage, partition, 7_000)
+        await stage.acks(300)
+      }
+      await stage.finish()
+    }),
   },
   {
     name: 'rolling restart of everything',
@@ -282,13 +295,14 @@ export const SCENARIOS: readonly Scenario[] = [
       history.checkAcked(after, through0)
       process.stdout.write(`cluster.test.ts: an entry of a later version: ${history.ackedCount} acknowledged\n`)
       if (history.violationCount > 0) throw new Error(stage.report(`${history.violationCount} violations`))
-      await cluster.startAnew()
+      stage.isSpent = true
     },
   },
 ]
 
-type Fault = 'kill server' | 'freeze server' | 'cut server' | 'kill node' | 'freeze node' | 'close node' | 'kill node and server' | 'kill all servers' | 'full disk'
-const FAULTS: readonly Fault[] = ['kill server', 'kill server', 'freeze server', 'cut server', 'kill node', 'kill node', 'freeze node', 'close node', 'kill node and server', 'kill all servers', 'full disk']
+type Fault = 'kill server' | 'freeze server' | 'kill node' | 'freeze node' | 'close node' | 'kill node and server' | 'kill all servers' | 'full disk'
+/** Servers that are parted have scenarios of their own. */
+const FAULTS: readonly Fault[] = ['kill server', 'kill server', 'freeze server', 'kill node', 'kill node', 'freeze node', 'close node', 'kill node and server', 'kill all servers', 'full disk']
 
 /** Five faults drawn by the seed, one after the other or overlapping, each healed before the end. */
 export function randomMix(seed: number): Scenario {
@@ -329,7 +343,6 @@ async function inflict(stage: Stage, fault: Fault, index: number, ms: number, bu
   for (const each of wanted) busy.add(each)
   stage.fault(`${fault}, ${index}, for ${ms} ms`)
   if (fault === 'freeze server') cluster.servers.freeze(index)
-  else if (fault === 'cut server') cluster.cutServer(index)
   else if (needsServer) await Promise.all(servers.map((each) => cluster.servers.kill(each)))
   if (fault === 'freeze node') cluster.freezeNode(index)
   else if (fault === 'full disk') await cluster.ask(index, { kind: 'disk', isFull: true })
@@ -338,7 +351,6 @@ async function inflict(stage: Stage, fault: Fault, index: number, ms: number, bu
   await stage.hold(ms)
   stage.note(`${fault}, ${index}: ends`)
   if (fault === 'freeze server') cluster.servers.thaw(index)
-  else if (fault === 'cut server') cluster.healServer(index)
   else if (needsServer) await Promise.all(servers.map((each) => cluster.servers.start(each)))
   if (fault === 'freeze node') cluster.thawNode(index)
   else if (fault === 'full disk') await cluster.ask(index, { kind: 'disk', isFull: false })
