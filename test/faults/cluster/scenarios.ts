@@ -167,7 +167,6 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'SIGSTOP of an engine, and SIGCONT',
-    isDefault: true,
     async play(stage) {
       stage.fault('SIGSTOP of node 3')
       stage.cluster.freezeNode(2)
@@ -313,9 +312,9 @@ export function randomMix(seed: number): Scenario {
       const plan = Array.from({ length: 5 }, () => ({
         fault: random.pick(FAULTS),
         index: random.below(3),
-        ms: 500 + random.below(6_000),
+        ms: 500 + random.below(4_500),
         /** until the next one begins; it may begin before this one is healed */
-        nextMs: random.below(5_000),
+        nextMs: random.below(4_000),
       }))
       stage.note(`seed ${seed}: ${JSON.stringify(plan)}`)
       const busy = new Set<string>()
