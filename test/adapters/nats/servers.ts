@@ -106,10 +106,6 @@ export class NatsServers {
     this.#server(index).process?.kill('SIGCONT')
   }
 
-  isRunning(index: number): boolean {
-    return this.#server(index).process !== undefined
-  }
-
   /** Wait until every running server has all its routes, knows who leads JetStream, and is healthy. */
   async ready(timeoutMs = 20_000): Promise<void> {
     const running = this.#servers.filter(({ process }) => process !== undefined)

@@ -136,10 +136,6 @@ export class Cluster {
     await engine.open()
   }
 
-  isNodeRunning(index: number): boolean {
-    return this.#engine(index).port !== undefined
-  }
-
   ask<K extends Ask['kind']>(index: number, ask: Extract<Ask, { readonly kind: K }>): Promise<Answers[K]> {
     return this.#engine(index).ask<K>(ask)
   }

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import { personChannelID, type ChannelKey } from 'imengine'
+import { personChannelID } from 'imengine'
 import { seededRandom, type SeededRandom } from 'imengine/testing'
 import { until } from '../../adapters/nats/servers.ts'
 import { NODE_COUNT, type Cluster } from './cluster.ts'
@@ -95,13 +95,6 @@ export class Stage {
   /** The workload goes on meanwhile. */
   async hold(ms: number): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, ms))
-  }
-
-  /** A channel whose messages go through this partition. */
-  roomOf(partition: number, partitionOf: (key: ChannelKey) => number): Room {
-    const room = this.history.rooms.find(({ key }) => partitionOf(key) === partition)
-    if (room === undefined) throw new Error(`no channel goes through partition ${partition}`)
-    return room
   }
 
   /** Everything that was sent is acknowledged, the nodes have come to rest, everybody has got everything: then all is looked at. */
