@@ -10,6 +10,8 @@ import type { Logs, Room } from './history.ts'
 import { RouteProxies } from '../../adapters/nats/route-proxies.ts'
 
 export const NODE_COUNT = 3
+/** A server that was stopped, or parted, may take its time until it says that it has everything again. */
+export const READY_LIMIT_MS = 60_000
 const ASK_LIMIT_MS = 20_000
 /** `start` may wait for a majority of servers, and reads everything that it missed. */
 const OPEN_LIMIT_MS = 45_000

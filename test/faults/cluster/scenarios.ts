@@ -4,7 +4,7 @@ import { seededRandom, TestClient } from 'imengine/testing'
 import { encodeEntry } from '../../../src/adapters/nats/log-entry.ts'
 import { partitionOf } from '../../../src/adapters/nats/partitions.ts'
 import { until } from '../../adapters/nats/servers.ts'
-import { inTime, NODE_COUNT } from './cluster.ts'
+import { inTime, NODE_COUNT, READY_LIMIT_MS } from './cluster.ts'
 import type { Room } from './history.ts'
 import type { Stage } from './stage.ts'
 
@@ -29,7 +29,7 @@ async function killServer(stage: Stage, index: number): Promise<void> {
 async function startServer(stage: Stage, index: number): Promise<void> {
   stage.note(`server ${index} starts`)
   await stage.cluster.servers.start(index)
-  await stage.cluster.servers.ready()
+  await stage.cluster.servers.ready(READY_LIMIT_MS)
 }
 
 async function startNode(stage: Stage, index: number): Promise<void> {
@@ -49,7 +49,6 @@ async function freezeServer(stage: Stage, index: number, ms: number): Promise<vo
   await stage.hold(ms)
   stage.note(`SIGCONT of server ${index}`)
   stage.cluster.servers.thaw(index)
-  await stage.cluster.servers.ready()
 }
 
 async function partLeaderOf(stage: Stage, partition: number, ms: number): Promise<void> {
@@ -163,7 +162,7 @@ export const SCENARIOS: readonly Scenario[] = [
       await stage.hold(1_500)
       stage.note('all servers start')
       await Promise.all([0, 1, 2].map((index) => stage.cluster.servers.start(index)))
-      await stage.cluster.servers.ready()
+      await stage.cluster.servers.ready(READY_LIMIT_MS)
       await stage.finish()
     },
   },
@@ -229,7 +228,7 @@ export const SCENARIOS: readonly Scenario[] = [
       if (JSON.stringify(after) !== JSON.stringify(later)) history.violate('something was stored without a majority')
       stage.note('the servers start')
       await Promise.all([cluster.servers.start(0), cluster.servers.start(1)])
-      await cluster.servers.ready()
+      await cluster.servers.ready(READY_LIMIT_MS)
       const told18 = stage.clients.reduce((sum, { moves }) => sum + (moves['SENDACK 18'] ?? 0), 0)
       if (told18 === 0) history.violate('nobody was told 18')
       const unanswered = stage.clients.reduce((sum, { moves }) => sum + (moves['no SENDACK'] ?? 0), 0)

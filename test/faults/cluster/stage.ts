@@ -2,7 +2,7 @@ import { expect } from 'vitest'
 import { personChannelID } from 'imengine'
 import { seededRandom, type SeededRandom } from 'imengine/testing'
 import { until } from '../../adapters/nats/servers.ts'
-import { NODE_COUNT, type Cluster } from './cluster.ts'
+import { NODE_COUNT, READY_LIMIT_MS, type Cluster } from './cluster.ts'
 import { ClusterClient } from './cluster-clients.ts'
 import { History, type Room } from './history.ts'
 
@@ -60,6 +60,7 @@ export class Stage {
 
   /** The channels are there on every node, and everybody is chatting. */
   static async open(cluster: Cluster, options: { readonly name: string; readonly seed: number }): Promise<Stage> {
+    await cluster.servers.ready(READY_LIMIT_MS)
     const stage = new Stage(cluster, options)
     const groups = stage.history.rooms.filter(({ key }) => key.channelType === 2)
     await Promise.all(groups.map(({ key, uids }, index) => cluster.ask(index % NODE_COUNT, { kind: 'create', key, subscribers: uids })))
