@@ -34,6 +34,7 @@ export const ERRORS = {
   IM_LOG_FORMAT: { message: 'the log has something in it that this version does not know', retryable: false },
   IM_LOG_CORRUPT: { message: 'an entry of the log is damaged', retryable: false },
   IM_LOG_GAP: { message: 'what this node missed is no longer in the log', retryable: false },
+  IM_LOG_DIVERGED: { message: 'the servers do not have the same log', retryable: false },
   IM_LOG_REPLACED: { message: 'the log is gone, or another one has its name', retryable: false },
   IM_ENTRY_TOO_LARGE: { message: 'a message is larger than the log takes', retryable: false },
   IM_CLUSTER_DENIED: { message: 'the servers that join the nodes refused us', retryable: false },

@@ -1,7 +1,12 @@
 export interface IsolationOptions {
-  /** how long it may last without being said */
+  /** how long there may be no connection without its being said */
   readonly afterMs: number
-  /** does this node know everything again? Asked only while it is connected */
+  /** how long a server may be there that brings nothing: servers that choose a new leader are silent for some seconds as well */
+  readonly silentAfterMs: number
+  readonly isConnected: () => boolean
+  /** does any stream that has not been given up bring what there is? A server that has lost the others is there, and brings none */
+  readonly isHearing: () => boolean
+  /** does this node know everything again? */
   readonly isReunited: () => boolean
   readonly tell: (isIsolated: boolean) => void
 }
@@ -14,49 +19,45 @@ const LOOK_EVERY_MS = 100
  */
 export class Isolation {
   readonly #options: IsolationOptions
-  #timer: NodeJS.Timeout | undefined
+  readonly #timer: NodeJS.Timeout
+  #connectedMs = performance.now()
+  #heardMs = performance.now()
+  /** since when the connection is there; what was followed over the one before still looks as if it were heard for a moment */
+  #sinceMs: number | undefined
   #isTold = false
-  #isFinal = false
 
   constructor(options: IsolationOptions) {
     this.#options = options
+    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS)
   }
 
-  /** The connection is gone. */
-  lost(): void {
-    clearTimeout(this.#timer)
-    if (!this.#isTold) this.#timer = setTimeout(() => this.#tell(), this.#options.afterMs)
-  }
-
-  /** The connection is back. */
-  found(): void {
-    clearTimeout(this.#timer)
-    // Not at once: what is followed over the connection that was lost still looks as if it were heard from.
-    if (this.#isTold && !this.#isFinal) this.#timer = setTimeout(() => this.#look(), LOOK_EVERY_MS)
-  }
-
-  /** It will not go on by itself. */
+  /** A part of the log will not go on by itself. */
   stopped(): void {
-    clearTimeout(this.#timer)
-    this.#isFinal = true
-    if (!this.#isTold) this.#tell()
-  }
-
-  close(): void {
-    clearTimeout(this.#timer)
-  }
-
-  #tell(): void {
+    clearInterval(this.#timer)
+    if (this.#isTold) return
     this.#isTold = true
     this.#options.tell(true)
   }
 
+  close(): void {
+    clearInterval(this.#timer)
+  }
+
   #look(): void {
-    if (!this.#options.isReunited()) {
-      this.#timer = setTimeout(() => this.#look(), LOOK_EVERY_MS)
-      return
+    const { afterMs, silentAfterMs, isConnected, isHearing, isReunited, tell } = this.#options
+    const nowMs = performance.now()
+    if (isConnected()) {
+      this.#connectedMs = nowMs
+      this.#sinceMs ??= nowMs
+      if (isHearing()) this.#heardMs = nowMs
+    } else {
+      this.#sinceMs = undefined
     }
-    this.#isTold = false
-    this.#options.tell(false)
+    const isLost = nowMs - this.#connectedMs >= afterMs || nowMs - this.#heardMs >= silentAfterMs
+    if (isLost === this.#isTold) return
+    const isBack = this.#sinceMs !== undefined && nowMs - this.#sinceMs >= LOOK_EVERY_MS && isReunited()
+    if (this.#isTold && !isBack) return
+    this.#isTold = isLost
+    tell(isLost)
   }
 }

@@ -7,7 +7,7 @@ export interface LogApplierOptions {
   readonly log: string
   readonly host: ReplicatorHost
   /** an entry has been applied here */
-  readonly applied: (entry: DecodedEntry, results: readonly unknown[]) => void
+  readonly applied: (entry: DecodedEntry, results: readonly unknown[], seq: number) => void
   /** the number of applied entries has grown, and there is room for more */
   readonly moved: () => void
   /** everything before something that cannot be applied has been applied */
@@ -119,9 +119,9 @@ export class LogApplier {
     this.#appliedSeq = index
     this.#heldCount -= taken.length
     let place = 0
-    for (const { entry, bytes } of taken) {
+    for (const { seq: entrySeq, entry, bytes } of taken) {
       this.#heldBytes -= bytes
-      applied(entry, results.slice(place, (place += entry.operation === undefined ? entry.batches.length : 1)))
+      applied(entry, results.slice(place, (place += entry.operation === undefined ? entry.batches.length : 1)), entrySeq)
     }
     moved()
   }

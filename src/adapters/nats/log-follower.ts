@@ -224,13 +224,17 @@ export class LogFollower {
   /** Nothing has come for a while. Is there nothing, or does the consumer's server not have it? Then the next may be on another one. */
   #look(nowMs: number): void {
     const { jetStream, log } = this.#options
+    const consumer = this.#consumer
     this.#lookedMs = nowMs
     const wasBehind = this.#lastSeq > this.#receivedSeq && this.#lookedSeq === this.#receivedSeq
     this.#lookedSeq = this.#receivedSeq
     if (wasBehind) return this.#interrupt?.()
     jetStream.streamInfo(log, ASK_TIMEOUT_MS).then(
       ({ state }) => this.know(state.last_seq),
-      () => undefined, // a server that is away shows in other ways
+      () => {
+        // The consumer's server may be one that has lost the others, and goes on saying that there is nothing.
+        if (this.#consumer === consumer && this.#lookedMs === nowMs) this.#interrupt?.()
+      },
     )
   }
 

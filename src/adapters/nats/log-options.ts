@@ -12,7 +12,10 @@ export interface NatsLogOptions {
   readonly maxAgeMs?: number
   /** default 1 GiB for each stream, on each of its servers: beyond it the oldest entries go */
   readonly maxBytes?: number
-  /** default 5 000: a node that has lost the servers for so long is isolated; see the engine's option `whenIsolated` */
+  /**
+   * default 5 000: a node that has no connection for so long is isolated, and one that hears from none of the streams for three
+   * times as long, because its server has lost the others; see the engine's option `whenIsolated`
+   */
   readonly isolatedAfterMs?: number
   /** default 30 000: how long `start` waits for the servers and for what this node has missed */
   readonly startTimeoutMs?: number

@@ -21,6 +21,8 @@ export interface LogProposerOptions {
   readonly nextNumber: () => number
   /** an entry is at this place of the stream */
   readonly know: (seq: number) => void
+  /** the server that confirms and the one that is read from have an entry at different places: what is read is not the log */
+  readonly diverged: (error: IMError) => void
   readonly report: (problem: LogProblem) => void
 }
 
@@ -53,6 +55,10 @@ interface Entry {
   liveCount: number
   /** it is known to be in the log, or known never to be */
   isDecided: boolean
+  /** where it is, as the stream's leader says */
+  confirmedSeq: number | undefined
+  /** where it was when it came back */
+  appliedSeq: number | undefined
   /** ends the pause between two tries */
   wake: (() => void) | undefined
 }
@@ -141,9 +147,11 @@ export class LogProposer {
   }
 
   /** An entry of this node and this boot has been applied here. */
-  applied({ number }: DecodedEntry, results: readonly unknown[]): void {
+  applied({ number }: DecodedEntry, results: readonly unknown[], seq: number): void {
     const entry = this.#entries.get(number)
     if (entry === undefined) return
+    entry.appliedSeq = seq
+    if (this.#isDiverged(entry)) return // nothing of it is true
     this.#decided(entry)
     this.#entries.delete(number)
     for (const [index, part] of entry.parts.entries()) {
@@ -251,6 +259,8 @@ export class LogProposer {
       parts,
       liveCount: parts.length,
       isDecided: false,
+      confirmedSeq: undefined,
+      appliedSeq: undefined,
       wake: undefined,
     }
     this.#entries.set(number, entry)
@@ -271,7 +281,10 @@ export class LogProposer {
       try {
         // What is given to a connection that is not there might be sent when the servers have forgotten the first try.
         if (isConnected()) {
-          know(await jetStream.publish(subject, entry.bytes, to))
+          const seq = await jetStream.publish(subject, entry.bytes, to)
+          entry.confirmedSeq = seq
+          if (this.#isDiverged(entry)) return
+          know(seq)
           return this.#decided(entry)
         }
       } catch (error) {
@@ -283,6 +296,17 @@ export class LogProposer {
       if (performance.now() - sinceMs > RETRY_FOR_MS) return this.#refuse(entry, this.#gaveUp('no answer for as long as it could be repeated'))
       if (!entry.isDecided) await pause(entry, pauseMs)
     }
+  }
+
+  /**
+   * A server that was parted from the others while it led a stream may keep what they never agreed to, and go on with the rest
+   * behind it. Nobody is told numbers of such a log.
+   */
+  #isDiverged({ confirmedSeq, appliedSeq }: Entry): boolean {
+    if (confirmedSeq === undefined || appliedSeq === undefined || confirmedSeq === appliedSeq) return false
+    const { log, diverged } = this.#options
+    diverged(new IMError('IM_LOG_DIVERGED', { detail: `${log}: confirmed at ${confirmedSeq}, and read at ${appliedSeq}` }))
+    return true
   }
 
   /** What is told to those who wait when trying again cannot help. */

@@ -193,16 +193,14 @@ export class NatsReplicator implements Replicator {
     const positions = await this.#positionsOf(host)
     this.#isolation = new Isolation({
       afterMs: this.#limits.isolatedAfterMs,
-      isReunited: () => this.#partitions.every(({ follower }) => follower.isFollowing && follower.appliedSeq >= follower.lastSeq),
+      silentAfterMs: SILENT_TIMES * this.#limits.isolatedAfterMs,
+      isConnected: () => this.#connection.isConnected,
+      isHearing: () => this.#living.length === 0 || this.#living.some(({ follower }) => follower.isFollowing),
+      isReunited: () => this.#living.every(({ follower }) => follower.isFollowing && follower.appliedSeq >= follower.lastSeq),
       tell: (isIsolated) => host.isolated(isIsolated),
     })
     this.#unwatch = this.#connection.watch((state) => {
-      if (state.name === 'connected') {
-        this.#reconnected()
-        this.#isolation?.found()
-      } else if (state.name === 'disconnected') {
-        this.#isolation?.lost()
-      }
+      if (state.name === 'connected') this.#reconnected()
     })
     if (this.#closing !== undefined) throw closedWhileStarting()
     this.#partitions = positions.map((_, partition) => this.#partition(host, jetStream, partition))
@@ -238,8 +236,8 @@ export class NatsReplicator implements Replicator {
       ...shared,
       host,
       recover: this.#options.recover,
-      applied: (entry, results) => {
-        if (this.#isOurs(host, entry)) proposer.applied(entry, results)
+      applied: (entry, results, seq) => {
+        if (this.#isOurs(host, entry)) proposer.applied(entry, results, seq)
       },
       moved: () => {
         if (follower.stopped !== undefined) {
@@ -256,12 +254,18 @@ export class NatsReplicator implements Replicator {
       boot: this.#boot,
       nextNumber: () => ++this.#number,
       know: (seq) => follower.know(seq),
+      diverged: (error) => follower.stop(error),
     })
     return { follower, proposer }
   }
 
   #isOurs({ nodeID }: ReplicatorHost, entry: DecodedEntry): boolean {
     return entry.nodeID === nodeID && entry.boot === this.#boot
+  }
+
+  /** Those that have not stopped: what has is no sign of anything but its own end. */
+  get #living(): readonly Partition[] {
+    return this.#partitions.filter(({ follower }) => follower.stopped === undefined)
   }
 
   /** Resolves when all partitions are where their streams ended when we looked first. */
@@ -325,6 +329,8 @@ export class NatsReplicator implements Replicator {
   }
 }
 
+/** A new leader takes the servers up to nine seconds, in which none of the streams may bring anything. */
+const SILENT_TIMES = 3
 /** Progress wakes it earlier. */
 const CATCH_UP_LOOK_MS = 100
 

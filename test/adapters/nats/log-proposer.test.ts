@@ -12,23 +12,26 @@ interface Try {
   readonly messageID: string
   readonly numbers: readonly string[]
   readonly bytes: Uint8Array
-  readonly stored: () => void
+  /** at this place, default 1 */
+  readonly stored: (seq?: number) => void
   readonly fails: (kind: JetStreamFailure['kind'], code?: number) => void
 }
 
 let tries: Recorder<Try>
 let isConnected: boolean
 let proposer: LogProposer
+let divergences: IMError[]
 
 beforeEach(() => {
   tries = new Recorder()
   isConnected = true
+  divergences = []
   let number = 0
   const publish: JetStream['publish'] = (_subject, bytes, { messageID }) =>
     new Promise((resolve, reject) => {
       const numbers = decodeEntry(bytes).batches.flatMap(({ messages }) => messages.map(({ clientMsgNo }) => clientMsgNo))
       const fails: Try['fails'] = (kind, code = 0) => reject(new JetStreamFailure(kind, code, kind))
-      tries.add({ messageID, numbers, bytes, stored: () => resolve(1), fails })
+      tries.add({ messageID, numbers, bytes, stored: (seq = 1) => resolve(seq), fails })
     })
   const streamInfo: JetStream['streamInfo'] = () => Promise.reject(new JetStreamFailure('refused', 10_059, 'not found'))
   proposer = new LogProposer({
@@ -42,6 +45,10 @@ beforeEach(() => {
     maxPayloadBytes: () => 1_048_576,
     nextNumber: () => ++number,
     know: () => undefined,
+    diverged: (error) => {
+      divergences.push(error)
+      proposer.end(error) // as the follower does when it is stopped
+    },
     report: () => undefined,
   })
 })
@@ -58,9 +65,9 @@ function propose(channelID: string, clientMsgNo: string, signal = new AbortContr
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /** As if it had come back through the log. */
-function applied({ bytes }: Try): void {
+function applied({ bytes }: Try, seq = 1): void {
   const entry = decodeEntry(bytes)
-  proposer.applied(entry, entry.batches.map(({ messages }) => messages.map(({ messageID }, i) => ({ status: 'stored' as const, messageID, messageSeq: i + 1 }))))
+  proposer.applied(entry, entry.batches.map(({ messages }) => messages.map(({ messageID }, i) => ({ status: 'stored' as const, messageID, messageSeq: i + 1 }))), seq)
 }
 
 describe('entries on their way', () => {
@@ -128,6 +135,29 @@ describe('entries on their way', () => {
     isConnected = true
     proposer.retry()
     await tries.untilCount(1)
+  })
+})
+
+describe('an entry that is confirmed at another place than it is read at', () => {
+  it('is not acknowledged when that shows as it is read', async () => {
+    const outcome = propose('a', 'a1')
+    await turn()
+    tries.items[0]!.stored(7)
+    await turn()
+    expect(divergences).toEqual([])
+    applied(tries.items[0]!, 8)
+    await expect(outcome).rejects.toMatchObject({ code: 'IM_LOG_DIVERGED', detail: 'log: confirmed at 7, and read at 8' })
+    expect(divergences).toHaveLength(1)
+  })
+
+  it('lets nothing behind it be acknowledged when it shows only afterwards', async () => {
+    const first = propose('a', 'a1')
+    await turn()
+    applied(tries.items[0]!, 8)
+    expect(await first).toMatchObject([{ messageSeq: 1 }])
+    const third = propose('a', 'a2')
+    tries.items[0]!.stored(7)
+    await expect(third).rejects.toMatchObject({ code: 'IM_LOG_DIVERGED' })
   })
 })
 

@@ -8,6 +8,7 @@ import { natsCluster } from 'imengine/nats'
 import { connectTestClient } from 'imengine/testing'
 import { memoryMessageStore } from '../../../src/adapters/memory/index.ts'
 import { connectionTo, logName, LogNode, message, room } from './log.ts'
+import { RouteProxies } from './route-proxies.ts'
 import { NATS_SERVER, startNatsServers, until, type NatsServers } from './servers.ts'
 
 const TEAM = { channelID: 'team', channelType: ChannelType.Group }
@@ -196,4 +197,33 @@ describe.skipIf(NATS_SERVER === undefined)('a node that is cut off from NATS', (
       await own.close()
     }
   })
+
+  it('by way of a server that has lost the other servers: the same, though its connection holds', async () => {
+    const proxies = new RouteProxies()
+    const own = await startNatsServers({ count: 3, routeVia: proxies.via })
+    try {
+      const engine = new IMEngine({
+        tokenVerifier: allowAnyToken(), storage: memoryStorage(), limits: { replicateTimeoutMs: 500 },
+        ...natsCluster({ servers: own.url(0), replicas: 3, partitions: 2, log: { isolatedAfterMs: 500 } }),
+      })
+      engines.push(engine)
+      await engine.start()
+      await engine.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+      const told: boolean[] = []
+      engine.on('isolated', ({ isIsolated }) => told.push(isIsolated))
+      const { client: ann, pair } = await connectTestClient(engine, { uid: 'ann' })
+      expect((await ann.send({ ...TEAM, payload: 'x', clientMsgNo: 'before' })).reasonCode).toBe(ReasonCode.Success)
+      told.length = 0 // a leader that is being chosen may have taken longer than the little that is allowed here
+      proxies.cut(0)
+      await until(() => told.includes(true), 30_000, 'it does not say that it is isolated')
+      await until(() => engine.connections.count() === 0, 10_000, 'its clients are still there')
+      pair.client.end()
+      proxies.heal(0)
+      await until(() => told.at(-1) === false, 30_000, 'it does not say that it is not isolated any more')
+    } finally {
+      await Promise.all(engines.splice(0).map((engine) => engine.close({ drainMs: 0 })))
+      await own.close()
+      proxies.close()
+    }
+  }, 90_000)
 })

@@ -19,6 +19,8 @@ export interface NatsServersOptions {
   readonly token?: string
   /** further lines of the configuration, as they are: a TLS block, for one */
   readonly configuration?: string
+  /** Between two servers of a cluster, so that a test can part them: the port at which `from` reaches `port` of `to`. */
+  readonly routeVia?: (from: number, to: number, port: number) => Promise<number>
 }
 
 interface Server {
@@ -161,10 +163,15 @@ interface JetStreamState {
 }
 
 async function prepare(folder: string, options: NatsServersOptions): Promise<Server[]> {
-  const { count = 1, syncAlways = false, maxPayloadBytes, user, pass, token, configuration = '' } = options
+  const { count = 1, syncAlways = false, maxPayloadBytes, user, pass, token, configuration = '', routeVia } = options
   const ports = await freePorts(3 * count)
   const routePorts = ports.slice(2 * count)
-  const routes = routePorts.map((port) => `nats-route://127.0.0.1:${port}`).join(', ')
+  const routesOf = async (from: number): Promise<string> => {
+    const reached = await Promise.all(routePorts.map((port, to) => (routeVia === undefined || to === from ? Promise.resolve(port) : routeVia(from, to, port))))
+    return reached.map((port) => `nats-route://127.0.0.1:${port}`).join(', ')
+  }
+  // Servers tell each other where they are, and would go around what lies between them.
+  const advertise = routeVia === undefined ? '' : '  advertise: "127.0.0.1:1"\n'
   const sync = syncAlways && knowsSyncInterval() ? 'sync_interval: always' : ''
   const authorization = [user && `user: ${JSON.stringify(user)}`, pass && `password: ${JSON.stringify(pass)}`, token && `token: ${JSON.stringify(token)}`]
   const wanted = authorization.filter(Boolean).join('\n  ')
@@ -179,7 +186,7 @@ async function prepare(folder: string, options: NatsServersOptions): Promise<Ser
       `jetstream {\n  store_dir: ${JSON.stringify(join(folder, name))}\n  ${sync}\n}`,
       maxPayloadBytes === undefined ? '' : `max_payload: ${maxPayloadBytes}`,
       wanted === '' ? '' : `authorization {\n  ${wanted}\n}`,
-      count === 1 ? '' : `cluster {\n  name: test\n  listen: "127.0.0.1:${routePorts[i]}"\n  routes: [${routes}]\n}`,
+      count === 1 ? '' : `cluster {\n  name: test\n  listen: "127.0.0.1:${routePorts[i]}"\n${advertise}  routes: [${await routesOf(i)}]\n}`,
       configuration,
     ]
     const path = join(folder, `${name}.conf`)
