@@ -157,7 +157,7 @@ describe.skipIf(NATS_SERVER === undefined)('a node that the log cannot help any 
     await writer.close()
     const stopped = await offering(name, 9, { [`${name}_log_0`]: 1_000_000, [`${name}_log_1`]: 1 })
     const store = memoryMessageStore()
-    store.append([], { log: `${name}_log_1`, index: writer.appliedIndexes[1]! }) // only the other one is behind
+    void store.append([], { log: `${name}_log_1`, index: writer.appliedIndexes[1]! }) // only the other one is behind
     const taker = new LogNode({ ...log, nodeID: 2, store })
     taker.restore = () => Promise.reject(new Error('it is asked for'))
     await expect(taker.start()).rejects.toMatchObject({ code: 'IM_LOG_GAP' })
