@@ -12,12 +12,13 @@ import type { ServerSpec } from '../wire.ts'
 import { listen, type Running } from './listen.ts'
 
 /** @param prepare  for tests: what else becomes of the engine before it starts */
-export async function serveEngine({ transport, storage, groups = [] }: ServerSpec, prepare: (engine: IMEngine) => void = () => undefined): Promise<Running> {
+export async function serveEngine({ transport, storage, cluster, groups = [] }: ServerSpec, prepare: (engine: IMEngine) => void = () => undefined): Promise<Running> {
   const folder = storage === 'level' ? mkdtempSync(join(tmpdir(), 'imengine-bench-')) : undefined
   const engine = new IMEngine({
     tokenVerifier: allowAnyToken(),
     plaintext: 'allow',
     ...(folder !== undefined && { storage: levelStorage({ path: folder }) }),
+    ...(cluster !== undefined && { nodeID: cluster.nodeID, ...(await import('imengine/nats')).natsCluster({ ...cluster, name: 'bench' }) }),
   })
   const errorCounts = new Map<string, number>()
   engine.on('error', (error) => {
