@@ -2,8 +2,8 @@
  * A cluster on one machine: engines with level stores and nats-servers, each a process of its own, beside one engine alone. The
  * two ends of a pair are on different engines. W1 with a window, then at fixed rates for each engine, then what happens when the
  * leader of a stream is killed. `npm run bench -- cluster --topologies alone,1,3,5 --window 64,16 --rates 2000 --runs 3
- * --seconds 3`; `--window none`, `--rates none` and `--kill no` leave a part out, `--profile FOLDER` writes CPU profiles of the
- * first engine there.
+ * --seconds 3`; `--window none`, `--rates none` and `--kill no` leave a part out; `--node-flags='--cpu-prof --cpu-prof-dir=FOLDER'`
+ * are for the process of the first engine.
  */
 import { interleave } from './measure.ts'
 import { runCluster, TOPOLOGIES, type ClusterRun, type Topology } from './cluster-run.ts'
@@ -24,7 +24,7 @@ interface Row {
 const KILL = { afterMs: 1_500, spanMs: 10_000, window: 16 }
 const MAX_PAUSE_MS = 6_000
 
-const options = readOptions([], { runs: '3', topologies: 'alone,1,3,5', window: '64,16', rates: '2000', kill: 'yes', profile: '' })
+const options = readOptions([], { runs: '3', topologies: 'alone,1,3,5', window: '64,16', rates: '2000', kill: 'yes', 'node-flags': '' })
 const { more } = options
 const topologies = more['topologies']!.split(',').map((name) => {
   const topology = TOPOLOGIES.find((each) => each.name === name)
@@ -40,12 +40,11 @@ const killRows = more['kill'] === 'no' ? [] : topologies.filter(({ replicas }) =
 printHead(`100 pairs, payload 100 bytes, level, ${options.runs} runs of ${options.measureMs / 1000} s`)
 const measured = await interleave([...closedRows, ...openRows, ...killRows], options.runs, ({ topology, job, killsLeader }) => {
   const ratePerSecond = 'ratePerEngine' in job ? job.ratePerEngine * topology.engineCount : undefined
-  const nodeOptions = more['profile'] === '' ? [] : ['--cpu-prof', `--cpu-prof-dir=${more['profile']}`]
   return runCluster(
     topology,
     { window: job.window, ...(ratePerSecond !== undefined && { ratePerSecond }), warmUpMs: options.warmUpMs, measureMs: killsLeader ? KILL.spanMs : options.measureMs },
     killsLeader ? KILL.afterMs : undefined,
-    nodeOptions,
+    more['node-flags']!.split(' ').filter(Boolean),
   )
 })
 const of = (rows: readonly Row[]): Row[] => rows.filter((row) => measured.includes(row))
