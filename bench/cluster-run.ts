@@ -49,9 +49,8 @@ export async function runCluster({ engineCount, natsCount, replicas }: Topology,
   try {
     nats = natsCount === 0 ? undefined : await startNatsServers({ count: natsCount })
     for (let index = 0; index < engineCount; index++) {
-      // Each knows all servers, and is connected to one of its own first.
-      const servers = nats && [...nats.urls.slice(index), ...nats.urls.slice(0, index)]
-      const spec: ServerSpec = { kind: 'engine', transport: 'tcp', encryption: 'off', storage: 'level', ...(servers && { cluster: { nodeID: index + 1, servers, replicas } }) }
+      const cluster = nats && { nodeID: index + 1, servers: nats.urls, replicas }
+      const spec: ServerSpec = { kind: 'engine', transport: 'tcp', encryption: 'off', storage: 'level', ...(cluster && { cluster }) }
       engines.push(new Child('server-process.js', spec, index === 0 ? nodeOptions : []))
     }
     const ports = await Promise.all(engines.map(async (engine) => (await engine.next('listening')).port))

@@ -1,7 +1,8 @@
 /**
  * A cluster on one machine: engines with level stores and nats-servers, each a process of its own, beside one engine alone. The
  * two ends of a pair are on different engines. W1 with a window, then at fixed rates for each engine, then what happens when the
- * leader of a stream is killed. `npm run bench -- cluster --topologies alone,1,3,5 --window 64,16 --rates 2000 --runs 3
+ * leader of a stream is killed. The warm-up is long, because several engines share the time to have their code compiled.
+ * `npm run bench -- cluster --topologies alone,1,3,5 --window 64,16 --rates 2000 --runs 3
  * --seconds 3`; `--window none`, `--rates none` and `--kill no` leave a part out; `--node-flags='--cpu-prof --cpu-prof-dir=FOLDER'`
  * are for the process of the first engine.
  */
@@ -24,7 +25,7 @@ interface Row {
 const KILL = { afterMs: 1_500, spanMs: 10_000, window: 16 }
 const MAX_PAUSE_MS = 6_000
 
-const options = readOptions([], { runs: '3', topologies: 'alone,1,3,5', window: '64,16', rates: '2000', kill: 'yes', 'node-flags': '' })
+const options = readOptions([], { runs: '3', 'warm-up': '10', topologies: 'alone,1,3,5', window: '64,16', rates: '2000', kill: 'yes', 'node-flags': '' })
 const { more } = options
 const topologies = more['topologies']!.split(',').map((name) => {
   const topology = TOPOLOGIES.find((each) => each.name === name)
