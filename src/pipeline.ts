@@ -145,8 +145,8 @@ export class Pipeline implements ConnectionHost {
   readonly #pushServices: PushOnlineServices
   /** CONNECTs under way, so that a client that leaves ends its own authentication */
   readonly #connecting = new Map<Connection, ConnectEvent>()
-  /** which connection a message came in on, while it is being agreed upon */
-  readonly #proposed = new Map<string, string>()
+  /** by channel: what of this node is being agreed upon */
+  readonly #proposed = new Map<string, readonly DistributeItem[]>()
   /** connections that have gone and that presence has not been told of */
   readonly #owedToPresence = new Map<string, PresenceEntry>()
   #unflushed: Connection[] = []
@@ -758,8 +758,15 @@ export class Pipeline implements ConnectionHost {
     if (stored.length === 0) return stored
     this.#facts.emit('messageStored', { key, messages: stored })
     // Asked now: whoever has proposed them forgets soon which connections they came in on.
-    const sources = stored.map((message): PushSource => ({ message, connectionID: isOwn ? this.#proposed.get(message.messageID) : undefined }))
-    this.#handOver(channelKeyString(key), key, sources, undefined, isOwn ? 'logged' : 'here')
+    const channel = channelKeyString(key)
+    const items = isOwn ? this.#proposed.get(channel) : undefined
+    let at = 0
+    const sources = stored.map((message): PushSource => {
+      // In the order in which they were proposed; none of them is there when their senders have been told to try again.
+      while (items !== undefined && at < items.length && items[at]!.message.messageID !== message.messageID) at++
+      return { message, connectionID: items?.[at]?.connectionID }
+    })
+    this.#handOver(channel, key, sources, undefined, isOwn ? 'logged' : 'here')
     return stored
   }
 
