@@ -62,7 +62,7 @@ async function run<R>(server: unknown, taskFor: (port: number) => LoadTask, coll
 
 const ENDS_WITHIN_MS = 20_000
 
-class Child<From extends { readonly type: string }, To> {
+export class Child<From extends { readonly type: string }, To> {
   readonly #process: ChildProcess
   readonly #name: string
   readonly #arrived: From[] = []

@@ -21,6 +21,7 @@ const benchmarks: Readonly<Record<string, { readonly options: readonly string[];
   'open-loop': { options: COMMON },
   'many-channels': { options: COMMON },
   'hot-channel': { options: COMMON },
+  cluster: { options: ['runs', 'seconds', 'warm-up', 'topologies', 'window', 'rates', 'kill', 'node-flags'], takesLong: true },
   steps: { options: ['seconds', 'warm-up', 'transport', 'encryption', 'storage'] },
   micro: { options: ['runs'] },
   storage: { options: ['runs'] },

@@ -1,9 +1,9 @@
 /** The measured side, in a process of its own: one server, given as JSON, until it is told to close. */
-import { readFileSync } from 'node:fs'
 import { serveAedes, serveMosquitto, serveSocketIO } from './servers/brokers.ts'
 import { serveCodec } from './servers/codec.ts'
 import { serveEngine } from './servers/engine.ts'
 import type { Running } from './servers/listen.ts'
+import { sampleOf } from './sample-process.ts'
 import { serveBare, serveRelay } from './servers/relay.ts'
 import type { FromServer, Sample, ServerSpec, ToServer } from './wire.ts'
 
@@ -48,7 +48,5 @@ function sample(pid: number | undefined): Sample {
     const { rss, heapUsed, external } = process.memoryUsage()
     return { cpuMs: (user + system) / 1000, rssBytes: rss, heapUsedBytes: heapUsed, externalBytes: external }
   }
-  // Fields 14 and 15, in hundredths of a second, behind a name that may hold anything; field 24 counts pages.
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ')
-  return { cpuMs: (Number(fields[11]) + Number(fields[12])) * 10, rssBytes: Number(fields[21]) * 4096, heapUsedBytes: 0, externalBytes: 0 }
+  return sampleOf(pid)
 }

@@ -11,6 +11,8 @@ export interface ServerSpec {
   readonly encryption: 'on' | 'off'
   /** engine: `memoryStorage()`, or `levelStorage` with `durability: 'sync'` */
   readonly storage: 'memory' | 'level'
+  /** engine: one node of a cluster over NATS */
+  readonly cluster?: { readonly nodeID: number; readonly servers: readonly string[]; readonly replicas: number }
   /** engine: groups that exist from the start */
   readonly groups?: readonly { readonly channelID: string; readonly subscribers: readonly string[] }[]
 }
@@ -27,6 +29,8 @@ export interface Job {
   readonly transport: Transport
   readonly encryption: 'on' | 'off'
   readonly port: number
+  /** of all nodes of a cluster: sender i is on one of them, receiver i on the next */
+  readonly ports?: readonly number[]
   readonly topology: Topology
   readonly senderCount: number
   /** connections that only receive */
@@ -62,6 +66,8 @@ export interface Result {
   /** from the time a message was sent, or, in an open loop, from the time it should have been */
   readonly ackMs: Quantiles
   readonly deliveryMs: Quantiles
+  /** the longest that a sender has gone without an acknowledgement */
+  readonly longestPauseMs: number
   /** open loop: how late the generator itself was */
   readonly lateMs: Quantiles
   /** everything sent, acknowledged and delivered from the first message to the last, equal to what was expected */

@@ -33,7 +33,7 @@ import { receiveSend, type OnSendServices, type SendEvent } from './handlers/use
 import { PingEvent } from './handlers/user/ping.ts'
 import { RecvAckEvent, type RecvAckServices } from './handlers/user/recv-ack.ts'
 import { sendPolicy } from './handlers/send-policy.ts'
-import { channelKeyOf, channelKeyString, keepsConversations, type ChannelKey } from './model/channel.ts'
+import { channelKeyOf, channelKeyString, ChannelType, keepsConversations, personChannelUIDs, sourceKey, type ChannelKey } from './model/channel.ts'
 import type { ConnectPacket, SendPacket } from './model/frames.ts'
 import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
@@ -145,8 +145,8 @@ export class Pipeline implements ConnectionHost {
   readonly #pushServices: PushOnlineServices
   /** CONNECTs under way, so that a client that leaves ends its own authentication */
   readonly #connecting = new Map<Connection, ConnectEvent>()
-  /** which connection a message came in on, while it is being agreed upon */
-  readonly #proposed = new Map<string, string>()
+  /** by channel: what of this node is being agreed upon */
+  readonly #proposed = new Map<string, readonly DistributeItem[]>()
   /** connections that have gone and that presence has not been told of */
   readonly #owedToPresence = new Map<string, PresenceEntry>()
   /** writes that begin when nothing else is waited for any more */
@@ -769,9 +769,12 @@ export class Pipeline implements ConnectionHost {
     }
   }
 
-  /** @returns what is new of it */
+  /** @returns what is new of it, for the node that has proposed it */
   #deliverApplied(entry: LogEntry, results: readonly AppendResult[]): readonly Message[] {
     const { key, messages } = entry
+    const isOwn = this.#isOwn(entry)
+    // Every node applies everything, and most conversations of two concern nobody on most nodes.
+    if (!isOwn && !this.#facts.has('messageStored') && !this.#mayConcernUsersHere(key)) return []
     const stored: Message[] = []
     results.forEach(({ status, messageSeq }, index) => {
       if (status === 'stored') stored.push({ ...messages[index]!, messageSeq })
@@ -779,9 +782,22 @@ export class Pipeline implements ConnectionHost {
     if (stored.length === 0) return stored
     this.#facts.emit('messageStored', { key, messages: stored })
     // Asked now: whoever has proposed them forgets soon which connections they came in on.
-    const sources = stored.map((message): PushSource => ({ message, connectionID: this.#proposed.get(message.messageID) }))
-    this.#handOver(channelKeyString(key), key, sources, undefined, this.#isOwn(entry) ? 'logged' : 'here')
+    const channel = channelKeyString(key)
+    const items = isOwn ? this.#proposed.get(channel) : undefined
+    let at = 0
+    const sources = stored.map((message): PushSource => {
+      // In the order in which they were proposed; none of them is there when their senders have been told to try again.
+      while (items !== undefined && at < items.length && items[at]!.message.messageID !== message.messageID) at++
+      return { message, connectionID: items?.[at]?.connectionID }
+    })
+    this.#handOver(channel, key, sources, undefined, isOwn ? 'logged' : 'here')
     return stored
+  }
+
+  #mayConcernUsersHere(key: ChannelKey): boolean {
+    const { channelID, channelType } = sourceKey(key)
+    const pair = channelType === ChannelType.Person ? personChannelUIDs(channelID) : undefined
+    return pair === undefined || pair.some((uid) => this.registry.of(uid).length > 0)
   }
 
   #opened(connection: Connection): void {

@@ -50,6 +50,23 @@ describe('the built package', () => {
     expect([...packages].filter((name) => !allowed.includes(name!))).toEqual([])
   })
 
+  it('loads none of them either while an engine of one node starts, chats and closes', () => {
+    writeFileSync(join(project, 'hooks.mjs'), `
+      import { appendFileSync } from 'node:fs'
+      export const load = (url, context, next) => (appendFileSync('loaded.txt', url + '\\n'), next(url, context))`)
+    writeFileSync(join(project, 'register.mjs'), `import { register } from 'node:module'; register('./hooks.mjs', import.meta.url)`)
+    const script = `
+      import { IMEngine, allowAnyToken } from 'imengine'
+      const engine = new IMEngine({ tokenVerifier: allowAnyToken() })
+      await engine.start()
+      await engine.messages.send({ channelID: 'bob', channelType: 1, fromUID: 'ann', payload: Buffer.from('hello') })
+      await engine.close()`
+    run('running.mjs', script, ['--import', './register.mjs'])
+    const loaded = readFileSync(join(project, 'loaded.txt'), 'utf8')
+    expect(loaded).toContain('/node_modules/eventemitter3/')
+    expect(loaded).not.toMatch(/node_modules\/(@nats-io|classic-level|ioredis|pg|ws)\//)
+  })
+
   it('depends on nothing but the packages it names', () => {
     const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { dependencies: object; peerDependencies: object; peerDependenciesMeta: object }
     expect(Object.keys(manifest.dependencies).sort()).toEqual(['eventemitter3', 'lru-cache', 'p-queue', 'uuid'])

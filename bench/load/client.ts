@@ -11,6 +11,8 @@ export interface Role {
   readonly uid: string
   /** -1 for a connection that only receives */
   readonly senderIndex: number
+  /** which node of a cluster it is connected to, modulo how many there are */
+  readonly node: number
 }
 
 /** One connection of the load, whatever it speaks. */

@@ -48,6 +48,7 @@ class Traffic {
   #ackedCount = 0
   #refusedCount = 0
   #deliveredCount = 0
+  #longestPauseMs = 0
   #isStopped = false
 
   constructor(job: Job) {
@@ -63,19 +64,19 @@ class Traffic {
   }
 
   async open(): Promise<void> {
-    const { kind, senderCount, receiverCount, topology } = this.#job
+    const { kind, senderCount, receiverCount, topology, ports = [this.#job.port] } = this.#job
     const roles: Role[] = []
     // A receiver and its sender next to each other: the relay joins those that come together.
     for (let index = 0; index < Math.max(senderCount, receiverCount); index++) {
-      if (index < receiverCount) roles.push({ uid: receiverUID(index), senderIndex: -1 })
-      if (index < senderCount) roles.push({ uid: senderUID(index), senderIndex: index })
+      if (index < receiverCount) roles.push({ uid: receiverUID(index), senderIndex: -1, node: index + 1 })
+      if (index < senderCount) roles.push({ uid: senderUID(index), senderIndex: index, node: index })
     }
     const channelCount = topology === 'group' ? 1 : senderCount
     const atOnce = kind === 'relay' ? 1 : OPEN_AT_ONCE
     const senders = roles.filter(({ senderIndex }) => senderIndex !== -1)
     this.#senders.push(...senders.map((_, index) => new Sender(index, ringCount(this.#job))))
     for (let first = 0; first < roles.length; first += atOnce) {
-      const opening = roles.slice(first, first + atOnce).map((role) => openClient({ job: this.#job, payload: this.#payload, role, fail: this.#fail }))
+      const opening = roles.slice(first, first + atOnce).map((role) => openClient({ job: { ...this.#job, port: ports[role.node % ports.length]! }, payload: this.#payload, role, fail: this.#fail }))
       const clients = await Promise.race([Promise.all(opening), this.failed])
       this.#clients.push(...clients)
     }
@@ -121,6 +122,7 @@ class Traffic {
       loadCPU: (user + system) / 1e6 / seconds,
       ackMs,
       deliveryMs: this.#deliveryTimes.quantiles(),
+      longestPauseMs: this.#longestPauseMs,
       lateMs: this.#lateTimes.quantiles(),
       checkedMessageCount: sum(this.#senders, ({ sentCount }) => sentCount) - this.#refusedCount,
       checkedDeliveryCount: sum(this.#checks, ({ deliveredCount }) => deliveredCount),
@@ -143,6 +145,7 @@ class Traffic {
     const { topology } = this.#job
     const sender = this.#senders[senderIndex]
     let dueCount = 0
+    let ackedAtMs = 0
     link.onChunk = () => {
       this.#nowMs = performance.now()
     }
@@ -157,6 +160,8 @@ class Traffic {
       const sentAtMs = sender!.acknowledged(number)
       this.#ackedCount++
       if (sentAtMs >= this.#beganAtMs) this.#ackTimes.add(this.#nowMs - sentAtMs)
+      this.#longestPauseMs = Math.max(this.#longestPauseMs, this.#nowMs - Math.max(ackedAtMs, this.#beganAtMs))
+      ackedAtMs = this.#nowMs
       if (this.#isClosedLoop) dueCount++
     }
     client.onRefusal = (number) => {

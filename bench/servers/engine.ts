@@ -1,4 +1,4 @@
-/** The engine as its users run it: default limits, one of the attach helpers, and a store. */
+/** The engine as its users run it: default limits but for a cluster's patience, one of the attach helpers, and a store. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -12,12 +12,17 @@ import type { ServerSpec } from '../wire.ts'
 import { listen, type Running } from './listen.ts'
 
 /** @param prepare  for tests: what else becomes of the engine before it starts */
-export async function serveEngine({ transport, storage, groups = [] }: ServerSpec, prepare: (engine: IMEngine) => void = () => undefined): Promise<Running> {
+export async function serveEngine({ transport, storage, cluster, groups = [] }: ServerSpec, prepare: (engine: IMEngine) => void = () => undefined): Promise<Running> {
   const folder = storage === 'level' ? mkdtempSync(join(tmpdir(), 'imengine-bench-')) : undefined
   const engine = new IMEngine({
     tokenVerifier: allowAnyToken(),
     plaintext: 'allow',
     ...(folder !== undefined && { storage: levelStorage({ path: folder }) }),
+    ...(cluster !== undefined && {
+      nodeID: cluster.nodeID,
+      ...(await import('imengine/nats')).natsCluster({ ...cluster, name: 'bench' }),
+      limits: { replicateTimeoutMs: 30_000 }, // a pause is measured to its end: the load repeats nothing
+    }),
   })
   const errorCounts = new Map<string, number>()
   engine.on('error', (error) => {

@@ -169,11 +169,11 @@ function readMessage(reader: Reader, { channelID, channelType }: ChannelKey): Me
   const messageSeq = reader.uint(4)
   const timestampMs = reader.uint(6)
   const expireSec = reader.uint(4)
-  const fromUID = reader.text()
+  const fromUID = reader.repeatedText()
   const clientMsgNo = reader.text()
   const topic = (flags & Flag.Topic) === 0 ? '' : reader.text()
-  const revision = (flags & Flag.Revised) === 0 ? {} : { revision: readRevision(reader) }
-  return {
+  const revision = (flags & Flag.Revised) === 0 ? undefined : readRevision(reader)
+  const message: Message = {
     messageID,
     messageSeq,
     clientMsgNo,
@@ -188,8 +188,8 @@ function readMessage(reader: Reader, { channelID, channelType }: ChannelKey): Me
     noPersist: (flags & Flag.NoPersist) !== 0,
     redDot: (flags & Flag.RedDot) !== 0,
     syncOnce: (flags & Flag.SyncOnce) !== 0,
-    ...revision,
   }
+  return revision === undefined ? message : { ...message, revision }
 }
 
 function readRevision(reader: Reader): Revision {
@@ -201,6 +201,10 @@ function readRevision(reader: Reader): Revision {
 class Reader {
   readonly #bytes: Buffer
   #offset: number
+  /** of `repeatedText`, and where it was read */
+  #last = ''
+  #lastStart = 0
+  #lastEnd = 0
 
   constructor(bytes: Buffer, offset: number) {
     this.#bytes = bytes
@@ -212,13 +216,40 @@ class Reader {
   }
 
   uint(byteCount: 1 | 2 | 4 | 6): number {
-    return this.#bytes.readUIntBE(this.#skip(byteCount), byteCount)
+    const start = this.#skip(byteCount)
+    let value = 0
+    for (let index = start; index < start + byteCount; index++) value = value * 256 + this.#bytes[index]!
+    return value
   }
 
   text(): string {
     const length = this.uint(2)
     const start = this.#skip(length)
-    return this.#bytes.toString('utf8', start, start + length)
+    return this.#textAt(start, start + length)
+  }
+
+  /** What is most often the same as the last time it was asked for: then it is the same string. */
+  repeatedText(): string {
+    const length = this.uint(2)
+    const start = this.#skip(length)
+    if (!this.#isLast(start, length)) {
+      this.#last = this.#textAt(start, start + length)
+      this.#lastStart = start
+      this.#lastEnd = start + length
+    }
+    return this.#last
+  }
+
+  #isLast(start: number, length: number): boolean {
+    if (this.#lastEnd - this.#lastStart !== length) return false
+    for (let index = 0; index < length; index++) if (this.#bytes[this.#lastStart + index] !== this.#bytes[start + index]) return false
+    return true
+  }
+
+  /** Most texts are ASCII, which is read faster as what it is. */
+  #textAt(start: number, end: number): string {
+    for (let index = start; index < end; index++) if (this.#bytes[index]! > 0x7f) return this.#bytes.toString('utf8', start, end)
+    return this.#bytes.toString('latin1', start, end)
   }
 
   bytes(length: number): Buffer {

@@ -279,7 +279,8 @@ export class LogFollower {
     if (this.#isOver || this.#isAtEnd || this.#subscription === undefined) return
     if (error !== null && error !== undefined) return this.#interrupt?.()
     this.#heardMs = performance.now()
-    const status = message.headers?.code ?? 0
+    // What the server says of itself has no bytes, and an entry has some: its headers need not be read.
+    const status = message.data.length > 0 ? 0 : (message.headers?.code ?? 0)
     if (status !== 0) return this.#told(status, message.headers?.description ?? '')
     const [seq, pendingCount] = placeOf(message.reply)
     this.#pulledCount--

@@ -48,8 +48,8 @@ export interface DistributeServices {
   readonly facts: FactSink
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
-  /** with a replicator: which connection a message came in on, for the delivery that happens when the log is applied */
-  readonly proposed: Map<string, string>
+  /** with a replicator, by channel: what is being agreed upon; the delivery, when the log is applied, asks whence it came */
+  readonly proposed: Map<string, readonly DistributeItem[]>
   /** a client has sent it, so that client's user need not get it again */
   readonly delivered: (uid: string, message: Message) => void
   /**
@@ -123,16 +123,8 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
     return this.items.every(isMeant) ? this.items : this.items.filter(isMeant)
   }
 
-  rememberOrigins(items: readonly DistributeItem[]): void {
-    for (const { message, origin } of items) {
-      if (origin.connectionID !== undefined) this.services.proposed.set(message.messageID, origin.connectionID)
-    }
-  }
-
   finish(result: undefined | Refusal | Closing | IMError): void {
-    if (this.services.replicator !== undefined) {
-      for (const { message } of this.items) this.services.proposed.delete(message.messageID)
-    }
+    this.services.proposed.delete(this.channel)
     const isAbandoned = result instanceof IMError && this.services.waits.isAborted
     if (result instanceof IMError && !isAbandoned) this.services.report(result)
     const reasonCode = result === undefined ? ReasonCode.SystemError : result instanceof IMError ? reasonOf(result) : result.reasonCode
@@ -271,7 +263,7 @@ function replicate(ctx: DistributeEvent): Outcome | Promise<Outcome> {
   if (replicator === undefined) return
   const items = ctx.toPersist()
   if (items.length === 0) return
-  ctx.rememberOrigins(items)
+  ctx.services.proposed.set(ctx.channel, items) // there is one batch of a channel at a time
   const committed = replicator.propose(ctx.key, items.map((item) => item.message), ctx.signal)
   if (!isPromise(committed)) return takeResults(ctx, items, committed)
   ctx.waited = true

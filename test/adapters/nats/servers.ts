@@ -9,8 +9,8 @@ import { join } from 'node:path'
 export const NATS_SERVER: string | undefined = installedVersion()
 
 export interface NatsServersOptions {
-  /** default 1: a server alone; 3 are a cluster */
-  readonly count?: 1 | 3
+  /** default 1: a server alone; 3 and 5 are a cluster */
+  readonly count?: 1 | 3 | 5
   /** every write is on the disk before it is confirmed. Servers before 2.10 do not know it: they sync every two minutes. */
   readonly syncAlways?: boolean
   readonly maxPayloadBytes?: number
@@ -61,6 +61,11 @@ export class NatsServers {
 
   get urls(): string[] {
     return this.#servers.map(({ port }) => `nats://127.0.0.1:${port}`)
+  }
+
+  /** of those that are running */
+  get pids(): number[] {
+    return this.#servers.flatMap(({ process }) => process?.pid ?? [])
   }
 
   url(index: number): string {
