@@ -35,8 +35,8 @@ export interface ReplicatorHost {
   /** `Storage.restore` of this node. Only while it starts: nothing has been asked of its storage, and nothing applied. */
   restore?(chunks: AsyncIterable<Uint8Array>): Promise<void>
   /**
-   * This node has lost the others, or has them again: it hears of nothing, and can acknowledge nothing. Said once for each
-   * change, when it has lasted for a while.
+   * This node has lost the others, or a part of the log for good, or has them again: it does not hear of everything, and can not
+   * acknowledge everything. Said once for each change, when it has lasted for a while.
    */
   isolated(isIsolated: boolean): void
 }

@@ -56,7 +56,7 @@ export function encodePush(fromNodeID: number, request: PeerPushRequest, maxByte
   return parts
 }
 
-export function encodeKick(fromNodeID: number, { uid, deviceFlag, deviceID, deviceLevel }: PeerKickRequest): Uint8Array {
+export function encodeKick(fromNodeID: number, { uid, deviceFlag, deviceID, deviceLevel, out }: PeerKickRequest): Uint8Array {
   const writer = new Writer(128)
   writer.u8(WIRE_VERSION)
   writer.u8(Kind.Kick)
@@ -65,6 +65,8 @@ export function encodeKick(fromNodeID: number, { uid, deviceFlag, deviceID, devi
   writer.count(deviceFlag)
   writer.text(deviceID)
   writer.count(deviceLevel)
+  writer.u8(out === undefined ? 0 : out.allDevices ? 2 : 1)
+  if (out !== undefined) writer.text(out.reason)
   return writer.bytes()
 }
 
@@ -120,7 +122,9 @@ function readBody(reader: Reader, kind: number, nodeID: number): PeerFrame {
       return { kind, fromNodeID: nodeID, request: { key, messages, uids } }
     }
     case Kind.Kick: {
-      const request = { uid: reader.text(), deviceFlag: reader.count(), deviceID: reader.text(), deviceLevel: reader.count() }
+      const login = { uid: reader.text(), deviceFlag: reader.count(), deviceID: reader.text(), deviceLevel: reader.count() }
+      const sentAway = reader.u8()
+      const request = sentAway === 0 ? login : { ...login, out: { allDevices: sentAway === 2, reason: reader.text() } }
       return { kind, fromNodeID: nodeID, request }
     }
     case Kind.Hello:

@@ -240,7 +240,10 @@ export class NatsReplicator implements Replicator {
         if (this.#isOurs(host, entry)) proposer.applied(entry, results)
       },
       moved: () => {
-        if (follower.stopped !== undefined) proposer.end(follower.stopped)
+        if (follower.stopped !== undefined) {
+          proposer.end(follower.stopped)
+          this.#isolation?.stopped()
+        }
         this.#wakeStart?.()
       },
     })

@@ -86,12 +86,17 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
     await engine.channels.create(TEAM, { subscribers: UIDS })
     const { client } = await connectTestClient(engine, { uid: 'ann' })
     expect((await client.send({ ...TEAM, payload: 'one' })).messageSeq).toBe(1)
+    const { lastIndex } = cluster.replicator.status().partitions[0]!
+    const told: boolean[] = []
+    engine.on('isolated', ({ isIsolated }) => told.push(isIsolated))
     const nats = await connect({ servers: servers.urls })
     await nats.request(`${name}.log.0`, 'not an entry')
     await nats.close()
     await until(() => errors.includes('IM_LOG_FORMAT'), 5_000, 'nobody was told')
-    expect((await client.send({ ...TEAM, payload: 'two' })).reasonCode).not.toBe(1)
-    expect(cluster.replicator.status().partitions[0]).toMatchObject({ appliedIndex: 1, lastIndex: 1, stopped: { code: 'IM_LOG_FORMAT' } })
+    await expect(engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('two') })).rejects.toMatchObject({ code: 'IM_SEND_FAILED' })
+    expect(cluster.replicator.status().partitions[0]).toMatchObject({ appliedIndex: lastIndex, stopped: { code: 'IM_LOG_FORMAT' } })
+    expect(told).toEqual([true]) // nothing of that partition would reach the clients here
+    await client.closed
   })
 
   it('refuse options that are out of their range', () => {

@@ -124,6 +124,38 @@ describe.skipIf(NATS_SERVER === undefined)('what is proposed', () => {
     expect(node.replicator.status().partitions[0]!.lastIndex).toBe(1)
   })
 
+  it('as an operation has an entry of its own, in order with the messages of its lane, and what it came to comes back', async () => {
+    const name = logName()
+    const nodes = await Promise.all([1, 2].map((nodeID) => new LogNode({ servers: servers.urls, name, partitions: 1, nodeID }).start()))
+    const [one] = nodes as [LogNode, LogNode]
+    const key = room('a')
+    const signal = AbortSignal.timeout(5_000)
+    const calls = [
+      one.propose(key, [message(key, 'before')]),
+      one.replicator.operate('2:a', Buffer.from('change'), signal),
+      one.propose(key, [message(key, 'after')]),
+      one.replicator.operate('2:a', Buffer.from('again'), signal),
+    ]
+    const before = one.appliedIndexes[0]!
+    expect((await Promise.all(calls)).map((result) => (typeof result === 'string' ? result : 'stored'))).toEqual(['stored', '1 change', 'stored', '1 again'])
+    await settled(nodes)
+    expect(one.appliedIndexes[0]! - before).toBe(4)
+    for (const node of nodes) expect([node.operated, await node.numbersIn(key)]).toEqual([['change', 'again'], ['before', 'after']])
+    await expect(one.replicator.operate('2:a', Buffer.alloc(2 ** 20), signal)).rejects.toMatchObject({ code: 'IM_ENTRY_TOO_LARGE' })
+    await Promise.all(nodes.map((node) => node.close()))
+  })
+
+  it('as an operation that a node cannot read stops that node there, and is not passed over', async () => {
+    const name = logName()
+    const node = await new LogNode({ servers: servers.urls, name, partitions: 1, nodeID: 1 }).start()
+    const signal = AbortSignal.timeout(5_000)
+    await expect(node.replicator.operate('x', Buffer.from('unreadable'), signal)).rejects.toMatchObject({ code: 'IM_LOG_FORMAT' })
+    await expect(node.propose(room('a'), [message(room('a'))])).rejects.toMatchObject({ code: 'IM_LOG_FORMAT' })
+    expect(node.replicator.status().partitions[0]).toMatchObject({ appliedIndex: 0, stopped: { code: 'IM_LOG_FORMAT' } })
+    expect(node.isolations).toEqual([true])
+    await node.close()
+  })
+
   it('beyond the bound of what waits is IM_QUEUE_FULL, and there is room again when the rest has been applied', async () => {
     const gate = new Gate()
     const node = await started({ nodeID: 1, name: logName(), maxQueueCount: 10, partitions: 1, beforeApply: () => gate.opened })
