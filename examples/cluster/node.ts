@@ -11,7 +11,6 @@ export interface NodeSettings extends Required<Pick<ChatOptions, 'port' | 'tcpPo
 
 const { nodeID, servers, ...settings } = JSON.parse(process.argv[2] ?? '{}') as NodeSettings
 
-// #region node
 const chat: Chat = await start({
   ...settings,
   cluster: {
@@ -19,7 +18,6 @@ const chat: Chat = await start({
     ...natsCluster({ servers, onError: (error) => console.error(error.code, error.message) }),
   },
 })
-// #endregion
 chat.engine.on('isolated', ({ isIsolated }) => console.error(isIsolated ? 'cut off from the other nodes' : 'with the other nodes again'))
 process.send?.({ port: chat.port, tcpPort: chat.tcpPort })
 
