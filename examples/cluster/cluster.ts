@@ -88,7 +88,7 @@ export class Cluster {
       gone.catch(() => undefined)
       ready.catch(() => undefined)
       const told = await Promise.race([ready, gone])
-      if (told === undefined) throw new Error(`node ${node.nodeID} has ended: ${log} says why`)
+      if (told === undefined) throw new Error(`node ${node.nodeID} has ended: ${log} says why. Is another program on port ${node.port}, or another cluster in this folder?`)
       const { port, tcpPort } = told[0] as { port: number; tcpPort: number }
       Object.assign(node, { port, tcpPort })
     } finally {
