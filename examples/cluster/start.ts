@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describeResult, runChaos } from './chaos.ts'
@@ -26,6 +26,7 @@ try {
   cluster = await Cluster.start(rounds === undefined ? { dataDir: folder, ports: PORTS, tcpPorts: TCP_PORTS } : chaosOptions(folder))
 } catch (error) {
   console.error(error instanceof Error ? error.message : error)
+  if (rounds !== undefined) await rmdir(folder).catch(() => undefined) // what is in it says why
   process.exit(1)
 }
 if (stopping) await close(cluster, 0)
