@@ -1,8 +1,9 @@
+import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ChannelType, personChannelID, personChannelUIDs, type ChannelKey, type Conversation, type Facts, type IMEngine } from 'imengine'
 import { toStored } from './content.ts'
-import { bearerToken, readJSON, Refusal, sendJSON } from './http.ts'
-import type { People } from './people.ts'
+import { bearerToken, cookie, readJSON, Refusal, sendJSON } from './http.ts'
+import { nameKey, type AccountBook } from './people.ts'
 import { LOBBY, MAX_NAME_CHARS, type ChannelRef, type ConversationSummary, type History, type Person, type ServerEvents, type Session } from './wire.ts'
 
 const MAX_PAGE_COUNT = 100
@@ -13,7 +14,9 @@ const HEARTBEAT_MS = 25_000
 
 export interface APIParts {
   readonly engine: IMEngine
-  readonly people: People
+  readonly people: AccountBook
+  /** the chat has several addresses: a browser that has signed in at one may use the same names at the others */
+  readonly hasSeveralAddresses: boolean
   /** a new user may talk from now on */
   join(person: Person): Promise<void>
 }
@@ -69,7 +72,9 @@ export class ChatAPI {
   async #login(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { name, token } = await readJSON(request)
     if (typeof name !== 'string' || (token !== undefined && typeof token !== 'string')) throw badName()
-    const result = this.#parts.people.signIn({ name, token })
+    // The page keeps its tokens for each address; cookies of one host are the same on all of its ports.
+    const { hasSeveralAddresses } = this.#parts
+    const result = await this.#parts.people.signIn({ name, token: token ?? (hasSeveralAddresses ? cookie(request, cookieName(name)) : undefined) })
     if (!result.ok) {
       if (result.why === 'name-taken') throw new Refusal(409, 'name-taken', 'That name is taken. Choose another one.')
       if (result.why === 'full') throw new Refusal(503, 'full', 'This server has no room for more people.')
@@ -80,16 +85,19 @@ export class ChatAPI {
       await this.#parts.people.save()
     } catch (error) {
       // Nobody has been given the token: the name is free for the next try.
-      if (result.isNew) this.#parts.people.signOut(result.person.uid)
+      if (result.isNew) await this.#parts.people.signOut(result.person.uid)
       throw error
     }
     const { uid, name: shownName } = result.person
+    if (hasSeveralAddresses) {
+      response.setHeader('set-cookie', `${cookieName(shownName)}=${result.token}; Max-Age=86400; Path=/api/login; HttpOnly; SameSite=Strict`)
+    }
     sendJSON(response, 200, { uid, name: shownName, token: result.token } satisfies Session)
   }
 
   async #logout(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { uid } = this.#person(request)
-    this.#parts.people.signOut(uid)
+    await this.#parts.people.signOut(uid)
     await this.#parts.people.save()
     response.writeHead(204).end()
   }
@@ -203,6 +211,10 @@ function toSummary({ channelID, channelType, lastSeq, readSeq, unread, lastMessa
 
 function event<E extends keyof ServerEvents>(name: E, body: ServerEvents[E]): string {
   return `event: ${name}\ndata: ${JSON.stringify(body)}\n\n`
+}
+
+function cookieName(name: string): string {
+  return `chat-${createHash('sha256').update(nameKey(name.trim())).digest('hex').slice(0, 16)}`
 }
 
 function badName(): Refusal {

@@ -76,3 +76,9 @@ export async function readJSON(request: IncomingMessage): Promise<Record<string,
 export function bearerToken(request: IncomingMessage): string {
   return /^Bearer ([A-Za-z0-9]+)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
 }
+
+/** A cookie's value, undefined for none. */
+export function cookie(request: IncomingMessage, name: string): string | undefined {
+  const found = (request.headers.cookie ?? '').split(';').find((pair) => pair.trim().startsWith(`${name}=`))
+  return found?.trim().slice(name.length + 1)
+}

@@ -10,7 +10,8 @@ import { ChatAPI } from './api.ts'
 import { contentOf } from './content.ts'
 import { Refusal, SECURITY_HEADERS, sendFailure } from './http.ts'
 import { bundlePage, type Asset } from './page-bundle.ts'
-import { People, type PeopleOptions } from './people.ts'
+import { People, type AccountBook, type PeopleOptions } from './people.ts'
+import { SharedPeople } from './shared-people.ts'
 import { LOBBY, MAX_TEXT_CHARS, SYSTEM_UID, type Person } from './wire.ts'
 
 export interface ChatOptions {
@@ -30,7 +31,11 @@ export interface ChatOptions {
    */
   readonly offline?: NonNullable<IMEngineOptions['offline']>
   readonly people?: PeopleOptions
+  /** this chat is one node of several: what `natsCluster` gives. Accounts are then kept in the log, and hold on all nodes */
+  readonly cluster?: ChatNode
 }
+
+export type ChatNode = Required<Pick<IMEngineOptions, 'nodeID' | 'replicator' | 'presence' | 'peerPush'>>
 
 export interface Chat {
   readonly port: number
@@ -44,18 +49,19 @@ export interface Chat {
  * @throws IMError IM_STORE_LOCKED when another process has the folder, EADDRINUSE when one has a port
  */
 export async function start(options: ChatOptions): Promise<Chat> {
-  const { port, tcpPort, host = '127.0.0.1', dataDir = './data/chat', offline = 'none', people: peopleOptions } = options
+  const { port, tcpPort, host = '127.0.0.1', dataDir = './data/chat', offline = 'none', people: peopleOptions, cluster } = options
   const assets = await bundlePage()
-  const people = new People(joinPath(dataDir, 'people.json'), peopleOptions)
 
-  const engine = new IMEngine({
+  const engine: IMEngine = new IMEngine({
     nodeID: 1,
+    ...cluster,
     storage: levelStorage({ path: joinPath(dataDir, 'messages') }),
     offline,
     // Master: who signs in a second time takes the place of the first, and the first is told so.
     tokenVerifier: ({ uid, token }) => (people.isTokenOf({ uid, token }) ? { ok: true, deviceLevel: DeviceLevel.Master } : { ok: false }),
     limits: { maxSendsPerSecond: 50 },
   })
+  const people: AccountBook = cluster === undefined ? new People(joinPath(dataDir, 'people.json'), peopleOptions) : new SharedPeople(engine, peopleOptions)
   // The rules of this chat, as a step of the engine's own chain: the sender is told the reason, nobody else hears of it.
   engine.use('EventOnSend', function checkRules({ frame, payload }) {
     if (frame.channelType === ChannelType.Person && !people.has(frame.channelID)) return refuse(ReasonCode.ChannelNotExist)
@@ -77,6 +83,7 @@ export async function start(options: ChatOptions): Promise<Chat> {
     const welcome = { fromUID: SYSTEM_UID, clientMsgNo: 'welcome-1', payload: textPayload('Welcome! Everybody who signs in is in this room.') }
     await engine.messages.send({ ...LOBBY, ...welcome })
   } catch (error) {
+    people.close()
     await engine.close()
     throw error
   }
@@ -91,7 +98,7 @@ export async function start(options: ChatOptions): Promise<Chat> {
     engine.connections.kick({ uid }, 'signed out')
   }
 
-  const api = new ChatAPI({ engine, people, join })
+  const api = new ChatAPI({ engine, people, join, hasSeveralAddresses: cluster !== undefined })
   const http = createHTTPServer((request, response) => void answer(request, response, { api, assets }))
   const wss = new WebSocketServer({ server: http, path: '/ws', maxPayload: 1 << 20 })
   // Errors of the HTTP server reach the WebSocket server too; `listen` below reports them.
@@ -102,6 +109,7 @@ export async function start(options: ChatOptions): Promise<Chat> {
 
   async function close(): Promise<void> {
     api.close()
+    people.close()
     const closed = [stopped(http), stopped(tcp)]
     wss.close()
     await engine.close({ drainMs: 5000 })

@@ -18,8 +18,8 @@ export async function tcpClient(port: number): Promise<TestClient> {
 }
 
 /** A TestClient on a WebSocket to this machine. */
-export async function webSocketClient(port: number): Promise<TestClient> {
-  const socket = new WebSocket(`ws://127.0.0.1:${port}`)
+export async function webSocketClient(port: number, path = ''): Promise<TestClient> {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`)
   await once(socket, 'open')
   const transport: TestTransport = {
     write: (bytes) => socket.send(bytes),

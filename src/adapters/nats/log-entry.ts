@@ -159,7 +159,9 @@ function writeMessage(target: Buffer, start: number, message: Message): number {
 function readBatch(reader: Reader): AppendBatch {
   const channelType = reader.uint(1)
   const key = { channelID: reader.text(), channelType }
-  return { key, messages: Array.from({ length: reader.uint(2) }, () => readMessage(reader, key)) }
+  const count = reader.uint(2)
+  if (count === 0) throw corrupt('a batch without messages') // which no store appends
+  return { key, messages: Array.from({ length: count }, () => readMessage(reader, key)) }
 }
 
 function readMessage(reader: Reader, { channelID, channelType }: ChannelKey): Message {
