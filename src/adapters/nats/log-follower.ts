@@ -33,8 +33,9 @@ const LOOK_EVERY_MS = 5_000
 const ASK_TIMEOUT_MS = 2_000
 const MIN_PAUSE_MS = 50
 const MAX_PAUSE_MS = 1_000
-/** A missing entry that so many consumers in a row did not bring is not there. */
+/** A missing entry that so many consumers in a row, and for so long, did not bring is not there: a server that has just started may catch up. */
 const MAX_HOLE_COUNT = 3
+const HOLE_AFTER_MS = 5_000
 /** A server that has just become leader may not have everything it has agreed to yet: a shorter stream, or none, is believed after this. */
 const REPLACED_AFTER_MS = 5_000
 
@@ -63,6 +64,7 @@ export class LogFollower {
   #isAtEnd = false
   /** consumers in a row whose first entry was not the one they were made for */
   #holeCount = 0
+  #holeSinceMs = 0
 
   constructor(options: LogFollowerOptions) {
     this.#options = options
@@ -302,7 +304,8 @@ export class LogFollower {
 
   /** An entry has been lost on its way, and the next consumer brings it; or it is not in the stream at all. */
   #missed(seq: number): void {
-    if (++this.#holeCount < MAX_HOLE_COUNT) return this.#interrupt?.()
+    if (++this.#holeCount === 1) this.#holeSinceMs = performance.now()
+    if (this.#holeCount < MAX_HOLE_COUNT || performance.now() - this.#holeSinceMs < HOLE_AFTER_MS) return this.#interrupt?.()
     const detail = `stream ${this.#options.log} goes on with ${seq}, and this node has applied ${this.#receivedSeq}`
     this.#endBefore(new IMError('IM_LOG_GAP', { detail }))
   }
