@@ -154,8 +154,8 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    // Not by default: nats-server 2.9.10 does not always have the same stream on all servers afterwards (docs/cluster.md).
     name: 'kill -9 of all servers, and their restart',
-    isDefault: true,
     async play(stage) {
       stage.fault('kill -9 of all servers')
       await stage.cluster.servers.end()
