@@ -10,7 +10,7 @@ import type { Stage } from './stage.ts'
 
 export interface Scenario {
   readonly name: string
-  /** does it run where not everything does? */
+  /** it runs where not everything does. Faults of servers do not: 2.9.10 does not always have the same stream on all of them afterwards (docs/cluster.md) */
   readonly isDefault?: boolean
   play(stage: Stage): Promise<void>
 }
@@ -90,7 +90,6 @@ async function answerTo(port: number, { key, uids }: Room): Promise<number> {
 export const SCENARIOS: readonly Scenario[] = [
   {
     name: 'kill -9 of a leader',
-    isDefault: true,
     async play(stage) {
       const leader = await stage.cluster.leaderOf(0)
       await killServer(stage, leader)
@@ -154,7 +153,6 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
-    // Not by default: nats-server 2.9.10 does not always have the same stream on all servers afterwards (docs/cluster.md).
     name: 'kill -9 of all servers, and their restart',
     async play(stage) {
       stage.fault('kill -9 of all servers')
@@ -238,6 +236,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'clocks that differ by minutes',
+    isDefault: true,
     async play(stage) {
       for (const [index, offsetMs] of [[0, -7 * 60_000], [2, 11 * 60_000]] as const) {
         stage.fault(`node ${index + 1} ends, and comes back with a clock that is ${offsetMs} ms ahead`)
