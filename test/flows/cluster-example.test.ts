@@ -98,7 +98,8 @@ describe.skipIf(!HAS_NATS)('the chat on three nodes', { timeout: 180_000 }, () =
     there.end()
   })
 
-  it('loses nothing in a round of chaos', async () => {
+  // Of the full run, as all faults of servers are: docs/cluster.md.
+  it.skipIf(process.env['CLUSTER_FULL'] !== '1')('loses nothing in a round of chaos', async () => {
     const steps: string[] = []
     const result = await runChaos(cluster, { rounds: 1, say: (step) => steps.push(step) })
     expect(steps).toHaveLength(3)
