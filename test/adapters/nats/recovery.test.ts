@@ -198,7 +198,8 @@ describe.skipIf(NATS_SERVER === undefined)('a node that is cut off from NATS', (
     }
   })
 
-  it('by way of a server that has lost the other servers: the same, though its connection holds', async () => {
+  // Of the full run, as all faults of servers among themselves are: docs/cluster.md.
+  it.skipIf(process.env['CLUSTER_FULL'] !== '1')('by way of a server that has lost the other servers: the same, though its connection holds', async () => {
     const proxies = new RouteProxies()
     const own = await startNatsServers({ count: 3, routeVia: proxies.via })
     try {
