@@ -354,6 +354,7 @@ describe.skipIf(CHROMIUM === undefined)('the chat page', { timeout: 90_000 }, ()
     await bubble(kay, 'Only you').waitFor({ state: 'detached' })
     expect(await texts(kay)).toEqual([gone, gone])
     await row(kay, 'Lobby').click()
+    await kay.getByRole('heading', { name: 'Lobby' }).waitFor() // until then, what was open before is still on the page
     await bubble(kay, gone).waitFor()
     expect(await bubble(kay, 'Everybody can read this').count()).toBe(0)
     await Promise.all([jim.context().close(), kay.context().close()])
