@@ -22,13 +22,14 @@ const benchmarks: Readonly<Record<string, { readonly options: readonly string[];
   'many-channels': { options: COMMON },
   'hot-channel': { options: COMMON },
   cluster: { options: ['runs', 'seconds', 'warm-up', 'topologies', 'window', 'rates', 'kill', 'node-flags'], takesLong: true },
+  'cluster-machine': { options: ['runs', 'seconds', 'warm-up', 'topologies', 'window', 'rates'], takesLong: true },
   steps: { options: ['seconds', 'warm-up', 'transport', 'encryption', 'storage'] },
   micro: { options: ['runs'] },
   storage: { options: ['runs'] },
   'large-store': { options: [], takesLong: true },
   check: { options: [], takesLong: true },
 }
-const PROCESSES = ['server-process', 'load-process', 'idle-memory-process']
+const PROCESSES = ['server-process', 'load-process', 'idle-memory-process', 'machine-process']
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const compiled = join(root, 'artifacts', 'bench', 'js')

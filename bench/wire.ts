@@ -130,6 +130,31 @@ export type FromLoad =
   | { readonly type: 'end' }
   | { readonly type: 'result'; readonly result: unknown }
 
+/** A node of a cluster whose messages come from its own process. */
+export interface MachineSpec {
+  readonly nodeID: number
+  readonly servers: readonly string[]
+  readonly replicas: number
+  /** who sends to whom, each pair a channel */
+  readonly pairCount: number
+  /** messages under way; without meaning at a rate */
+  readonly window: number
+  /** of this node, at fixed times; 0: as many as `window` lets through */
+  readonly ratePerSecond: number
+}
+
+export type ToMachine =
+  | { readonly type: 'begin' | 'measure' | 'end' | 'close' }
+  /** which numbers its store has come to */
+  | { readonly type: 'look'; readonly channelIDs: readonly string[] }
+export type FromMachine =
+  | { readonly type: 'ready' }
+  | { readonly type: 'measuring'; readonly cpuMs: number }
+  | { readonly type: 'measured'; readonly cpuMs: number; readonly count: number; readonly latencyMs: Quantiles }
+  /** everything has been acknowledged: by channel the last number */
+  | { readonly type: 'idle'; readonly acked: readonly (readonly [channelID: string, messageSeq: number])[] }
+  | { readonly type: 'stored'; readonly lastSeqs: readonly number[] }
+
 /** one message of the raw relay: as long as a SEND of the engine with 100 bytes of payload */
 export const RELAY_MESSAGE_BYTES = 157
 /** its acknowledgement, as long as a SENDACK */

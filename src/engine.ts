@@ -180,7 +180,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         acknowledge: (uid, key, first, last) => pipeline.deliveries.acknowledge(uid, key, first, last),
       }),
       revisions,
-      channel: (key) => pipeline.limited(() => directory.channel(key)),
+      channel: (key, isFresh) => pipeline.limited(() => (isFresh ? directory : pipeline.directory).channel(key)),
       ids: pipeline.ids,
       clock: this.#clock,
       random,

@@ -39,8 +39,8 @@ export interface MessagesAPIOptions extends SendingOptions {
   readonly history: History
   readonly revisions: Revisions
   readonly commands: CommandsAPI
-  /** what is known of a channel; ends in time */
-  readonly channel: (key: ChannelKey) => Promise<ChannelInfo | undefined>
+  /** what is known of a channel, from memory or, `isFresh`, from the directory; ends in time */
+  readonly channel: (key: ChannelKey, isFresh: boolean) => Promise<ChannelInfo | undefined>
   readonly isRunning: () => boolean
   /** EventChannelDistribute; false at the bound of the channel's queue */
   readonly distribute: (channel: string, key: ChannelKey, message: Message, waiter: Waiter, receivers: readonly string[] | undefined) => boolean
@@ -225,9 +225,13 @@ export class MessagesAPI {
     })
   }
 
+  /** As a SEND asks it, which may be from memory; what would refuse the message is asked again, because another node may have changed it. */
   async #channel(key: ChannelKey): Promise<ChannelInfo | undefined> {
+    const source = sourceKey(key)
     try {
-      return await this.#options.channel(sourceKey(key))
+      const info = await this.#options.channel(source, false)
+      const isRefusal = info === undefined ? key.channelType === ChannelType.Group : info.disband
+      return isRefusal ? await this.#options.channel(source, true) : info
     } catch (cause) {
       throw new IMError('IM_DIRECTORY_UNAVAILABLE', { cause, context: key })
     }

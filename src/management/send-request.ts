@@ -67,20 +67,21 @@ export function sendingOf(options: SendingOptions, request: SendRequest, at = ''
   const topic = checkText(`${at}topic`, request.topic ?? '')
   const clientMsgNo = checkText(`${at}clientMsgNo`, request.clientMsgNo ?? Buffer.from(random.bytes(16)).toString('hex'))
   const { noPersist = false, syncOnce = isCommandKey(request), redDot = !syncOnce, signal } = request
-  for (const [name, flag] of Object.entries({ noPersist, redDot, syncOnce })) {
-    if (typeof flag !== 'boolean') badOption(`${at}${name}`, 'true or false', flag)
-  }
+  checkFlag(at, 'noPersist', noPersist)
+  checkFlag(at, 'redDot', redDot)
+  checkFlag(at, 'syncOnce', syncOnce)
   if (signal !== undefined && !(signal instanceof AbortSignal)) badOption(`${at}signal`, 'an AbortSignal', signal)
   const receivers = receiversOf(options, request, at)
   const source = canonicalKey(fromUID, channelID, channelType)
   const key = syncOnce && !noPersist ? commandKey(source) : source
   const message: Message = {
-    ...key,
+    channelID: key.channelID,
+    channelType: key.channelType,
     messageID: ids.next(),
     messageSeq: 0,
     clientMsgNo,
     fromUID,
-    payload: new Uint8Array(payload), // a copy: the caller may reuse its buffer
+    payload: Buffer.from(payload), // a copy: the caller may reuse its buffer
     timestampMs: clock.nowMs(),
     expireSec,
     topic,
@@ -90,6 +91,10 @@ export function sendingOf(options: SendingOptions, request: SendRequest, at = ''
     syncOnce: syncOnce || isCommandKey(key),
   }
   return { message, key, receivers, signal }
+}
+
+function checkFlag(at: string, name: string, flag: unknown): void {
+  if (typeof flag !== 'boolean') badOption(`${at}${name}`, 'true or false', flag)
 }
 
 function receiversOf({ maxMembersPerCall }: SendingOptions, { subscribers, noPersist, channelType }: SendRequest, at: string): readonly string[] | undefined {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import {
-  ChannelType, IMEngine, allowAnyToken, memoryStorage, personChannelID, ReasonCode, type IMEngineOptions, type Message, type HistoryQuery, type SendRequest,
+  channelInfo, ChannelType, IMEngine, allowAnyToken, memoryStorage, personChannelID, ReasonCode, type IMEngineOptions, type Message, type HistoryQuery, type SendRequest,
 } from 'imengine'
 import { settled } from '../events/workload.ts'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
@@ -59,6 +59,20 @@ describe('send', () => {
       code: 'IM_REFUSED', context: { reasonCode: ReasonCode.IdempotencyConflict },
     })
     expect(await engine.messages.lastSeq(TEAM)).toBe(1)
+  })
+
+  test('a group that another node creates, or opens again, is there for the next call, though this node remembers that it was not', async () => {
+    const storage = memoryStorage()
+    const ask = storage.channels.channel.bind(storage.channels)
+    storage.channels.channel = (key) => Promise.resolve(ask(key)) // what comes as a promise is remembered
+    const { engine } = await stage({ storage })
+    const late = { channelID: 'late', channelType: ChannelType.Group }
+    const send = (): Promise<unknown> => engine.messages.send({ ...late, fromUID: 'ann', payload: Buffer.from('hi') })
+    await expect(send()).rejects.toMatchObject({ context: { reasonCode: ReasonCode.ChannelNotExist } })
+    await storage.channels.putChannel(channelInfo(late, { disband: true }))
+    await expect(send()).rejects.toMatchObject({ context: { reasonCode: ReasonCode.Disband } })
+    await storage.channels.putChannel(channelInfo(late))
+    expect(await send()).toMatchObject({ messageSeq: 1 })
   })
 
   test('without a clientMsgNo is new every time', async () => {
