@@ -47,8 +47,8 @@ async function child(url: string, name: string, nodeID: number, uids: readonly s
 
 const located = (presence: NatsPresence, ...uids: string[]): Record<string, readonly number[]> => Object.fromEntries(presence.locate(uids))
 
-const shows = (presence: NatsPresence, uid: string, nodeIDs: readonly number[]): Promise<void> =>
-  until(() => (presence.locate([uid]).get(uid) ?? []).join() === nodeIDs.join(), 20_000, `${uid} is not shown on ${nodeIDs.join()}`)
+const shows = (presence: NatsPresence, uid: string, nodeIDs: readonly number[], limitMs = 20_000): Promise<void> =>
+  until(() => (presence.locate([uid]).get(uid) ?? []).join() === nodeIDs.join(), limitMs, `${uid} is not shown on ${nodeIDs.join()}`)
 
 describe.skipIf(NATS_SERVER === undefined)('Presence over NATS', () => {
   test('the users of a node that was killed are offline after three heartbeats, and its keys are cleared away', async () => {
@@ -136,8 +136,8 @@ describe.skipIf(NATS_SERVER === undefined)('Presence over NATS', () => {
     await one.online(entry('ann', 1))
     await servers.kill(await servers.leaderOf(`KV_${name}_presence`))
     await two.online(entry('bob', 2))
-    await Promise.all([shows(one, 'bob', [2]), shows(two, 'ann', [1])])
-  })
+    await Promise.all([shows(one, 'bob', [2], 60_000), shows(two, 'ann', [1], 60_000)])
+  }, 120_000) // a leader for the bucket, and for the consumers of those who follow it, takes up to nine seconds each
 
   test('a node that was declared dead while it lived announces everybody again', async () => {
     const servers = await serversOf()
