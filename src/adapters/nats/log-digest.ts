@@ -89,7 +89,8 @@ export class LogDigest {
     forgetBeyond(this.#peers, MAX_PEER_COUNT)
     this.#recall(witness)
     if (testimony.kind === Kind.Entries && testimony.isAsking) this.#isAsked = true
-    if (testimony.to <= this.#ring.last) return this.#compare(nodeID, peer, testimony)
+    this.#compare(nodeID, peer, testimony)
+    if (testimony.to <= this.#ring.last) return
     peer.keep(testimony)
     this.#dueSeq = Math.min(this.#dueSeq, testimony.to)
   }
@@ -147,12 +148,12 @@ export class LogDigest {
     }
   }
 
-  /** This node has come as far as the other one has spoken of. */
+  /** As far as this node has come, and still knows what it read. */
   #compare(nodeID: number, peer: DigestPeer, testimony: Testimony): void {
-    const { to } = testimony
     const from = Math.max(testimony.from, this.#ring.first)
+    const to = Math.min(testimony.to, this.#ring.last)
     if (testimony.kind === Kind.Range) {
-      if (from !== testimony.from) return // of some of it this node does not know any more, or never has, what it read
+      if (from !== testimony.from || to !== testimony.to) return // a digest is of all of it
       if (this.#ring.digest(from, to) === testimony.digest) peer.isEqual(from, to)
       else this.#differs(nodeID, peer, from, to)
       return
