@@ -65,7 +65,7 @@ describe('nodes that compare what they have read', () => {
         for (const { node, by, isRestarted, loses } of steps) {
           if (isRestarted) {
             nodes[node] = new Node(node + 1, truth, nodes[node]!.seq)
-            all.push(nodes[node]!)
+            all.push(nodes[node])
           }
           nodes[node]!.to(nodes[node]!.seq + by)
           beat(nodes, (from) => loses && from.witness.nodeID === node + 1)
