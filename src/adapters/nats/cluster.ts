@@ -75,7 +75,7 @@ export function natsCluster(options: NatsClusterOptions): NatsCluster {
   const connection = new ClusterConnection({ ...checked, clientName: `imengine ${name}` })
   const shared = { connection, name, replicas, report }
   return {
-    replicator: new NatsReplicator(connection, logOptions(options, checked)),
+    replicator: new NatsReplicator(connection, logOptions(options, checked), checked.peers.peerBeatMs),
     presence: new NatsPresence({ ...shared, ...checked.presence, presenceStorage, nowMs: () => performance.now() }),
     peerPush: new NatsPeerPush({ ...shared, ...checked.peers }),
   }

@@ -42,6 +42,8 @@ export interface EntryID {
 }
 
 export interface DecodedEntry extends EntryID {
+  /** CRC-32 of all its other bytes, as it stands in the entry and was found right */
+  readonly checksum: number
   /** none in an operation */
   readonly batches: readonly AppendBatch[]
   readonly operation?: Uint8Array
@@ -118,10 +120,11 @@ export function decodeEntry(data: Uint8Array): DecodedEntry {
   if (bytes.length < 2) throw corrupt('it is too short')
   if (bytes[0] !== VERSION) throw new IMError('IM_LOG_FORMAT', { detail: `version ${bytes[0]} of its entries` })
   if (bytes.length < HEAD_BYTES) throw corrupt('it is too short')
-  if (bytes.readUInt32BE(CRC_OFFSET) !== checksum(bytes)) throw corrupt('its checksum is another one')
+  const crc = bytes.readUInt32BE(CRC_OFFSET)
+  if (crc !== checksum(bytes)) throw corrupt('its checksum is another one')
   // Only now: a kind that is not known must be one that somebody has written.
   if (bytes[1] !== Kind.Messages && bytes[1] !== Kind.Operation) throw new IMError('IM_LOG_FORMAT', { detail: `entries of kind ${bytes[1]}` })
-  const id = { nodeID: bytes.readUInt16BE(6), boot: bytes.toString('hex', 8, 16), number: bytes.readUIntBE(16, 6) }
+  const id = { checksum: crc, nodeID: bytes.readUInt16BE(6), boot: bytes.toString('hex', 8, 16), number: bytes.readUIntBE(16, 6) }
   if (bytes[1] === Kind.Operation) return { ...id, batches: [], operation: bytes.subarray(HEAD_BYTES) }
   const reader = new Reader(bytes, BATCHES_OFFSET)
   const batches = Array.from({ length: reader.uint(2) }, () => readBatch(reader))

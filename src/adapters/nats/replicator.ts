@@ -13,6 +13,7 @@ import { loadDriver, type ClusterConnection } from './connection.ts'
 import { JetStream, JetStreamFailure } from './jetstream.ts'
 import type { DecodedEntry } from './log-entry.ts'
 import { Isolation } from './isolation.ts'
+import { LogDigests } from './log-digests.ts'
 import { LogFollower } from './log-follower.ts'
 import { checkLogOptions, streamName, subjectName, type LogLimits, type LogProblem, type NatsLogOptions } from './log-options.ts'
 import { LogProposer } from './log-proposer.ts'
@@ -52,11 +53,13 @@ const CLOSE_LIMIT_MS = 5_000
 /** The same problem of the same stream is told once in this time. */
 const REPORT_EVERY_MS = 5_000
 const ASK_TIMEOUT_MS = 2_000
+const DEFAULT_BEAT_MS = 1_000
 
 export class NatsReplicator implements Replicator {
   readonly #connection: ClusterConnection
   readonly #options: NatsLogOptions
   readonly #limits: LogLimits
+  readonly #beatMs: number
   readonly #boot = randomBytes(8).toString('hex')
   readonly #reported = new Map<string, number>()
   #host: ReplicatorHost | undefined
@@ -69,12 +72,17 @@ export class NatsReplicator implements Replicator {
   #unwatch: (() => void) | undefined
   #isolation: Isolation | undefined
   #snapshots: Snapshots | undefined
+  #digests: LogDigests | undefined
   /** ends what `start` waits for */
   #wakeStart: (() => void) | undefined
 
-  /** @throws TypeError for an option out of its range */
-  constructor(connection: ClusterConnection, options: NatsLogOptions) {
+  /**
+   * @param beatMs  how often it tells the other nodes what it has read
+   * @throws TypeError for an option out of its range
+   */
+  constructor(connection: ClusterConnection, options: NatsLogOptions, beatMs = DEFAULT_BEAT_MS) {
     this.#connection = connection
+    this.#beatMs = beatMs
     this.#options = options
     this.#limits = checkLogOptions(options)
   }
@@ -85,6 +93,7 @@ export class NatsReplicator implements Replicator {
    * @throws IM_LOG_UNFIT  the servers, or streams that are there, are not what the log needs
    * @throws IM_CLUSTER_UNAVAILABLE  within `startTimeoutMs` there was no majority of servers, or too much was missed
    * @throws IM_LOG_GAP, IM_LOG_REPLACED, IM_LOG_FORMAT, IM_LOG_CORRUPT  what is in the log cannot be applied
+   * @throws IM_LOG_DIVERGED  as many other nodes have read something else in it, or more
    */
   async start(host: ReplicatorHost): Promise<void> {
     if (this.#host !== undefined || this.#closing !== undefined) throw new TypeError('imengine: this replicator has been started already')
@@ -148,6 +157,7 @@ export class NatsReplicator implements Replicator {
     this.#unwatch?.()
     this.#isolation?.close()
     this.#snapshots?.close()
+    this.#digests?.close()
     this.#wakeStart?.()
     const closed = Promise.all(this.#partitions.map(({ follower }) => follower.close()))
     if (this.#isHolding) {
@@ -186,10 +196,10 @@ export class NatsReplicator implements Replicator {
       name: this.#limits.name,
       host,
       maxPayloadBytes: () => this.#connection.maxPayloadBytes,
-      positions: () => Object.fromEntries(this.status().partitions.map(({ log, appliedIndex }) => [log, appliedIndex])),
+      positions: () => this.#soundPositions(),
       report: (error) => this.#report({ error, log: undefined, isStopped: false }),
     })
-    if (this.#options.recover === undefined) await this.#bringUp(host, jetStream, patience)
+    const isRestored = this.#options.recover === undefined && (await this.#bringUp(host, jetStream, patience))
     const positions = await this.#positionsOf(host)
     this.#isolation = new Isolation({
       afterMs: this.#limits.isolatedAfterMs,
@@ -204,22 +214,50 @@ export class NatsReplicator implements Replicator {
     })
     if (this.#closing !== undefined) throw closedWhileStarting()
     this.#partitions = positions.map((_, partition) => this.#partition(host, jetStream, partition))
+    this.#digests = new LogDigests({
+      nats,
+      name: this.#limits.name,
+      nodeID: host.nodeID,
+      boot: this.#boot,
+      beatMs: this.#beatMs,
+      isConnected: () => this.#connection.isConnected,
+      logs: this.#partitions.map(({ follower }, partition) => ({
+        log: streamName(this.#limits, partition),
+        isFresh: isRestored || positions[partition] === 0,
+        isStopped: () => follower.stopped !== undefined,
+        stop: (error) => follower.stop(error),
+      })),
+      report: this.#report,
+    })
     for (const [partition, position] of positions.entries()) this.#partitions[partition]!.follower.start(position)
   }
 
-  /** A node that has been away for longer than the log reaches back begins with what another one has. */
-  async #bringUp(host: ReplicatorHost, jetStream: JetStream, patience: Patience): Promise<void> {
+  /** What another node may begin with; none while any of it is in doubt, or has stopped: it may be what should not be copied. */
+  #soundPositions(): Readonly<Record<string, number>> | undefined {
+    if (this.#digests?.isInDoubt !== false || this.#living.length < this.#partitions.length) return undefined
+    return Object.fromEntries(this.status().partitions.map(({ log, appliedIndex }) => [log, appliedIndex]))
+  }
+
+  /**
+   * A node that has been away for longer than the log reaches back begins with what another one has. So does one that has nothing: the
+   * server that it reads from may have brought it something else the last time, and would again.
+   * @returns whether it does
+   */
+  async #bringUp(host: ReplicatorHost, jetStream: JetStream, patience: Patience): Promise<boolean> {
     const needed = new Map<string, number>()
     let isBehind = false
+    let isThere = false
     const positions = await this.#positionsOf(host)
     for (const [partition, position] of positions.entries()) {
       const log = streamName(this.#limits, partition)
       const { state } = await insist(patience, this.#limits, () => jetStream.streamInfo(log, patience.atMost(ASK_TIMEOUT_MS)))
       needed.set(log, state.first_seq - 1) // of all of them: a snapshot takes the place of everything
       if (state.first_seq > position + 1) isBehind = true
+      if (state.last_seq > 0) isThere = true
     }
-    // When nobody can help, the followers find the gap and say so.
-    if (isBehind) await this.#snapshots?.fetch(needed)
+    const isEmpty = isThere && positions.every((position) => position === 0)
+    // When nobody can help, the followers find the gap and say so, or there is none.
+    return (isBehind || isEmpty) && (await this.#snapshots!.fetch(needed))
   }
 
   #positionsOf(host: ReplicatorHost): Promise<number[]> {
@@ -237,6 +275,7 @@ export class NatsReplicator implements Replicator {
       host,
       recover: this.#options.recover,
       applied: (entry, results, seq) => {
+        this.#digests?.applied(partition, seq, entry.checksum)
         if (this.#isOurs(host, entry)) proposer.applied(entry, results, seq)
       },
       moved: () => {

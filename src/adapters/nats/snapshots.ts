@@ -26,8 +26,8 @@ export interface SnapshotsOptions {
   readonly name: string
   readonly host: ReplicatorHost
   readonly maxPayloadBytes: () => number
-  /** where this node stands */
-  readonly positions: () => Readonly<Record<string, number>>
+  /** where this node stands; undefined while nobody should have what it has */
+  readonly positions: () => Readonly<Record<string, number>> | undefined
   readonly report: (error: IMError) => void
 }
 
@@ -52,7 +52,8 @@ export class Snapshots {
     const { nats, name, host, positions } = this.#options
     if (host.snapshot === undefined) return
     this.#listen(`${name}.snapshot.who`, (message) => {
-      if (versionOf(message) === VERSION) message.respond(JSON.stringify({ nodeID: host.nodeID, positions: positions() } satisfies Offer))
+      const offered = positions()
+      if (offered !== undefined && versionOf(message) === VERSION) message.respond(JSON.stringify({ nodeID: host.nodeID, positions: offered } satisfies Offer))
     })
     this.#listen(`${name}.snapshot.of.${host.nodeID}`, (message) => {
       const inbox = message.reply
@@ -171,10 +172,12 @@ export class Snapshots {
 
   /** Never rejects. */
   async #give(inbox: string): Promise<void> {
-    const { nats, host, maxPayloadBytes, report } = this.#options
+    const { nats, host, maxPayloadBytes, positions, report } = this.#options
     this.#servedCount++
     let number = 0
     const send = async (what: number, bytes: Uint8Array): Promise<void> => {
+      // Not the last of it either, when it has come out meanwhile that this is not what the others have.
+      if (positions() === undefined) throw new IMError('IM_CLUSTER_UNAVAILABLE', { detail: 'a snapshot was asked for, and what this node has is in doubt' })
       await nats.request(inbox, frame(what, ++number, bytes), { timeout: CHUNK_TIMEOUT_MS })
     }
     try {

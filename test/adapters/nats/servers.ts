@@ -1,5 +1,6 @@
 /** Real nats-servers with JetStream, for tests: on free loopback ports, in temporary folders, ended by process id. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -108,9 +109,11 @@ export class NatsServers {
     await this.ready()
   }
 
-  /** SIGSTOP: it holds its connections and says nothing. */
+  /** SIGSTOP: it holds its connections and says nothing. Where the system tells, it is at a stop when this returns: threads may run on for a moment. */
   freeze(index: number): void {
-    this.#server(index).process?.kill('SIGSTOP')
+    const { process } = this.#server(index)
+    process?.kill('SIGSTOP')
+    for (let looks = 0; looks < 10_000 && process?.pid !== undefined && isRunning(process.pid); looks++);
   }
 
   thaw(index: number): void {
@@ -205,6 +208,15 @@ async function prepare(folder: string, options: NatsServersOptions): Promise<Ser
     servers.push({ name, port, monitorPort, configuration: path, logFile: join(folder, `${name}.log`), process: undefined, exited: Promise.resolve() })
   }
   return servers
+}
+
+/** Does any of its threads run? false where nobody can tell. */
+function isRunning(pid: number): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).some((thread) => !/^\d+ \(.*\) [Tt]/.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')))
+  } catch {
+    return false
+  }
 }
 
 /** Held all at once, so that no two are equal. */
