@@ -310,6 +310,8 @@ describe('thousands of strangers', () => {
 describe.each(TRANSPORTS)('an engine that was held up, over %s', (transport) => {
   /** As a long computation does, or SIGSTOP: no timer fires and nothing is read meanwhile. */
   const holdUp = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+  /** What is done behind it is followed by timers, and by reading only then. */
+  const beforeTimers = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
   it('takes nobody for idle whose bytes wait, and lets go who was silent', async () => {
     const edge = await edgeOf({ clock: realClock(), limits: { idleTimeoutMs: 500, timerTickMs: 20 } }, ['ann', 'bob'])
@@ -317,6 +319,7 @@ describe.each(TRANSPORTS)('an engine that was held up, over %s', (transport) => 
     await edge.login('bob', transport)
     const pinging = setInterval(() => ann.client.sendRaw(PING), 50)
     onTestFinished(() => clearInterval(pinging))
+    await beforeTimers()
     const pongCount = countOf(ann, FrameType.PONG)
     ann.client.sendRaw(PING)
     holdUp(1_000)
@@ -329,6 +332,7 @@ describe.each(TRANSPORTS)('an engine that was held up, over %s', (transport) => 
     const edge = await edgeOf({ clock: realClock(), limits: { connectTimeoutMs: 500, timerTickMs: 20 } }, ['ann'])
     const ann = await edge.dial(transport)
     if (transport === 'tcp') await edge.serverEndOf(ann.socket) // a WebSocket is served when it is open
+    await beforeTimers()
     ann.client.sendRaw(connectOf('ann'))
     holdUp(1_000)
     await until('CONNACK has come', () => countOf(ann, FrameType.CONNACK) === 1)
@@ -341,6 +345,7 @@ describe.each(TRANSPORTS)('an engine that was held up, over %s', (transport) => 
     const bob = await edge.login('bob', transport, { autoAck: false })
     await sendAll(ann, 20, 'x')
     await until('bob has them', () => bob.client.messages.length === 20)
+    await beforeTimers()
     for (const message of bob.client.messages) bob.client.ack(message)
     holdUp(1_000)
     await bob.client.ping() // what would be sent again is in front of the answer
