@@ -55,11 +55,11 @@ describe('the decoder says what the reference says', () => {
   })
 
   it('about random streams', async () => {
-    expect(await differences(DECODER, random(DECODER, 15_000))).toEqual([])
+    expect(await differences(DECODER, random(DECODER, 8_000))).toEqual([])
   })
 
   it('also when it is asked for one frame and not fed with a stream', () => {
-    for (const [name, { version, maxFrameBytes, chunks }] of random(DECODER, 5_000)) {
+    for (const [name, { version, maxFrameBytes, chunks }] of random(DECODER, 3_000)) {
       const bytes = Buffer.from(chunks.join(''), 'hex')
       const stream = new ReferenceStream(version, maxFrameBytes)
       stream.add(bytes)
@@ -71,9 +71,9 @@ describe('the decoder says what the reference says', () => {
   })
 })
 
-describe('the decoder, given a frame of a megabyte byte by byte', () => {
+describe('the decoder, given a long frame byte by byte', () => {
   it('copies each byte three times at most, and holds what has come and no more', () => {
-    const bodyBytes = 1_048_576
+    const bodyBytes = 262_144
     const decoder = new FrameDecoder()
     let copiedBytes = 0
     const set = Reflect.get(Object.getPrototypeOf(Uint8Array.prototype) as object, 'set') as (source: ArrayLike<number>, at?: number) => void
@@ -84,7 +84,7 @@ describe('the decoder, given a frame of a megabyte byte by byte', () => {
     const frames: number[] = []
     let mostHeldBytes = 0
     try {
-      decoder.feed(Uint8Array.of((Type.EVENT << 4) | 0, 0x80, 0x80, 0x40), (frame) => void frames.push(frame.type))
+      decoder.feed(Uint8Array.of((Type.EVENT << 4) | 0, 0x80, 0x80, 0x10), (frame) => void frames.push(frame.type))
       const byte = Uint8Array.of(0)
       for (let count = 1; count <= bodyBytes; count++) {
         decoder.feed(byte, (frame) => void frames.push(frame.type))
