@@ -24,6 +24,6 @@ export default tseslint.config(
       'no-console': 'error',
     },
   },
-  { files: ['examples/**', 'bench/**'], rules: { 'no-console': 'off' } },
+  { files: ['examples/**', 'bench/**', 'test/fuzz/main.ts'], rules: { 'no-console': 'off' } },
   { files: ['*.config.js'], ...tseslint.configs.disableTypeChecked },
 )

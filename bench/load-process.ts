@@ -1,5 +1,6 @@
 /** The load, in a process of its own: one task, given as JSON; what it sees goes to the parent. */
 import { runIdle } from './load/idle.ts'
+import { runSoak } from './load/soak.ts'
 import { runStorm } from './load/storm.ts'
 import { runTraffic, type Span } from './load/traffic.ts'
 import type { FromLoad, LoadTask } from './wire.ts'
@@ -27,5 +28,7 @@ async function run(): Promise<unknown> {
       return runStorm(task.job, span)
     case 'idle':
       return runIdle(task.job, span)
+    case 'soak':
+      return runSoak(task.job, (progress) => tell({ type: 'progress', ...progress }))
   }
 }

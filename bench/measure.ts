@@ -95,6 +95,16 @@ export class Child<From extends { readonly type: string }, To> {
     }
   }
 
+  /** The same, for somebody who waits beside a `next`; undefined once `isOver`, or when the process has ended. */
+  async nextUnless<T extends From['type']>(type: T, isOver: () => boolean): Promise<Extract<From, { type: T }> | undefined> {
+    for (;;) {
+      const index = this.#arrived.findIndex((message) => message.type === type)
+      if (index !== -1) return this.#arrived.splice(index, 1)[0] as Extract<From, { type: T }>
+      if (isOver() || this.#hasExited) return undefined
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+
   send(message: To): void {
     this.#process.send(message as object)
   }

@@ -27,6 +27,7 @@ const benchmarks: Readonly<Record<string, { readonly options: readonly string[];
   micro: { options: ['runs'] },
   storage: { options: ['runs'] },
   'large-store': { options: [], takesLong: true },
+  soak: { options: [], takesLong: true },
   check: { options: [], takesLong: true },
 }
 const PROCESSES = ['server-process', 'load-process', 'idle-memory-process', 'machine-process']

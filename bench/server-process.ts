@@ -5,13 +5,15 @@ import { serveEngine } from './servers/engine.ts'
 import type { Running } from './servers/listen.ts'
 import { sampleOf } from './sample-process.ts'
 import { serveBare, serveRelay } from './servers/relay.ts'
-import type { FromServer, Sample, ServerSpec, ToServer } from './wire.ts'
+import type { FromServer, Inspection, Sample, ServerSpec, ToServer } from './wire.ts'
 
 const spec = JSON.parse(process.argv[2]!) as ServerSpec | { readonly kind: 'bare'; readonly transport: ServerSpec['transport'] }
 const running = await serve()
 const tell = (message: FromServer): void => void process.send!(message)
 process.on('message', (message: ToServer) => {
-  if (message.type === 'sample') {
+  if (message.type === 'inspect') {
+    tell({ type: 'inspection', ...inspect() })
+  } else if (message.type === 'sample') {
     if (message.collectGarbage === true) for (let round = 0; round < 3; round++) gc!()
     tell({ type: 'sample', ...sample(running.pid) })
   } else {
@@ -39,6 +41,14 @@ function serve(): Promise<Running> {
     case 'socket.io':
       return serveSocketIO()
   }
+}
+
+function inspect(): Inspection {
+  for (let round = 0; round < 3; round++) gc!()
+  const handles: Record<string, number> = {}
+  for (const kind of process.getActiveResourcesInfo()) handles[kind] = (handles[kind] ?? 0) + 1
+  const { heapUsed, rss, external } = process.memoryUsage()
+  return { heapUsedBytes: heapUsed, rssBytes: rss, externalBytes: external, handles, connectionCount: running.connectionCount?.() ?? 0 }
 }
 
 /** Of this process, or of another one that does the work. */

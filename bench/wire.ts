@@ -13,6 +13,8 @@ export interface ServerSpec {
   readonly storage: 'memory' | 'level'
   /** engine: one node of a cluster over NATS */
   readonly cluster?: { readonly nodeID: number; readonly servers: readonly string[]; readonly replicas: number }
+  /** engine, in memory: so many messages of a channel are kept; default as the store's own */
+  readonly maxMessagesPerChannel?: number
   /** engine: groups that exist from the start */
   readonly groups?: readonly { readonly channelID: string; readonly subscribers: readonly string[] }[]
 }
@@ -98,6 +100,41 @@ export interface StormResult {
   readonly connackMs: Quantiles
 }
 
+/** Messages at one rate for a long time, while some of the clients come and go. */
+export interface SoakJob {
+  readonly transport: Transport
+  readonly encryption: 'on' | 'off'
+  readonly port: number
+  /** pairs of connections that stay */
+  readonly pairCount: number
+  /** pairs whose two ends log in and leave all the time */
+  readonly churnCount: number
+  /** of the pairs that stay, all together, in runs of `batchCount` */
+  readonly ratePerSecond: number
+  readonly batchCount: number
+  readonly payloadBytes: number
+  readonly lastsMs: number
+  readonly tellEveryMs: number
+  readonly drainMs: number
+}
+
+/** How far a soak has come. */
+export interface SoakProgress {
+  readonly atSeconds: number
+  readonly sentCount: number
+  readonly refusedCount: number
+  readonly deliveredCount: number
+  /** delivered once more after a login, because the acknowledgement had not arrived */
+  readonly repeatedCount: number
+  readonly loginCount: number
+  readonly underWayCount: number
+}
+
+export interface SoakResult extends SoakProgress {
+  readonly ackMs: Quantiles
+  readonly deliveryMs: Quantiles
+}
+
 /** Connections that are opened and stay, doing nothing. */
 export interface IdleJob {
   readonly transport: Transport
@@ -117,17 +154,29 @@ export interface Sample {
   readonly externalBytes: number
 }
 
-export type ToServer = { readonly type: 'sample'; readonly collectGarbage?: boolean } | { readonly type: 'close' }
-export type FromServer = { readonly type: 'listening'; readonly port: number } | ({ readonly type: 'sample' } & Sample)
+/** What a process holds, after collections of garbage. */
+export interface Inspection {
+  readonly heapUsedBytes: number
+  readonly rssBytes: number
+  readonly externalBytes: number
+  /** what keeps the event loop going, by kind */
+  readonly handles: Readonly<Record<string, number>>
+  readonly connectionCount: number
+}
+
+export type ToServer = { readonly type: 'inspect' } | { readonly type: 'sample'; readonly collectGarbage?: boolean } | { readonly type: 'close' }
+export type FromServer = { readonly type: 'listening'; readonly port: number } | ({ readonly type: 'sample' } & Sample) | ({ readonly type: 'inspection' } & Inspection)
 
 export type LoadTask =
   | { readonly task: 'traffic'; readonly job: Job }
   | { readonly task: 'storm'; readonly job: StormJob }
   | { readonly task: 'idle'; readonly job: IdleJob }
+  | { readonly task: 'soak'; readonly job: SoakJob }
 export type FromLoad =
   /** the span that counts begins and ends: the server's CPU time is read at both */
   | { readonly type: 'begin' }
   | { readonly type: 'end' }
+  | ({ readonly type: 'progress' } & SoakProgress)
   | { readonly type: 'result'; readonly result: unknown }
 
 /** A node of a cluster whose messages come from its own process. */

@@ -27,15 +27,19 @@ export function measureFrame(bytes: Buffer, at: number): number {
   return type === FrameType.PING || type === FrameType.PONG ? 1 : measureVarint(bytes, at)
 }
 
-/** Open a connection and wait for CONNACK. Nothing else may be sent before. */
-export async function logIn({ port, transport, encryption, uid, fail }: Login): Promise<{ link: Link; cipher: PayloadCipher | undefined }> {
+/** Open a connection and wait for CONNACK. Nothing else may be sent before; what is sent at once behind it is `early`. */
+export async function logIn({ port, transport, encryption, uid, fail }: Login): Promise<{ link: Link; cipher: PayloadCipher | undefined; early: Buffer[] }> {
   const link = await Link.open({ port, transport, measureUnit: measureFrame, fail })
   const keys = encryption === 'on' ? new ClientKeyAgreement() : undefined
+  const early: Buffer[] = []
+  let isIn = false
   const connack = new Promise<ConnackPacket>((resolve) => {
     link.onUnit = (bytes, from, to) => {
+      if (isIn) return void early.push(Buffer.from(bytes.subarray(from, to)))
       new FrameDecoder({ version: VERSION }).feed(bytes.subarray(from, to), (frame) => {
         if (frame.type !== FrameType.CONNACK) throw new Error(`a frame of type ${frame.type} came before CONNACK`)
         if (frame.reasonCode !== ReasonCode.Success) throw new Error(`CONNACK with reason ${frame.reasonCode}`)
+        isIn = true
         resolve(frame)
       })
     }
@@ -43,7 +47,7 @@ export async function logIn({ port, transport, encryption, uid, fail }: Login): 
   link.write(link.pack(connectFrame(uid, keys?.clientKey ?? '')))
   link.flush()
   const { serverKey, salt } = await connack
-  return { link, cipher: keys?.complete(serverKey, salt) }
+  return { link, cipher: keys?.complete(serverKey, salt), early }
 }
 
 export function connectFrame(uid: string, clientKey: string): Uint8Array {
@@ -53,8 +57,10 @@ export function connectFrame(uid: string, clientKey: string): Uint8Array {
 
 export async function openIM({ job, payload, role, fail }: OpenOptions): Promise<Client> {
   const { port, transport, encryption } = job
-  const { link, cipher } = await logIn({ port, transport, encryption, uid: role.uid, fail })
-  return new IMClient({ link, cipher, payload, isGroup: job.topology === 'group' })
+  const { link, cipher, early } = await logIn({ port, transport, encryption, uid: role.uid, fail })
+  const client = new IMClient({ link, cipher, payload, isGroup: job.topology === 'group' })
+  if (early.length > 0) client.readLater(early, fail)
+  return client
 }
 
 class IMClient implements Client {
@@ -81,6 +87,21 @@ class IMClient implements Client {
     this.#ackHeadBytes = link.headBytes(RECVACK_BYTES)
     this.#template = new SendTemplate({ link, cipher, payload, isGroup })
     link.onUnit = (bytes, from, to) => this.#read(bytes, from, to)
+  }
+
+  /** Units that came with CONNACK, before anybody could listen; and behind them what comes in the meantime. */
+  readLater(units: Buffer[], fail: (error: Error) => void): void {
+    const { link } = this
+    link.onUnit = (bytes, from, to) => void units.push(Buffer.from(bytes.subarray(from, to)))
+    setImmediate(() => {
+      link.onUnit = (bytes, from, to) => this.#read(bytes, from, to)
+      try {
+        for (const unit of units) this.#read(unit, 0, unit.length)
+        link.flush()
+      } catch (error) {
+        fail(error as Error)
+      }
+    })
   }
 
   send(sender: Sender, target: number): void {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { allowAnyToken, ChannelType, IMEngine } from 'imengine'
+import { allowAnyToken, ChannelType, IMEngine, memoryStorage } from 'imengine'
 import { levelStorage } from 'imengine/level'
 import { attachNetServer } from 'imengine/net'
 import { attachWebSocketServer } from 'imengine/ws'
@@ -12,11 +12,12 @@ import type { ServerSpec } from '../wire.ts'
 import { listen, type Running } from './listen.ts'
 
 /** @param prepare  for tests: what else becomes of the engine before it starts */
-export async function serveEngine({ transport, storage, cluster, groups = [] }: ServerSpec, prepare: (engine: IMEngine) => void = () => undefined): Promise<Running> {
+export async function serveEngine({ transport, storage, cluster, groups = [], maxMessagesPerChannel }: ServerSpec, prepare: (engine: IMEngine) => void = () => undefined): Promise<Running> {
   const folder = storage === 'level' ? mkdtempSync(join(tmpdir(), 'imengine-bench-')) : undefined
   const engine = new IMEngine({
     tokenVerifier: allowAnyToken(),
     plaintext: 'allow',
+    ...(folder === undefined && maxMessagesPerChannel !== undefined && { storage: memoryStorage({ maxMessagesPerChannel }) }),
     ...(folder !== undefined && { storage: levelStorage({ path: folder }) }),
     ...(cluster !== undefined && {
       nodeID: cluster.nodeID,
@@ -35,6 +36,7 @@ export async function serveEngine({ transport, storage, cluster, groups = [] }: 
   for (const { channelID, subscribers } of groups) {
     await engine.channels.create({ channelID, channelType: ChannelType.Group }, { subscribers })
   }
+  const connectionCount = (): number => engine.connections.list().length
   const closeEngine = async (): Promise<void> => {
     await engine.close({ drainMs: 5_000 })
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
@@ -45,6 +47,7 @@ export async function serveEngine({ transport, storage, cluster, groups = [] }: 
     await new Promise((resolve) => server.once('listening', resolve))
     return {
       port: (server.address() as AddressInfo).port,
+      connectionCount,
       close: async () => {
         server.close()
         await closeEngine()
@@ -56,6 +59,7 @@ export async function serveEngine({ transport, storage, cluster, groups = [] }: 
   const port = await listen(server)
   return {
     port,
+    connectionCount,
     close: async () => {
       server.close()
       await closeEngine()

@@ -5,6 +5,8 @@ export interface Running {
   readonly port: number
   /** the process whose CPU time counts, when it is another one */
   readonly pid?: number
+  /** engine: clients that are logged in */
+  readonly connectionCount?: () => number
   close(): Promise<void>
 }
 

@@ -82,6 +82,8 @@ const MAX_FRAMES_PER_CHUNK = 10_000
 const MAX_KNOWN_CHANNELS = 32
 const MAX_KNOWN_ID_LENGTH = 128
 
+const SERVER_ONLY = 'a packet that only servers send'
+
 /** How often a client that is replayed to and has much to read is looked at again. */
 const ROOM_CHECK_MS = 50
 
@@ -418,6 +420,7 @@ export class Connection implements ConnectingPort, ReplayPort {
         if (frame.type === FrameType.PING) this.#pongOwed = true
         else if (frame.type === FrameType.DISCONNECT) this.end('client')
         else if (frame.type === FrameType.CONNECT) this.#endProtocol('a second CONNECT')
+        else if (isServerOnly(frame)) this.#endProtocol(SERVER_ONLY)
         break
       case 'open':
         this.#onOpenFrame(frame)
@@ -481,7 +484,7 @@ export class Connection implements ConnectingPort, ReplayPort {
       case FrameType.RECV:
       case FrameType.PONG:
       case FrameType.SUBACK:
-        return this.#endProtocol('a packet that only servers send')
+        return this.#endProtocol(SERVER_ONLY)
     }
   }
 
@@ -559,7 +562,19 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.#setTimer(this.#host.timers.after(delayMs, this.#checkIdle))
   }
 
+  /** Judged once what is readable now has been read: it may be us who were silent, and its bytes wait. */
   readonly #checkIdle = (): void => {
+    if (this.#isIdle) this.#host.clock.defer(() => this.#endIfIdle())
+    else this.#endIfIdle()
+  }
+
+  get #isIdle(): boolean {
+    const { clock, limits } = this.#host
+    return !this.#paused && clock.monotonicMs() - this.#lastInboundMs >= limits.idleTimeoutMs
+  }
+
+  #endIfIdle(): void {
+    if (this.#state !== 'open') return
     const { clock, limits } = this.#host
     if (this.#paused) this.#lastInboundMs = clock.monotonicMs() // we do not listen, so silence says nothing
     const leftMs = this.#lastInboundMs + limits.idleTimeoutMs - clock.monotonicMs()
@@ -648,4 +663,10 @@ export class Connection implements ConnectingPort, ReplayPort {
     if (this.#timer !== undefined) this.#host.timers.cancel(this.#timer)
     this.#timer = timer
   }
+}
+
+function isServerOnly({ type }: Frame): boolean {
+  return (
+    type === FrameType.CONNACK || type === FrameType.SENDACK || type === FrameType.RECV || type === FrameType.PONG || type === FrameType.SUBACK
+  )
 }

@@ -69,7 +69,11 @@ export class Redelivery {
     this.#unacked.clear()
   }
 
-  readonly #check = (): void => {
+  /** Judged once what is readable now has been read: when it is us who are late, the acknowledgements are there already. */
+  readonly #check = (): void => this.#options.clock.defer(() => this.#resendDue())
+
+  #resendDue(): void {
+    if (this.#isStopped) return
     this.#timer = undefined
     const { clock, timers, afterMs, maxRedeliveries, resend, giveUp } = this.#options
     const nowMs = clock.monotonicMs()

@@ -222,6 +222,20 @@ describe('while the token is checked', () => {
     expect(refused).toMatchObject([{ cause: 'protocol' }])
   })
 
+  test.each(FROM_SERVERS.map((frame) => [nameOf(frame), frame] as const))('%s closes, unanswered, as at any other time', async (_name, frame) => {
+    const { tokenVerifier, answer } = heldVerifier()
+    const { engine, clock } = await stage({ ...PLAIN, tokenVerifier })
+    const refused = heard(engine, 'connectionRefused')
+    const { pair, client } = openSocket(engine)
+    client.sendRaw(Buffer.concat([encode(plainConnect('ann'), 5), encode(frame, 5)]))
+    await clock.settle()
+    answer.resolve({ ok: true })
+    await clock.settle()
+    expect(pair.client.socketEnd).toMatchObject({ by: 'server', code: 1002 })
+    expect(pair.sentChunks).toEqual([])
+    expect(refused).toMatchObject([{ cause: 'protocol', uid: 'ann' }])
+  })
+
   test.each(['DISCONNECT', 'the end of the socket'])('%s ends it, and a good answer that comes later opens nothing', async (how) => {
     const { tokenVerifier, answer, asked } = heldVerifier()
     const { engine, clock } = await stage({ tokenVerifier })
@@ -260,6 +274,25 @@ describe('an open connection', () => {
     expect(pair.client.socketEnd).toMatchObject({ by: 'server', code: 1000 })
     expect(typesOf(client)).toEqual([FrameType.CONNACK])
     expect(disconnected).toMatchObject([{ uid: 'ann', cause: 'idle' }])
+  })
+
+  test('is kept by what is readable when idleTimeoutMs has passed: it may be the server that was silent', async () => {
+    const { engine, clock, connect } = await stage()
+    const { pair, client } = await connect('ann')
+    const { pair: silent } = await connect('bob')
+    const judged: (() => void)[] = []
+    const defer = vi.spyOn(clock, 'defer').mockImplementation((run) => void judged.push(run))
+    await clock.advance(180_200)
+    client.sendRaw(Uint8Array.of(0x70))
+    await Promise.resolve()
+    defer.mockRestore()
+    for (const run of judged) run()
+    await clock.settle()
+    expect(pair.client.socketEnd).toBeUndefined()
+    expect(silent.client.socketEnd).toMatchObject({ by: 'server', code: 1000 })
+    expect(engine.connections.list().map(({ uid }) => uid)).toEqual(['ann'])
+    await clock.advance(180_200)
+    expect(pair.client.socketEnd).toMatchObject({ by: 'server', code: 1000 })
   })
 
   test('is kept by any inbound byte, also by the beginning of a frame', async () => {

@@ -60,10 +60,13 @@ export function serveWebSocket(engine: SocketAcceptor, socket: WebSocket, info: 
 }
 
 const CONNECTION = Symbol('imengine connection')
+const IS_BINARY = Symbol('imengine binary')
 
 /** The listeners are the same for all sockets, and find the connection here: closures for each would outweigh much of the rest. */
 interface Served extends WebSocket {
   [CONNECTION]: SocketEvents
+  /** it has sent something binary */
+  [IS_BINARY]?: boolean
 }
 
 function ignore(): void {
@@ -71,9 +74,13 @@ function ignore(): void {
 }
 
 function onMessage(this: WebSocket, message: RawData, isBinary: boolean): void {
+  if (this.readyState !== this.OPEN) return // `ws` goes on bringing messages while it waits for the client's part in closing
+  const served = this as Served
   const chunk = Array.isArray(message) ? Buffer.concat(message) : message instanceof ArrayBuffer ? Buffer.from(message) : message
-  // Binary clients never send text. What may be JSON is the engine's to judge, by its first byte.
-  if (isBinary || chunk[0] === OPENING_BRACE) (this as Served)[CONNECTION].receive(chunk)
+  // Binary clients never send text. What may be JSON is the engine's to judge, by its first byte; but the engine judges once, and
+  // would read the text of a client that has begun in binary as frames.
+  if (isBinary) served[IS_BINARY] = true
+  if (isBinary || (served[IS_BINARY] !== true && chunk[0] === OPENING_BRACE)) served[CONNECTION].receive(chunk)
   else this.close(1003, 'binary messages only')
 }
 
