@@ -17,9 +17,9 @@ type Setting = 'alone' | 'log'
 
 const BYTES = { keyEncoding: 'buffer', valueEncoding: 'buffer' } as const
 /** Short, because every tick of virtual time costs a turn of the real loop. */
-const LIMITS = { cursorFlushMs: 100, webhookBatchMs: 50, closeTimeoutMs: 200 }
-/** Of the usual size it costs more than everything else here. */
-const FILTER_BYTES = 4_096
+const LIMITS = { cursorFlushMs: 100, webhookBatchMs: 50, closeTimeoutMs: 200, maxTrackedDeliveries: 100, maxCachedPermissions: 100, maxCachedChannels: 100 }
+/** Memory of the usual size takes longer to get than everything else does here. */
+const SMALL = { dedupeFilterBytes: 4_096, maxCachedChannels: 100, maxCachedValues: 100 }
 const UIDS = ['ann', 'bob', 'cat', 'dan']
 
 async function copyOf(memory: Memory): Promise<Memory> {
@@ -79,7 +79,7 @@ async function live(setting: Setting, fateOf: (abort: AbortController) => Fate |
   const clock = new FakeClock()
   const memory: Memory = new MemoryLevel(BYTES)
   const level = new FaultyLevel(memory)
-  const storage = levelStorage({ db: gates.level(level), nowMs: () => clock.nowMs(), dedupeFilterBytes: FILTER_BYTES })
+  const storage = levelStorage({ db: gates.level(level), nowMs: () => clock.nowMs(), ...SMALL })
   const presence = memoryPresence({ nowMs: () => clock.monotonicMs() })
   const peers = memoryPeerHub()
   void peers.peer().start({ nodeID: 2, pushed: () => undefined, kicked: () => undefined })
@@ -151,7 +151,7 @@ async function check(life: Life, what: string): Promise<void> {
   const clock = new FakeClock({ nowMs: life.clock.nowMs() + 60_000 })
   const { told } = life
   const engine = new IMEngine({
-    limits: LIMITS, tokenVerifier: allowAnyToken(), plaintext: 'allow', clock, random: seededRandom(2), storage: levelStorage({ db: memory, nowMs: () => clock.nowMs(), dedupeFilterBytes: FILTER_BYTES }),
+    limits: LIMITS, tokenVerifier: allowAnyToken(), plaintext: 'allow', clock, random: seededRandom(2), storage: levelStorage({ db: memory, nowMs: () => clock.nowMs(), ...SMALL }),
     webhook: { events: ['msg.notify'], notify: (events) => told.take(events) },
     ...(life.hub !== undefined && { replicator: life.hub.replicator() }),
   })
