@@ -111,13 +111,13 @@ describe('an encrypted frame that somebody else has written down', () => {
 describe('a client that speaks as somebody else', () => {
   const serverOnly: Frame[] = [
     { type: FrameType.CONNACK, flags: 0, serverVersion: 5, timeDiffMs: 0n, reasonCode: 1, serverKey: '', salt: '', nodeID: '1' } as Frame,
-    { type: FrameType.SENDACK, flags: 0, messageID: '1', clientSeq: 1, messageSeq: 1, reasonCode: 1 } as Frame,
+    { type: FrameType.SENDACK, flags: 0, messageID: '1', clientSeq: 1, messageSeq: 1, reasonCode: 1 },
     {
       type: FrameType.RECV, flags: 0, setting: 0, msgKey: '', fromUID: 'ann', channelID: 'team', channelType: 2, expireSec: 0, clientMsgNo: 'x', messageID: '1', messageSeq: 1,
       timestampSec: 1, topic: '', payload: Buffer.from('x'), streamNo: '', streamID: '0', streamFlag: 0,
-    } as Frame,
+    },
     { type: FrameType.PONG },
-    { type: FrameType.SUBACK, flags: 0, subNo: '', channelID: 'team', channelType: 2, action: 0, reasonCode: 1 } as Frame,
+    { type: FrameType.SUBACK, flags: 0, subNo: '', channelID: 'team', channelType: 2, action: 0, reasonCode: 1 },
   ]
 
   test.each(serverOnly.map((frame) => [Object.entries(FrameType).find(([, type]) => type === frame.type)![0], frame] as const))(
