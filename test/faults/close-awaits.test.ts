@@ -207,6 +207,7 @@ describe.each(SETTINGS)('close of an engine with much under way (%s)', (setting)
     for (const name of expected) expect(life.gates.names).toContain(name)
   })
 
+  // P1
   it.each(MOMENTS)('loses nothing acknowledged when the process dies at any of its calls, %s it is carried out', async (moment) => {
     const { gates } = await live(setting, () => undefined)
     let crashCount = 0
@@ -218,6 +219,7 @@ describe.each(SETTINGS)('close of an engine with much under way (%s)', (setting)
     expect(crashCount).toBe(gates.names.length)
   })
 
+  // P8
   it.each(MOMENTS)('cut short by its signal at any of its calls, which never answers: it ends, lies to nobody, leaves no timer (%s)', async (moment) => {
     const { gates } = await live(setting, () => undefined)
     for (let at = 1; at <= gates.names.length; at++) {

@@ -72,6 +72,7 @@ async function lookInto(path: string, acked: ReadonlyMap<string, Acked>): Promis
 }
 
 describe('a server that is killed while it closes', () => {
+  // P1
   it('has every message it acknowledged, once, at the seq it told, and opens again', async () => {
     process.stdout.write(`crash-close.test.ts: CRASH_SEED=${seed}\n`)
     const random = seededRandom(seed)

@@ -50,6 +50,7 @@ describe('close', () => {
     await expect(engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('x') })).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
   })
 
+  // P8
   it('gives up on what hangs after drainMs, or at once when the signal says so, and tells nobody a lie', async () => {
     for (const how of ['drain', 'signal'] as const) {
       const storage = memoryStorage()

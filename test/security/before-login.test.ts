@@ -7,6 +7,7 @@ import { stage, TEAM } from '../support.ts'
 const hanging: IMEngineOptions['tokenVerifier'] = () => new Promise(() => undefined)
 
 describe('somebody who has not logged in', () => {
+  // P6
   test('may send so many bytes and no more, in whatever pieces, before and behind CONNECT', async () => {
     const { engine, clock } = await stage({ tokenVerifier: hanging, plaintext: 'allow', limits: { maxUnauthenticatedBytes: 1_000 } })
     const refused = heard(engine, 'connectionRefused')

@@ -4,6 +4,7 @@ import { FrameType } from 'imengine/protocol'
 import { deferred, stage, TEAM } from '../support.ts'
 
 describe('a clientMsgNo', () => {
+  // P4
   test('of one user says nothing about the messages of another, also with the same payload or another', async () => {
     const { engine, connect } = await stage()
     const [{ client: ann }, { client: bob }, { client: cat }] = [await connect('ann'), await connect('bob'), await connect('cat')]
