@@ -13,7 +13,7 @@ test('SIGTERM begins an orderly end, a second one cuts it short, and the process
   const next = createInterface(child.stdout)[Symbol.asyncIterator]()
   const until = async (line: string): Promise<void> => {
     while (told.at(-1) !== line) {
-      const { value, done } = await next.next()
+      const { value, done } = (await next.next()) as IteratorResult<string, undefined>
       if (done === true) throw new Error(`the process has ended and never told '${line}', but ${told.join(', ')}`)
       told.push(value)
     }
