@@ -194,7 +194,7 @@ async function check(life: Life, what: string): Promise<void> {
 const SETTINGS: readonly Setting[] = ['alone', 'log']
 const MOMENTS: readonly Moment[] = ['before', 'after']
 
-describe.each(SETTINGS)('close of an engine with much under way (%s)', (setting) => {
+describe.each(SETTINGS)('close of an engine with much under way (%s)', { timeout: 120_000 }, (setting) => {
   it('answers everything, writes positions and tells the webhook or leaves it to the next life', async () => {
     const life = await live(setting, () => undefined)
     expect(life.errors).toEqual([])
