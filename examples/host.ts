@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createServer, type AddressInfo } from 'node:net'
+import { createServer, type AddressInfo, type Server } from 'node:net'
 import { allowAnyToken, ChannelType, IMEngine, IMError, personChannelID } from 'imengine'
 import { levelStorage } from 'imengine/level'
 import { attachNetServer } from 'imengine/net'
@@ -59,3 +59,16 @@ export async function start(wantedPort = 0, path = './data') {
 
   return { port: (server.address() as AddressInfo).port, stored, lastSeq, close }
 }
+
+// #region signals
+/** The first signal begins an orderly end, a second one cuts it short. Then nothing is left, and the process ends by itself. */
+export function closeOnSignals(engine: IMEngine, server: Server, drainMs = 10_000): void {
+  const hurry = new AbortController()
+  const onSignal = (): void => {
+    if (engine.state !== 'running') return hurry.abort()
+    server.close()
+    void engine.close({ drainMs, signal: hurry.signal })
+  }
+  process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
+}
+// #endregion

@@ -7,7 +7,7 @@ import type { EventContexts, EventName, Handler } from './contracts/handler.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
 import type { Storage } from './contracts/storage.ts'
-import { asIMError, IMError, integerBetween, type IMErrorCode, type IMErrorContext } from './errors.ts'
+import { asIMError, badOption, IMError, integerBetween, type IMErrorCode, type IMErrorContext } from './errors.ts'
 import type { UseOptions, WatchOptions } from './events/chain-registry.ts'
 import { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { ChannelsAPI } from './management/channels.ts'
@@ -28,6 +28,7 @@ import { Plugins } from './plugins/plugins.ts'
 import { conversationKeys } from './services/conversation-keys.ts'
 import { startOf } from './services/deliveries.ts'
 import { FactEmitter } from './services/fact-emitter.ts'
+import { Patience } from './services/patience.ts'
 import { ReplicatedStorage, type StorageWrite } from './services/replicated-storage.ts'
 import { safeLogger, systemClock, systemRandom } from './services/system.ts'
 import { effectiveReadSeq } from './services/unread.ts'
@@ -35,7 +36,10 @@ import { effectiveReadSeq } from './services/unread.ts'
 export interface CloseOptions {
   /** how long to wait for what is under way, in milliseconds; default 10 000 */
   readonly drainMs?: number
-  /** wait no longer */
+  /**
+   * From its abort on, before or during the call, nothing is waited for but the storage, for `closeTimeoutMs` at most: what is
+   * under way gets no answer, sockets are destroyed, and every adapter is still told to close
+   */
   readonly signal?: AbortSignal
 }
 
@@ -68,6 +72,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #facts: FactEmitter
   readonly #pipeline: Pipeline
   readonly #plugins: Plugins
+  /** of whoever has called `close` */
+  readonly #patience: Patience
   #state: State = 'new'
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -87,6 +93,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.nodeID = options.nodeID ?? 1
     const causes = new Causes()
     this.#clock = causes.outside(options.clock ?? systemClock())
+    this.#patience = new Patience(this.#clock)
     const own = options.storage ?? memoryStorage({ nowMs: () => this.#clock.nowMs() })
     const replicated: ReplicatedStorage | undefined =
       options.replicator?.operate &&
@@ -287,13 +294,18 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   }
 
   /**
-   * Take no more input, let what was accepted come to its end, close every connection without a word (so that SDKs
-   * reconnect elsewhere), then close the adapters. Afterwards no timer and no socket of this engine is left. Never rejects;
-   * repeated calls return the same promise.
+   * Close what has not logged in, take no more SENDs, let what was accepted come to its end, close every connection without a
+   * word (so that SDKs reconnect elsewhere), write what is written behind, then close the adapters. Afterwards no timer and no
+   * socket of this engine is left. Never rejects. Repeated calls return the same promise; the shortest `drainMs` from now on
+   * counts, and every `signal`.
+   * @throws TypeError for a `drainMs` that is no integer from 0 to 86 400 000, or a `signal` that is none
    */
   close(options: CloseOptions = {}): Promise<void> {
     const drainMs = integerBetween('drainMs', options.drainMs ?? 10_000, 0, 86_400_000)
-    return (this.#closed ??= this.#close(drainMs, options.signal))
+    const { signal } = options
+    if (signal !== undefined && typeof signal?.addEventListener !== 'function') badOption('signal', 'an AbortSignal', signal)
+    this.#patience.heed({ drainMs, signal })
+    return (this.#closed ??= this.#close())
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -340,8 +352,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.#logger.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
   }
 
-  async #close(drainMs: number, signal: AbortSignal | undefined): Promise<void> {
+  async #close(): Promise<void> {
     const before = this.#state
+    const patience = this.#patience
     this.#state = 'closing'
     if (before === 'starting') {
       let hasEnded = await this.#limited(this.#started!)
@@ -353,11 +366,16 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
     const pipeline = this.#pipeline
     this.#clock.clearTimer(this.#sweepTimer)
-    for (const connection of pipeline.registry.sockets) connection.quiesce()
+    for (const connection of [...pipeline.registry.sockets]) {
+      // Who is not in yet would be let in only to be sent away: at once their SDK finds another node the sooner.
+      if (connection.isOpen || connection.closed) connection.quiesce()
+      else connection.end('shutdown')
+    }
     pipeline.notifier?.quiesce()
-    await this.#drain(drainMs, signal)
+    await this.#drain()
     for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
-    await pipeline.allReleased() // each is destroyed after closeTimeoutMs
+    await Promise.race([pipeline.allReleased(), patience.hurried()]) // each is destroyed after closeTimeoutMs
+    for (const connection of [...pipeline.registry.sockets]) connection.destroy('shutdown')
     await this.#limited(pipeline.idle()) // EventConnClose of each
     await this.#limited(pipeline.offlineReplay.idle()) // each ends with its connection
     if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
@@ -366,38 +384,35 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
     pipeline.timers.stop()
+    patience.end()
     this.#state = 'closed'
     this.#logger.info({ nodeID: this.nodeID }, 'engine closed')
   }
 
-  /** Wait for everything under way, at most `drainMs`. */
-  async #drain(drainMs: number, signal: AbortSignal | undefined): Promise<void> {
-    let timer: unknown
-    let giveUp = (): void => undefined
-    const limit = new Promise<'late'>((resolve) => {
-      giveUp = () => resolve('late')
-      timer = this.#clock.setTimer(drainMs, giveUp)
-      if (signal?.aborted === true) giveUp()
-      signal?.addEventListener('abort', giveUp, { once: true })
-    })
-    const ended = await Promise.race([this.#pipeline.idle(), limit])
-    this.#clock.clearTimer(timer)
-    signal?.removeEventListener('abort', giveUp)
+  /** Wait for everything under way, as long as there is patience. */
+  async #drain(): Promise<void> {
+    const ended = await Promise.race([this.#pipeline.idle(), this.#patience.drained().then(() => 'late' as const)])
     if (ended !== 'late' || this.#pipeline.isIdle) return
     this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `${this.#pipeline.depth} events under way` }))
     this.#pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine is closing' }))
   }
 
-  /** Wait for something that somebody else has to bring to its end, but not for ever. Never rejects. @returns did it end? */
-  async #limited(ending: Promise<unknown>, context: IMErrorContext = {}): Promise<boolean> {
+  /**
+   * Wait for something that somebody else has to bring to its end, but not for ever, and `patiently` also when nobody wants to
+   * wait any longer. Never rejects. @returns did it end?
+   */
+  async #limited(ending: Promise<unknown>, context: IMErrorContext = {}, patiently = false): Promise<boolean> {
+    const { closeTimeoutMs } = this.limits
     let timer: unknown
-    const late = new Promise<'late'>((resolve) => {
-      timer = this.#clock.setTimer(this.limits.closeTimeoutMs, () => resolve('late'))
+    const late = new Promise<string>((resolve) => {
+      timer = this.#clock.setTimer(closeTimeoutMs, () => resolve(`after ${closeTimeoutMs} ms`))
     })
-    const ended = await Promise.race([ending.catch(() => undefined), late])
+    const ended = ending.then(() => undefined, () => undefined)
+    const hurried = this.#patience.hurried().then(() => 'the caller waits no longer')
+    const why = await Promise.race(patiently ? [ended, late] : [ended, late, hurried])
     this.#clock.clearTimer(timer)
-    if (ended !== 'late') return true
-    this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: `after ${this.limits.closeTimeoutMs} ms`, context }))
+    if (why === undefined) return true
+    this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: why, context }))
     return false
   }
 
@@ -405,14 +420,17 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (this.#adaptersClosed) return
     this.#adaptersClosed = true
     const { presence, replicator, peerPush } = this.#options
-    this.#pipeline.deliveries.close()
-    await this.#limited(this.#pipeline.deliveries.flush())
+    const { deliveries } = this.#pipeline
+    deliveries.close()
+    await this.#limited(deliveries.settled()) // what moves positions still, and what writes them already
+    await this.#limited(deliveries.flush())
     await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush()))
     await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID)))
     await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.close?.()))
     await this.#limited(this.#attempt('IM_PEER_UNREACHABLE', () => peerPush?.close()))
     await this.#limited(this.#attempt('IM_REPLICATION_TIMEOUT', () => replicator?.close()))
-    await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.close?.()))
+    // Also in a hurry: whoever opens it next, this process or another one, must not find it locked or half written.
+    await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.close?.()), {}, true)
   }
 
   /** A write of the storage comes through the log. @returns what to do when it has been carried out */

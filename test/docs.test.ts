@@ -32,12 +32,14 @@ describe('code blocks', () => {
 })
 
 describe('tables', () => {
+  // P7
   it('docs/limits.md lists every limit with its default and its range, and no other', () => {
     const rows = tableRows(page('docs/limits.md'), ['limit', 'default', 'least', 'most'])
     const listed = rows.map(([name, ...numbers]) => [name, ...numbers.slice(0, 3).map((text) => Number(text.replaceAll(' ', '')))])
     expect(listed).toEqual(Object.entries(LIMITS).map(([name, rule]) => [name, rule.default, rule.min, rule.max]))
   })
 
+  // P7
   it('docs/limits.md says what happens at every bound', () => {
     for (const row of tableRows(page('docs/limits.md'), ['limit', 'default', 'least', 'most'])) {
       expect(row[4]?.length ?? 0, row[0]).toBeGreaterThan(10)

@@ -118,7 +118,7 @@ export class Connection implements ConnectingPort, ReplayPort {
   #flushWanted = false
   #paused = false
   #skipping = false
-  /** the engine closes: what is owed still goes out, nothing comes in */
+  /** the engine closes: what is owed still goes out, and nothing comes in but what it is acknowledged with */
   #isQuiet = false
   #framesInChunk = 0
   /** what has come in before it was admitted, whether it was kept, dropped or never understood */
@@ -171,7 +171,7 @@ export class Connection implements ConnectingPort, ReplayPort {
   // ---- from the socket
 
   receive(chunk: Uint8Array): void {
-    if (this.closed || this.#isQuiet) return
+    if (this.closed) return
     this.#lastInboundMs = this.#host.clock.monotonicMs()
     if (this.#state !== 'open' && !this.#countUnauthenticated(chunk.length)) return
     try {
@@ -367,7 +367,7 @@ export class Connection implements ConnectingPort, ReplayPort {
     this.#timer = this.#host.timers.after(this.#host.limits.kickLingerMs, () => this.#shutDown(1000, reason))
   }
 
-  /** Take no more input; what it is owed still goes out. */
+  /** Take no more input but RECVACKs, which save sending again; what it is owed still goes out. */
   quiesce(): void {
     this.#isQuiet = true
   }
@@ -423,7 +423,7 @@ export class Connection implements ConnectingPort, ReplayPort {
         else if (isServerOnly(frame)) this.#endProtocol(SERVER_ONLY)
         break
       case 'open':
-        this.#onOpenFrame(frame)
+        if (!this.#isQuiet) this.#onOpenFrame(frame)
         break
       case 'closing':
       case 'closed':

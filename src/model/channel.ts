@@ -172,10 +172,14 @@ export function isValidUID(uid: string): boolean {
   return uid.trim() !== '' && !uid.endsWith(COMMAND_SUFFIX) && !/[@#&\u0000-\u001f\u007f]/.test(uid) && isWellFormedID(uid)
 }
 
-/** A channel id as a client names it: of a person channel a uid, perhaps of its commands; elsewhere any `isValidChannelID`. */
+/**
+ * A channel id as a client names it: of a person channel a uid, elsewhere any `isValidChannelID`, perhaps of its commands. Commands
+ * of commands are nobody's: what is said about the channel itself (its flags and lists) would not be asked for them.
+ */
 export function isValidWireID(channelID: string, channelType: number): boolean {
   const source = withoutCommandSuffix(channelID)
-  return channelType === ChannelType.Person ? isValidUID(source) : isValidChannelID(source)
+  if (channelType === ChannelType.Person) return isValidUID(source)
+  return isValidChannelID(source) && !source.endsWith(COMMAND_SUFFIX)
 }
 
 /** A channel id a client may name in a channel that is not a person's: not blank, without `#`, `&` and control characters. */

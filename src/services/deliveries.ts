@@ -101,6 +101,8 @@ export class Deliveries {
   #moved = new Map<string, Delivery>()
   /** for those who keep no hint of their own */
   readonly #anybody: DeliveryHolder = { deliveryHint: undefined }
+  /** positions that are being asked for, and writes */
+  readonly #underWay = new Set<Promise<void>>()
   /** what is being written */
   #flushing: ReadonlyMap<string, Delivery> | undefined
   #isArmed = false
@@ -165,9 +167,17 @@ export class Deliveries {
   }
 
   /** Everything that has moved is durable once resolved. Failures are reported, and tried again with the next flush. */
-  async flush(): Promise<void> {
+  flush(): Promise<void> {
+    return this.#moved.size === 0 ? Promise.resolve() : this.#tracked(this.#write())
+  }
+
+  /** Resolves when no position is being asked for, which acknowledgements wait for, and none is being written. */
+  async settled(): Promise<void> {
+    while (this.#underWay.size > 0) await Promise.all(this.#underWay)
+  }
+
+  async #write(): Promise<void> {
     const moved = this.#moved
-    if (moved.size === 0) return
     this.#moved = new Map()
     this.#flushing = moved
     for (const delivery of moved.values()) delivery.hasMoved = false
@@ -208,11 +218,18 @@ export class Deliveries {
     }
     try {
       const cursor: MaybePromise<Cursor> = this.#options.cursors.cursor(uid, key)
-      if (isPromise(cursor)) cursor.then(loaded, failed)
+      if (isPromise(cursor)) void this.#tracked(cursor.then(loaded, failed))
       else loaded(cursor)
     } catch (reason) {
       failed(reason)
     }
+  }
+
+  /** @param ending  never rejects */
+  #tracked(ending: Promise<void>): Promise<void> {
+    const tracked = ending.finally(() => this.#underWay.delete(tracked))
+    this.#underWay.add(tracked)
+    return tracked
   }
 
   #hasMoved(name: string, delivery: Delivery): void {

@@ -40,15 +40,35 @@ export function systemRandom(): Random {
 
 /**
  * The host's logger, or silence: the engine writes nowhere unless it is given one. A logger that throws must not stop what
- * was about to happen after the line.
+ * was about to happen after the line. Texts of a line are `printable`: uids and channel ids are what strangers have chosen, and
+ * a logger that writes them as they are would let them write lines of their own, or steer the terminal of whoever reads it.
  */
 export function safeLogger(logger: Logger | undefined): Logger {
   const guarded = (level: keyof Logger): Logger['info'] => (fields, message) => {
+    if (logger === undefined) return
     try {
-      logger?.[level](fields, message)
+      logger[level](printableFields(fields), printable(message))
     } catch {
       // There is nowhere left to say so.
     }
   }
   return { debug: guarded('debug'), info: guarded('info'), warn: guarded('warn'), error: guarded('error') }
+}
+
+/** Longer texts are cut in a log line. */
+const MAX_PRINTED_LENGTH = 1_000
+
+/** Controls of both sets, line and paragraph separators, what turns the direction of writing, what cannot be seen, and halves of pairs. */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u
+const ALL_UNPRINTABLE = new RegExp(UNPRINTABLE, 'gu')
+
+/** The text as it may be shown: on one line, of a bounded length, and made of nothing that does anything. */
+export function printable(text: string): string {
+  const shown = text.length <= MAX_PRINTED_LENGTH ? text : `${text.slice(0, MAX_PRINTED_LENGTH)}… (${text.length} characters)`
+  return UNPRINTABLE.test(shown) ? shown.replace(ALL_UNPRINTABLE, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`) : shown
+}
+
+function printableFields(fields: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const shown = Object.entries(fields).map(([name, value]) => [printable(name), typeof value === 'string' ? printable(value) : value] as const)
+  return Object.fromEntries(shown)
 }

@@ -21,6 +21,7 @@ function transportOf(socket: Socket): TestTransport {
 }
 
 describe('M19 Graceful drain and shutdown', () => {
+  // P8
   test('close: no CONNECT is accepted, SENDs in flight are acked, nothing waits, no timer is left', async () => {
     const answer = deferred<{ code: number }>()
     const { engine, clock, connect: login } = await stage({ webhook: { beforeSend: () => answer.promise } })
@@ -48,6 +49,7 @@ describe('M19 Graceful drain and shutdown', () => {
     expect(engine.state).toBe('closed')
   })
 
+  // P8
   test('a process with an engine that has closed ends by itself', async () => {
     const child = fork(fileURLToPath(new URL('drain-process.ts', import.meta.url)), { execArgv: ['--import', 'tsx'], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
     onTestFinished(() => void child.kill()) // also when the test has run out of time

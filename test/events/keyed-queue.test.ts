@@ -148,6 +148,7 @@ class Bench {
 }
 
 describe('whatever comes in whatever order', () => {
+  // P7
   test('every accepted event is handled once and in order, never two batches of a key at once, and no bound is exceeded', async () => {
     await fc.assert(
       fc.asyncProperty(bounds, manners, commands, async (limits, answers, list) => {

@@ -120,6 +120,7 @@ class Ledger {
 }
 
 describe('a server that is killed again and again while clients send', () => {
+  // P1
   it('has every message it acknowledged, once, at the seq it told, and no gap', async () => {
     process.stdout.write(`crash.test.ts: CRASH_SEED=${seed}\n`)
     const random = seededRandom(seed)

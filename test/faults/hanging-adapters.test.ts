@@ -86,6 +86,7 @@ afterEach(() => {
 })
 
 describe('PONG, RECVACK and other users wait for nobody', () => {
+  // P6
   test.each(rows)('%s.%s hangs at %s', async (part, method, trigger, hangs) => {
     const trap = (traps[0] = new Trap(hangs))
     const storage = memoryStorage()

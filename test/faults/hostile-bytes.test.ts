@@ -28,6 +28,7 @@ function xorshift(seed: number): (below: number) => number {
 }
 
 describe('hostile bytes', () => {
+  // P6
   it('a million random and mutated inputs: nothing throws, nothing grows, neighbours keep chatting', async () => {
     const { engine, connect, clock, errors } = await stage({ plaintext: 'allow', limits: { maxQueuedPerUser: 50 } })
     const { client: ann } = await connect('ann')

@@ -13,6 +13,7 @@ async function randomTurns(random: { bytes(count: number): Uint8Array }): Promis
 }
 
 describe('order', () => {
+  // P3
   it('64 senders, 10,000 messages, random delays in every pool: each receiver sees 1..10000 in order, none twice', async () => {
     const random = seededRandom(64)
     const storage = memoryStorage()

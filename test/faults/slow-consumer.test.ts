@@ -8,6 +8,7 @@ const MEMBER_COUNT = 1_000
 const MESSAGE_COUNT = 40
 
 describe('a client that stops reading', () => {
+  // P6
   it('is cut at the limit, while the other 999 of its group get everything in order', async () => {
     const { engine, connect, clock, errors } = await stage({ plaintext: 'allow', limits: { maxOutboundBytes: 65_536 } })
     const uids = Array.from({ length: MEMBER_COUNT }, (_, index) => `u${index}`)

@@ -28,6 +28,7 @@ async function textsOf({ engine }: Stage): Promise<string[]> {
 }
 
 describe('a full disk', () => {
+  // P2
   it('refuses what waits with SystemError, uses up no seq, answers every read, and tells the host what to do', async () => {
     const made = await staged()
     const { engine, level, clock, errors } = made
@@ -105,6 +106,7 @@ describe('a full disk', () => {
 })
 
 describe('a batch that failed and is on the disk nevertheless', () => {
+  // P4
   it('is found when it is tried again: the resend gets its ids as a duplicate, there is no gap and no second copy', async () => {
     const made = await staged()
     const { level, clock, engine } = made

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { allowAnyToken, IMEngine, memoryStorage, ReasonCode, type MessageStore, type Storage } from 'imengine'
 import { FrameType } from 'imengine/protocol'
 import { connectTestClient, FakeClock, socketPair } from 'imengine/testing'
+import { openSocket } from '../connection/raw.ts'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
 
 describe('close', () => {
@@ -50,6 +51,7 @@ describe('close', () => {
     await expect(engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('x') })).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
   })
 
+  // P8
   it('gives up on what hangs after drainMs, or at once when the signal says so, and tells nobody a lie', async () => {
     for (const how of ['drain', 'signal'] as const) {
       const storage = memoryStorage()
@@ -155,6 +157,126 @@ describe('close', () => {
     await engine.start()
     await engine[Symbol.asyncDispose]()
     expect(engine.state).toBe('closed')
+  })
+
+  it('closes who has not logged in at once, and lets nobody in whose token is still looked at', async () => {
+    const [answer, verdict] = [deferred<{ code: number }>(), deferred<{ ok: true }>()]
+    const { engine, connect, clock } = await stage({
+      webhook: { beforeSend: () => answer.promise }, tokenVerifier: ({ uid }) => (uid === 'cat' ? verdict.promise : { ok: true }),
+    })
+    const { client: ann } = await connect('ann')
+    const acked = ann.send({ ...TEAM, payload: 'in flight' })
+    const silent = openSocket(engine)
+    const asked = openSocket(engine)
+    asked.client.connect({ uid: 'cat' }).catch(() => undefined)
+    await clock.settle()
+    const closing = engine.close()
+    await clock.settle()
+    expect([silent, asked].map(({ pair }) => pair.client.socketEnd?.by)).toEqual(['server', 'server'])
+    expect(engine.state).toBe('closing') // ann has still to be answered
+    verdict.resolve({ ok: true })
+    answer.resolve({ code: 0 })
+    expect((await acked).reasonCode).toBe(ReasonCode.Success)
+    await closing
+    expect([...silent.client.received, ...asked.client.received]).toEqual([])
+  })
+
+  it('heeds every caller: a second call joins, makes it shorter by its drainMs or its signal, and never longer', async () => {
+    const hurry = new AbortController()
+    const seconds = { shorter: { drainMs: 1_000 }, longer: { drainMs: 60_000 }, aborted: { signal: AbortSignal.abort() }, signal: { drainMs: 60_000, signal: hurry.signal } }
+    for (const [name, second] of Object.entries(seconds)) {
+      const { engine, connect, clock, errors } = await stage({ webhook: { beforeSend: () => new Promise(() => undefined) }, limits: { webhookTimeoutMs: 60_000 } })
+      const { client } = await connect('ann')
+      client.send({ ...TEAM, payload: 'x' }).catch(() => undefined)
+      await clock.settle()
+      const first = engine.close({ drainMs: 5_000 })
+      await clock.advance(500)
+      expect(engine.close(second), name).toBe(first)
+      await clock.settle()
+      expect(engine.state, name).toBe(name === 'aborted' ? 'closed' : 'closing')
+      if (name === 'signal') hurry.abort()
+      await clock.advance(name === 'shorter' ? 1_100 : 0)
+      if (name === 'longer') {
+        await clock.advance(4_000)
+        expect(engine.state).toBe('closing')
+        await clock.advance(1_000)
+      }
+      expect(engine.state, name).toBe('closed')
+      expect(errors.map(({ code }) => code), name).toContain('IM_CLOSE_TIMEOUT')
+      expect(clock.pendingTimerCount, name).toBe(0)
+      expect(engine.close({ drainMs: 1, signal: hurry.signal }), name).toBe(first)
+      expect(clock.pendingTimerCount, name).toBe(0)
+    }
+  })
+
+  it('with a signal that is aborted already reports nothing when there was nothing to wait for, and does not wait for a client that does not read', async () => {
+    const calm = await stage()
+    await calm.connect('ann')
+    await calm.engine.close({ signal: AbortSignal.abort() })
+    expect([calm.errors, calm.clock.pendingTimerCount, calm.engine.state]).toEqual([[], 0, 'closed'])
+
+    const { engine, connect, clock } = await stage()
+    const { pair } = await connect('ann', { highWaterBytes: 1 })
+    pair.client.pauseReading()
+    engine.accept({ send: () => undefined, close: () => undefined, bufferedBytes: 0 }) // never says closed
+    await engine.close({ signal: AbortSignal.abort() })
+    expect([engine.state, clock.pendingTimerCount]).toEqual(['closed', 0])
+    expect(pair.client.socketEnd).toMatchObject({ by: 'server' })
+  })
+
+  it.each(['a signal that is none', 'a drainMs that is none'])('throws a TypeError for %s, and goes on', async (what) => {
+    const { engine } = await stage()
+    expect(() => engine.close((what.startsWith('a signal') ? { signal: 'SIGTERM' } : { drainMs: -1 }) as never)).toThrow(TypeError)
+    expect(engine.state).toBe('running')
+  })
+
+  it('waits for positions that are asked for and written already, and counts what is acknowledged meanwhile', async () => {
+    const base = memoryStorage()
+    const [asking, writing] = [deferred(), deferred()]
+    const cursors = Object.assign(Object.create(base.cursors) as typeof base.cursors, {
+      cursor: (...args: Parameters<typeof base.cursors.cursor>) => (args[0] === 'bob' ? asking.promise.then(() => base.cursors.cursor(...args)) : base.cursors.cursor(...args)),
+      cursors: (...args: Parameters<typeof base.cursors.cursors>) => base.cursors.cursors(...args),
+      advance: (...args: Parameters<typeof base.cursors.advance>) => writing.promise.then(() => base.cursors.advance(...args)),
+      put: (...args: Parameters<typeof base.cursors.put>) => base.cursors.put(...args),
+      flush: () => base.cursors.flush(),
+    })
+    const calls: string[] = []
+    const { engine, connect, clock } = await stage({ offline: 'none', storage: { ...base, cursors, close: () => void calls.push('close') } })
+    const [{ client: ann }, { client: bob }] = [await connect('ann'), await connect('bob', { autoAck: false })]
+    await ann.send({ ...TEAM, payload: 'one' })
+    await clock.advance(1_200) // ann's position is being written
+    const closing = engine.close()
+    await clock.settle()
+    bob.ack(bob.messages[0]!) // before the drain is over it would be lost, and after it nobody listens
+    void closing
+    asking.resolve()
+    await clock.settle()
+    expect(calls).toEqual([])
+    writing.resolve()
+    await closing
+    expect(calls).toEqual(['close'])
+    expect(await base.cursors.cursor('ann', TEAM)).toMatchObject({ deliveredSeq: 1 })
+  })
+
+  it('counts RECVACKs that come while it drains, and answers nothing else that comes then', async () => {
+    const storage = memoryStorage()
+    const answer = deferred<{ code: number }>()
+    const { engine, connect, clock } = await stage({ storage, webhook: { beforeSend: ({ clientMsgNo }) => (clientMsgNo === 'slow' ? answer.promise : { code: 0 }) } })
+    const [{ client: ann }, { client: bob }] = [await connect('ann'), await connect('bob', { autoAck: false })]
+    await ann.send({ ...TEAM, payload: 'one' })
+    const slow = ann.send({ ...TEAM, payload: 'two', clientMsgNo: 'slow' })
+    await clock.settle()
+    const closing = engine.close()
+    bob.ack(bob.messages[0]!)
+    bob.write({ type: FrameType.PING })
+    bob.send({ ...TEAM, payload: 'late' }).catch(() => undefined)
+    await clock.settle()
+    answer.resolve({ code: 0 })
+    expect((await slow).messageSeq).toBe(2)
+    await closing
+    expect(await storage.cursors.cursor('bob', TEAM)).toMatchObject({ deliveredSeq: 1 })
+    expect(bob.received.map(({ type }) => type)).toEqual([FrameType.CONNACK, FrameType.RECV, FrameType.RECV])
+    expect(await storage.messages.lastSeq(TEAM)).toBe(2)
   })
 
   it('does not close a server that it does not own', async () => {

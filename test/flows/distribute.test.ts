@@ -11,6 +11,7 @@ describe('EventChannelDistribute', () => {
     expect(engine.steps('EventChannelDistribute')).toEqual(['preCheck', 'store', 'replicate', 'acknowledge', 'postProcess'])
   })
 
+  // P2
   it('answers 15 when the store throws or rejects, and gives the next message the next free seq', async () => {
     let behave: ((batches: readonly AppendBatch[]) => never | Promise<never>) | undefined
     const storage = memoryStorage()
@@ -34,6 +35,7 @@ describe('EventChannelDistribute', () => {
     expect(ann.messages.map((m) => m.messageSeq)).toEqual([2])
   })
 
+  // P5
   it('answers 15 when the store hangs, within the step’s time-out, and the channel goes on', async () => {
     let hang = true
     const storage = memoryStorage()
@@ -49,6 +51,7 @@ describe('EventChannelDistribute', () => {
     expect(errors).toMatchObject([{ code: 'IM_STORE_UNAVAILABLE', context: { step: 'store' } }])
   })
 
+  // P1
   it('tells the truth about a message that a late store has kept after all: the repeat gets its seq', async () => {
     const gate = deferred()
     const storage = memoryStorage()
@@ -67,6 +70,7 @@ describe('EventChannelDistribute', () => {
     expect(await engine.messages.lastSeq(TEAM)).toBe(1)
   })
 
+  // P2
   it('catches a store that miscounts, before anyone is told a wrong number', async () => {
     const storage = memoryStorage()
     let results: unknown

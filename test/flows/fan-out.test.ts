@@ -117,6 +117,7 @@ describe('a large channel', () => {
     expect(made.errors).toHaveLength(1)
   })
 
+  // P3
   it('gives every member every message once and in order, with slow pages and slow pushes', async () => {
     const time: Time = {}
     let state = 7

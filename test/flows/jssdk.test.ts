@@ -82,6 +82,7 @@ describe('wukongimjssdk 1.0.4', { timeout: 60_000 }, () => {
     expect(engine.connections.list({ uid: 'ann' })).toEqual([])
   })
 
+  // P9
   test('two people talk both ways, encrypted, and see each other as the channel', async () => {
     const [ann, bob] = await connected('ann-1', 'bob-1')
     ann.send(person('bob-1'), 'Ahoj Böb, 你好')
@@ -130,6 +131,7 @@ describe('wukongimjssdk 1.0.4', { timeout: 60_000 }, () => {
     expect(await dan.next('message')).toMatchObject({ text: 'last' })
   })
 
+  // P9
   test('1,000 messages arrive once, in order, and are acknowledged', async () => {
     const [ann, bob] = await connected('ann-4', 'bob-4')
     const texts = Array.from({ length: 1000 }, (_, index) => `message ${index + 1}`)
@@ -211,6 +213,7 @@ describe('wukongimjssdk 1.0.4', { timeout: 60_000 }, () => {
     expect(first.all('message')).toEqual([])
   })
 
+  // P9
   test('after a lost socket the SDK comes back and what it sent meanwhile is stored once; after a kick it stays away', async () => {
     const [ann, bob, kicked] = await connected('ann-8', 'bob-8', 'kicked-8')
     engine.connections.kick({ uid: 'kicked-8' })

@@ -99,6 +99,7 @@ describe('EventOnSend: webhook', () => {
     expect(refusals).toEqual([[ReasonCode.NotAllowSend, 'bad word']])
   })
 
+  // P5
   it('answers SystemError when the webhook throws, rejects, answers nonsense or hangs, and stores nothing', async () => {
     let behave: () => unknown = () => undefined
     const { engine, connect, clock, errors } = await stage({ webhook: { beforeSend: () => behave() as never } })
@@ -210,6 +211,7 @@ describe('EventOnSend: who is told what', () => {
 })
 
 describe('EventOnSend: repeats', () => {
+  // P4
   it('answers a repeat with the original ids, stores it once and delivers it once', async () => {
     const { engine, connect, clock } = await stage()
     const { client: ann } = await connect('ann')
@@ -290,6 +292,7 @@ describe('EventOnSend: SENDACK', () => {
     expect(ann.received.filter((frame) => frame.type === FrameType.SENDACK)).toHaveLength(1)
   })
 
+  // P5
   it('comes exactly once whatever a handler of the host does', async () => {
     const { engine, connect, clock, errors } = await stage()
     let behave: (() => unknown) | undefined
@@ -363,6 +366,7 @@ describe('EventOnSend: SENDACK', () => {
     expect(await client.send(SEND)).toMatchObject({ messageSeq: 7 })
   })
 
+  // P7
   it('answers what exceeds a channel’s queue with 22 and stores exactly what it acknowledged', async () => {
     const gate = deferred()
     const storage = memoryStorage()

@@ -35,7 +35,7 @@ function parse(url: string): URL | undefined {
 export function checkedHeaders(name: string, headers: unknown): Readonly<Record<string, string>> {
   if (headers === undefined) return {}
   if (typeof headers !== 'object' || headers === null) badOption(name, 'an object of strings', headers)
-  const checked: Record<string, string> = {}
+  const checked = new Map<string, string>()
   for (const [header, value] of Object.entries(headers)) {
     const lower = header.toLowerCase()
     if (OURS.has(lower)) badOption(name, `without ${lower}, which is set by itself`, header)
@@ -46,7 +46,7 @@ export function checkedHeaders(name: string, headers: unknown): Readonly<Record<
       throw new TypeError(`imengine: ${name}[${JSON.stringify(header)}] must be text that a header can hold`)
     }
     if (typeof value !== 'string') badOption(`${name}[${JSON.stringify(header)}]`, 'a string', typeof value)
-    checked[lower] = value
+    checked.set(lower, value)
   }
-  return checked
+  return Object.fromEntries(checked) // a header may be called __proto__
 }

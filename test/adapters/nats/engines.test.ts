@@ -33,6 +33,7 @@ async function node(name: string, nodeID: number): Promise<IMEngine> {
 }
 
 describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
+  // P2
   it('chat: every SENDACK has the number that the message has on every node, and everybody hears everything in that order', async () => {
     const name = logName()
     const nodes = await Promise.all([1, 2, 3].map((nodeID) => node(name, nodeID)))
@@ -63,6 +64,7 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
     }
   })
 
+  // P4
   it('answer a SEND that is repeated on another node with the number of the first', async () => {
     const name = logName()
     const [one, two] = await Promise.all([1, 2].map((nodeID) => node(name, nodeID)))

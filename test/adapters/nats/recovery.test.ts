@@ -215,15 +215,15 @@ describe.skipIf(NATS_SERVER === undefined)('a node that is cut off from NATS', (
       expect((await ann.send({ ...TEAM, payload: 'x', clientMsgNo: 'before' })).reasonCode).toBe(ReasonCode.Success)
       told.length = 0 // a leader that is being chosen may have taken longer than the little that is allowed here
       proxies.cut(0)
-      await until(() => told.includes(true), 30_000, 'it does not say that it is isolated')
+      await until(() => told.includes(true), 60_000, 'it does not say that it is isolated')
       await until(() => engine.connections.count() === 0, 10_000, 'its clients are still there')
       pair.client.end()
       proxies.heal(0)
-      await until(() => told.at(-1) === false, 30_000, 'it does not say that it is not isolated any more')
+      await until(() => told.at(-1) === false, 60_000, 'it does not say that it is not isolated any more')
     } finally {
       await Promise.all(engines.splice(0).map((engine) => engine.close({ drainMs: 0 })))
       await own.close()
       proxies.close()
     }
-  }, 90_000)
+  }, 150_000)
 })
