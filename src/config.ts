@@ -132,6 +132,7 @@ export const LIMITS = {
   maxPluginSendDepth: { default: 8, min: 1, max: 1_000 },
   maxWebhookNotifications: { default: 100_000, min: 1, max: 10_000_000 },
   webhookBatchCount: { default: 100, min: 1, max: 10_000 },
+  stepTimesEvery: { default: 64, min: 0, max: 1_000_000 },
 } as const satisfies Record<string, LimitRule>
 
 export type Limits = { readonly [K in keyof typeof LIMITS]: number }

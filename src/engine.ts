@@ -5,6 +5,7 @@ import type { Clock } from './contracts/clock.ts'
 import type { Facts } from './contracts/facts.ts'
 import type { EventContexts, EventName, Handler } from './contracts/handler.ts'
 import type { Logger } from './contracts/logger.ts'
+import type { EngineMetrics } from './contracts/metrics.ts'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
 import type { Storage } from './contracts/storage.ts'
 import { asIMError, IMError, integerBetween, type IMErrorCode, type IMErrorContext } from './errors.ts'
@@ -26,6 +27,7 @@ import { Causes } from './plugins/causes.ts'
 import type { Plugin, PluginsAPI } from './plugins/plugin.ts'
 import { Plugins } from './plugins/plugins.ts'
 import { conversationKeys } from './services/conversation-keys.ts'
+import { Counters } from './services/counters.ts'
 import { startOf } from './services/deliveries.ts'
 import { FactEmitter } from './services/fact-emitter.ts'
 import { ReplicatedStorage, type StorageWrite } from './services/replicated-storage.ts'
@@ -65,6 +67,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #storage: Storage
   readonly #clock: Clock
   readonly #logger: Logger
+  readonly #counters = new Counters()
   readonly #facts: FactEmitter
   readonly #pipeline: Pipeline
   readonly #plugins: Plugins
@@ -97,7 +100,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       })
     this.#storage = replicated ?? own
     this.#logger = safeLogger(options.logger)
-    this.#facts = new FactEmitter(this.#logger)
+    this.#facts = new FactEmitter(this.#logger, (error) => this.#counters.failed(error.code))
     const random = options.random ?? systemRandom()
     const pipeline = (this.#pipeline = new Pipeline({
       options,
@@ -111,6 +114,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       random,
       logger: this.#logger,
       facts: this.#facts,
+      counters: this.#counters,
       presenceChanged: (change) => this.presence.tell(change),
     }))
     const { messages, cursors } = this.#storage
@@ -228,6 +232,14 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   start(): Promise<void> {
     if (this.#closed !== undefined) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'it has been closed' }))
     return (this.#started ??= this.#start())
+  }
+
+  /**
+   * What the engine has done and what waits in it: a plain, frozen snapshot. Takes a look at every socket, so ask for it every
+   * few seconds and not for every message. `imengine/metrics` gives it to Prometheus. See `docs/observability.md`.
+   */
+  metrics(): EngineMetrics {
+    return this.#pipeline.metrics()
   }
 
   /** Take over one socket; see `SocketAcceptor`. A socket that comes while the engine is not running is closed. */
@@ -454,7 +466,10 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (this.#state !== 'running') return 'the engine is not running'
     if (this.#isIsolated && this.#options.whenIsolated !== 'keep') return 'this node has lost the others'
     if (registry.sockets.size >= maxConnections) return 'too many connections'
-    if (registry.unauthenticatedCount >= maxUnauthenticated) return 'too many connections that have not logged in'
+    if (registry.unauthenticatedCount >= maxUnauthenticated) {
+      this.#counters.unauthenticatedRejectedCount++
+      return 'too many connections that have not logged in'
+    }
     if (remoteAddress === undefined || maxConnectionsPerAddress === 0) return undefined
     return registry.socketCountOf(remoteAddress) >= maxConnectionsPerAddress ? 'too many connections of this address' : undefined
   }
@@ -469,6 +484,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       // It is gone already.
     }
     const refused = { connectionID: '', remoteAddress, uid: '', cause: 'limit', reasonCode: undefined, detail } as const
+    this.#counters.refused.add('limit', detail)
     this.#logger.info(refused, 'connection refused')
     this.#facts.emit('connectionRefused', refused)
     return IGNORES_EVERYTHING

@@ -8,6 +8,7 @@ export type { ChannelFlags, ChannelInfo, ChannelKey, ChannelMode, Member, Page, 
 export { DeviceFlag, DeviceLevel } from './model/device.ts'
 export { FrameFlag } from './model/frames.ts'
 export type { ConnectPacket, SendPacket } from './model/frames.ts'
+export type { LatencyHistogram } from './model/latency.ts'
 export type { MaybePromise } from './model/maybe-promise.ts'
 export { Setting, type Message, type Revision } from './model/message.ts'
 export { close, refuse, type Closing, type Outcome, type Refusal } from './model/outcome.ts'
@@ -36,6 +37,15 @@ export type {
 } from './contracts/handler.ts'
 export type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
 export type { Logger } from './contracts/logger.ts'
+export type {
+  ConnectionState,
+  EngineMetrics,
+  InboundFrame,
+  QueueMetrics,
+  QueueName,
+  RefusedConnections,
+  StepLatency,
+} from './contracts/metrics.ts'
 export type {
   AppendBatch,
   AppendResult,

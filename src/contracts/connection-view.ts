@@ -62,6 +62,8 @@ export interface ChannelRef {
 
 /** A connection as the built-in handlers need it: what a host's handler has no use for. */
 export interface ConnectionPort extends ConnectionView {
+  /** when what is being handled came in: the monotonic time of the last input */
+  readonly receivedAtMs: number
   /** The channel this client names; the last one is remembered, because most SENDs go where the one before went. */
   channel(channelID: string, channelType: number): ChannelRef
   /** SENDs a client makes per second are bounded; false when this is one too many */

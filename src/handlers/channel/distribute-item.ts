@@ -41,6 +41,10 @@ export class DistributeItem implements PushSource {
     return this.origin.connectionID
   }
 
+  get receivedAtMs(): number | undefined {
+    return this.origin.receivedAtMs
+  }
+
   keep(messageSeq: number): void {
     this.message.messageSeq = messageSeq
     this.stage = 'kept'

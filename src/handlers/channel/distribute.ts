@@ -2,6 +2,7 @@ import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { FactSink } from '../../contracts/facts.ts'
 import type { DistributeContext, Steps } from '../../contracts/handler.ts'
 import type { AppendResult, MessageStore } from '../../contracts/message-store.ts'
+import type { Counts } from '../../contracts/metrics.ts'
 import type { Replicator } from '../../contracts/replicator.ts'
 import { badOption, IMError, type IMErrorContext } from '../../errors.ts'
 import { channelIDSeenBy, type ChannelKey } from '../../model/channel.ts'
@@ -46,6 +47,7 @@ export interface DistributeServices {
   readonly replicator: Replicator | undefined
   readonly recent: RecentMessagesPort
   readonly facts: FactSink
+  readonly counts: Counts
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** with a replicator, by channel: what is being agreed upon; the delivery, when the log is applied, asks whence it came */
@@ -152,11 +154,12 @@ function preCheck(ctx: DistributeEvent): Outcome {
     const { message } = item
     if (item.stage !== 'waiting' || message.clientMsgNo === '') continue
     const original = recent.find(ctx.channel, message)
-    if (original !== undefined) answerRepeat(item, original)
+    if (original !== undefined) answerRepeat(ctx, item, original)
   }
 }
 
-function answerRepeat(item: DistributeItem, original: Original): void {
+function answerRepeat(ctx: DistributeEvent, item: DistributeItem, original: Original): void {
+  ctx.services.counts.repeatedCount++
   if (Buffer.compare(original.payload, item.message.payload) === 0) item.repeat(original)
   else item.refuse(ReasonCode.IdempotencyConflict)
 }
@@ -252,7 +255,9 @@ function tellLate(
     if (status === 'stored' && message !== undefined) stored.push({ ...message, messageSeq })
   })
   if (stored.length === 0) return announcement?.drop()
-  const { facts } = ctx.services
+  const { facts, counts } = ctx.services
+  counts.storedCount += stored.length
+  counts.undeliveredCount += stored.length
   facts.emit('messageStored', { key: ctx.key, messages: stored })
   announcement?.release(stored)
   facts.emit('undelivered', { key: ctx.key, messages: stored, nodeID: undefined, uid: undefined })
@@ -286,13 +291,18 @@ function takeResults(ctx: DistributeEvent, items: readonly DistributeItem[], res
     if (!isKnownID) brokenContract(ctx, 'a messageID that is not the message’s')
     if (isStored) last = messageSeq
   }
+  let storedCount = 0
   for (let index = 0; index < items.length; index++) {
     const item = items[index]!
     const result = results[index]!
+    if (result.status === 'stored') storedCount++
     if (result.status === 'stored') item.keep(result.messageSeq)
     else if (result.status === 'duplicate') item.repeat(result)
     else item.refuse(ReasonCode.IdempotencyConflict)
   }
+  const { counts, replicator } = ctx.services
+  counts.repeatedCount += items.length - storedCount
+  if (replicator === undefined) counts.storedCount += storedCount // else counted by whoever applies the log
 }
 
 function brokenContract(ctx: DistributeEvent, detail: string): never {
@@ -308,7 +318,7 @@ function acknowledge(ctx: DistributeEvent): Outcome {
     if (item.stage === 'waiting' && message.noPersist) {
       // Stored nowhere: this table is all there is to tell a repeat by, also within one batch.
       const original = recent.find(ctx.channel, message)
-      if (original !== undefined) answerRepeat(item, original)
+      if (original !== undefined) answerRepeat(ctx, item, original)
       else item.keep(0)
     }
     // A store that answers at once has its index at hand, and others say so: remembering for them would only be work done twice.

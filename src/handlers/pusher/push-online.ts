@@ -2,6 +2,7 @@ import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ConnectionPort } from '../../contracts/connection-view.ts'
 import type { FactSink, IsOffline, OnlineDevice } from '../../contracts/facts.ts'
 import type { Steps, PushOnlineContext } from '../../contracts/handler.ts'
+import type { Counts } from '../../contracts/metrics.ts'
 import type { Presence } from '../../contracts/presence.ts'
 import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
@@ -18,6 +19,8 @@ import { EngineEvent } from '../engine-event.ts'
 export interface PushSource {
   readonly message: Message
   readonly connectionID: string | undefined
+  /** when it came in here (monotonic), when it did */
+  readonly receivedAtMs?: number | undefined
 }
 
 export interface PushOnlineServices {
@@ -36,6 +39,7 @@ export interface PushOnlineServices {
   readonly notifyOffline: ((message: Message, uids: readonly string[]) => void) | undefined
   readonly nodeID: number
   readonly facts: FactSink
+  readonly counts: Counts
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** hand messages to another node; it sees to time-out and repetition */
@@ -229,6 +233,7 @@ function encode(ctx: PushOnlineEvent): Outcome {
 function write(ctx: PushOnlineEvent): Outcome {
   const { batch, sources } = ctx
   if (batch !== undefined) {
+    for (const { receivedAtMs } of sources) if (receivedAtMs !== undefined) ctx.services.counts.pushing(receivedAtMs)
     const origins = originsOf(sources)
     const isToBeShown = sources.every((source) => !isRecalled(ctx.services.current(source.message)))
     let encoders: readonly RecvEncoder[] | undefined

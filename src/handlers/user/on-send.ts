@@ -6,6 +6,7 @@ import type { ChannelRef, ConnectionPort } from '../../contracts/connection-view
 import type { FactSink } from '../../contracts/facts.ts'
 import type { Steps, OnSendContext } from '../../contracts/handler.ts'
 import type { IDSource } from '../../contracts/id-source.ts'
+import type { Counts } from '../../contracts/metrics.ts'
 import type { BeforeSendAnswer, Webhook } from '../../contracts/webhook.ts'
 import { IMError, type IMErrorContext } from '../../errors.ts'
 import { channelKeyString, commandKey, type ChannelKey } from '../../model/channel.ts'
@@ -28,13 +29,14 @@ export interface OnSendServices {
   readonly ids: IDSource
   readonly clock: Clock
   readonly facts: FactSink
+  readonly counts: Counts
   readonly ack: 'committed' | 'accepted'
   readonly plaintext: 'refuse' | 'allow'
   readonly maxPayloadBytes: number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
-  /** the user's queue */
-  readonly isUserFull: (uid: string, bytes: number) => boolean
+  /** the user's queue: at its bound a SEND is turned away */
+  readonly userTurnsAway: (uid: string, bytes: number) => boolean
   readonly onceUserRelieved: (uid: string, relieved: () => void) => void
   readonly submit: (uid: string, event: SendEvent) => boolean
   /** the channel's queue: EventChannelDistribute; false at its bound */
@@ -56,6 +58,7 @@ export class SendEvent extends EngineEvent implements OnSendContext, AuthorizeSe
   readonly channel: ChannelRef
   readonly services: OnSendServices
   readonly queueBytes: number
+  readonly receivedAtMs: number
   payload: Uint8Array
   extra: Readonly<Record<string, unknown>> | undefined
   /** the channel pool has it: the answer comes from there */
@@ -69,6 +72,7 @@ export class SendEvent extends EngineEvent implements OnSendContext, AuthorizeSe
     this.channel = channelOf(conn, frame)
     this.services = services
     this.queueBytes = weightOf(frame)
+    this.receivedAtMs = conn.receivedAtMs
     this.payload = frame.payload
   }
 
@@ -116,7 +120,8 @@ export class SendEvent extends EngineEvent implements OnSendContext, AuthorizeSe
   settle(reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
     if (this.settled) return
     this.settled = true
-    sendSendack(this.conn, this.frame, reasonCode, messageID, messageSeq)
+    if (!this.conn.closed) this.services.counts.answering(this.receivedAtMs)
+    sendSendack(this.conn, this.frame, this.services, reasonCode, messageID, messageSeq)
   }
 
   abandon(): void {
@@ -158,7 +163,7 @@ function weightOf({ payload, channelID, clientMsgNo, topic, msgKey, streamNo }: 
 /** A SEND has arrived: refuse what needs no queue, decrypt, and queue it. */
 export function receiveSend(conn: ConnectionPort, frame: SendPacket, services: OnSendServices): void {
   if (!conn.takeSendToken()) return turnAway(conn, frame, services, ReasonCode.RateLimit)
-  if (services.isUserFull(conn.uid, weightOf(frame))) {
+  if (services.userTurnsAway(conn.uid, weightOf(frame))) {
     conn.pauseUntil((resume) => services.onceUserRelieved(conn.uid, resume))
     return turnAway(conn, frame, services, ReasonCode.RateLimit)
   }
@@ -182,12 +187,14 @@ function openPayload(conn: ConnectionPort, frame: SendPacket, services: OnSendSe
 }
 
 function turnAway(conn: ConnectionPort, frame: SendPacket, services: OnSendServices, reasonCode: ReasonCode): void {
-  sendSendack(conn, frame, reasonCode, '0', 0)
+  if (!conn.closed) services.counts.answering(conn.receivedAtMs)
+  sendSendack(conn, frame, services, reasonCode, '0', 0)
   tellRefused(services.facts, conn.uid, frame, reasonCode, undefined)
 }
 
-function sendSendack(conn: ConnectionPort, frame: SendPacket, reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
+function sendSendack(conn: ConnectionPort, frame: SendPacket, { counts }: OnSendServices, reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
   const { flags, clientSeq } = frame
+  counts.sendacks[reasonCode]!++
   // Clients of these versions do not know the code; 15 tells them the same: it is not going to be stored.
   if (reasonCode === ReasonCode.IdempotencyConflict) reasonCode = ReasonCode.SystemError
   conn.acknowledge(flags, clientSeq, reasonCode, messageID, messageSeq)
@@ -223,6 +230,7 @@ function callWebhook(ctx: SendEvent): Outcome | Promise<Outcome> {
   if (webhook?.beforeSend === undefined) return
   const { channelID, channelType, clientMsgNo } = ctx.frame
   const { uid: fromUID, deviceFlag } = ctx.conn
+  ctx.services.counts.beforeSendCount++
   const request = { fromUID, deviceFlag, channelID, channelType, clientMsgNo, payload: ctx.payload }
   const answer = webhook.beforeSend(request, ctx.signal)
   return isPromise(answer) ? answer.then((arrived) => obeyWebhook(ctx, arrived)) : obeyWebhook(ctx, answer)
