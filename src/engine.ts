@@ -18,6 +18,7 @@ import { ConversationsAPI } from './management/conversations.ts'
 import { History } from './management/history.ts'
 import { MessagesAPI, type MessagesAPIOptions } from './management/messages.ts'
 import { PresenceAPI } from './management/presence.ts'
+import { ReadinessCheck, type Readiness } from './management/readiness.ts'
 import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { ChannelKey } from './model/channel.ts'
@@ -71,6 +72,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #facts: FactEmitter
   readonly #pipeline: Pipeline
   readonly #plugins: Plugins
+  readonly #readiness: ReadinessCheck
   #state: State = 'new'
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -80,6 +82,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #startGivenUp = false
   #isIsolated = false
   #lastHeartbeatMs = 0
+  /** when presence took one last */
+  #presenceBeatMs = 0
   #sweepTimer: unknown
   #sweeping: Promise<unknown> = Promise.resolve()
 
@@ -100,7 +104,10 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       })
     this.#storage = replicated ?? own
     this.#logger = safeLogger(options.logger)
-    this.#facts = new FactEmitter(this.#logger, (error) => this.#counters.failed(error.code))
+    this.#facts = new FactEmitter(this.#logger, (error) => {
+      this.#counters.failed(error.code)
+      this.#readiness.failed(error.code)
+    })
     const random = options.random ?? systemRandom()
     const pipeline = (this.#pipeline = new Pipeline({
       options,
@@ -117,6 +124,26 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       counters: this.#counters,
       presenceChanged: (change) => this.presence.tell(change),
     }))
+    const { registry, notifier } = pipeline
+    const { replicator } = options
+    const { maxConnections, maxUnauthenticated, maxWebhookNotifications, maxLogLag, storageFailureMs, presenceHeartbeatMs } = this.limits
+    this.#readiness = new ReadinessCheck({
+      state: () => this.#state,
+      isIsolated: () => this.#isIsolated,
+      monotonicMs: () => this.#clock.monotonicMs(),
+      storedCount: () => this.#counters.storedCount,
+      storageFailureMs,
+      queues: () => pipeline.queues,
+      sockets: () => ({ count: registry.sockets.size, unauthenticatedCount: registry.unauthenticatedCount }),
+      maxConnections,
+      maxUnauthenticated,
+      outboxCount: () => notifier?.entryCount ?? 0,
+      maxOutboxCount: maxWebhookNotifications,
+      log: replicator?.status && (() => replicator.status!()),
+      maxLogLag,
+      lastBeatMs: () => (options.presence === undefined ? undefined : this.#presenceBeatMs),
+      presenceHeartbeatMs,
+    })
     const { messages, cursors } = this.#storage
     const directory = pipeline.directory.fresh
     const keysOf = (uid: string): AsyncGenerator<readonly ChannelKey[]> =>
@@ -240,6 +267,14 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
    */
   metrics(): EngineMetrics {
     return this.#pipeline.metrics()
+  }
+
+  /**
+   * Should clients come to this node, and if not, why? At once and from memory, for the load balancer's question every second.
+   * A node that is not ready goes on serving whom it has. See `docs/observability.md`.
+   */
+  ready(): Readiness {
+    return this.#readiness.check()
   }
 
   /** Take over one socket; see `SocketAcceptor`. A socket that comes while the engine is not running is closed. */
@@ -493,7 +528,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   /** Tell presence that this node lives; after a pause that outlived its entries, announce everyone again. */
   #scheduleHeartbeat(): void {
     const intervalMs = this.limits.presenceHeartbeatMs
-    this.#lastHeartbeatMs = this.#clock.monotonicMs()
+    this.#lastHeartbeatMs = this.#presenceBeatMs = this.#clock.monotonicMs()
     const beat = (): void => {
       if (this.#state !== 'running') return
       const nowMs = this.#clock.monotonicMs()
@@ -535,6 +570,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   async #beat(intervalMs: number, announceAll: boolean): Promise<void> {
     const presence = this.#options.presence!
     await presence.heartbeat(this.nodeID, intervalMs)
+    this.#presenceBeatMs = this.#clock.monotonicMs()
     await this.#pipeline.settlePresence(presence)
     if (!announceAll) return
     const { registry } = this.#pipeline

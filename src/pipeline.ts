@@ -22,7 +22,7 @@ import { HandOverPool } from './events/hand-over-pool.ts'
 import { PusherPool } from './events/pusher-pool.ts'
 import { ChainRunner, type ChainResult, type Runnable } from './events/run-chain.ts'
 import { Turn } from './events/turn.ts'
-import { runInOrder, UserPool } from './events/user-pool.ts'
+import { runInOrder, UserPool, type QueueGauge } from './events/user-pool.ts'
 import { builtInChains } from './handlers/chains.ts'
 import type { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { DistributeEvent, type AnnouncementPort, type DistributeServices } from './handlers/channel/distribute.ts'
@@ -123,6 +123,7 @@ export class Pipeline implements ConnectionHost {
   readonly deliveries: Deliveries
   readonly offlineReplay: OfflineReplay
   readonly notifier: WebhookNotifier | undefined
+  readonly queues: Readonly<Record<'user' | 'sign' | 'channel' | 'handOver' | 'pusher', QueueGauge>>
 
   readonly #runner: ChainRunner
   readonly #turn: Turn
@@ -396,18 +397,19 @@ export class Pipeline implements ConnectionHost {
         facts.emit('undelivered', { key, messages, nodeID: peerID, uid: undefined })
       },
     }
+    this.queues = {
+      user: this.#users.requests,
+      sign: this.#users.signs,
+      channel: this.#channels.gauge,
+      handOver: this.#handOvers.gauge,
+      pusher: this.#pushers.gauge,
+    }
     this.#metrics = new Metrics({
       nodeID,
       clock,
       counters,
       limits,
-      events: {
-        user: this.#users.requests,
-        sign: this.#users.signs,
-        channel: this.#channels.gauge,
-        handOver: this.#handOvers.gauge,
-        pusher: this.#pushers.gauge,
-      },
+      events: this.queues,
       connections: () => this.registry.sockets,
       unauthenticated: () => ({ count: this.registry.unauthenticatedCount, oldest: this.registry.oldestUnauthenticated }),
       replays: this.offlineReplay,

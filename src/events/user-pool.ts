@@ -6,7 +6,7 @@ export type PoolBounds = Pick<
 >
 
 /** How full a queue is. */
-export type QueueGauge = Pick<KeyedQueue<unknown>, 'depth' | 'rejectedCount' | 'fullness' | 'oldestMs'>
+export type QueueGauge = Pick<KeyedQueue<unknown>, 'depth' | 'rejectedCount' | 'fullness' | 'oldestMs' | 'countOf'>
 
 /** What a pool that runs one event after the other is made of. */
 export interface EventPoolOptions<E> extends PoolBounds {
