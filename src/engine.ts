@@ -6,6 +6,7 @@ import type { Facts } from './contracts/facts.ts'
 import type { EventContexts, EventName, Handler } from './contracts/handler.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { EngineMetrics } from './contracts/metrics.ts'
+import type { MessageTrace } from './contracts/trace.ts'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
 import type { Storage } from './contracts/storage.ts'
 import { asIMError, IMError, integerBetween, type IMErrorCode, type IMErrorContext } from './errors.ts'
@@ -15,6 +16,7 @@ import { ChannelsAPI } from './management/channels.ts'
 import { CommandsAPI } from './management/commands.ts'
 import { ConnectionsAPI } from './management/connections.ts'
 import { ConversationsAPI } from './management/conversations.ts'
+import { Explain, type ChannelExplanation } from './management/explain.ts'
 import { History } from './management/history.ts'
 import { MessagesAPI, type MessagesAPIOptions } from './management/messages.ts'
 import { PresenceAPI } from './management/presence.ts'
@@ -73,6 +75,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #pipeline: Pipeline
   readonly #plugins: Plugins
   readonly #readiness: ReadinessCheck
+  readonly #explain: Explain
   #state: State = 'new'
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -149,6 +152,20 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const keysOf = (uid: string): AsyncGenerator<readonly ChannelKey[]> =>
       conversationKeys({ uid, channels: directory, messages, pageCount: 500, limited: async (ask) => ask() })
     const { maxMembersPerCall } = this.limits
+    this.#explain = new Explain({
+      directory,
+      messages,
+      nowMs: () => this.#clock.nowMs(),
+      maxMembersPerCall,
+      isOnlineHere: (uid) => registry.of(uid).length > 0,
+      waiting: (name) => {
+        const { channel, handOver, pusher } = pipeline.queues
+        return { channel: channel.countOf(name), handOver: handOver.countOf(name), pusher: pusher.countOf(name) }
+      },
+      recentCount: (name) => pipeline.recent.countOf(name),
+      logOf: replicator?.logOf && ((key) => replicator.logOf!(key)),
+      limited: (ask) => pipeline.limited(ask),
+    })
     const pause = (): Promise<void> => new Promise((resolve) => this.#clock.defer(resolve))
     this.channels = new ChannelsAPI({
       directory,
@@ -275,6 +292,20 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
    */
   ready(): Readiness {
     return this.#readiness.check()
+  }
+
+  /**
+   * What this node knows of a channel, for whoever has to find out why something did not arrive. A person channel by
+   * `personChannelID`. Every question has `stepTimeoutMs`; what is not answered is undefined, and named in `failed`.
+   * @throws TypeError unless `key` names a channel
+   */
+  explain(key: ChannelKey): Promise<ChannelExplanation> {
+    return this.#explain.of(key)
+  }
+
+  /** What became of a message, if it is one of the last `tracedMessages` that this node has accepted. */
+  trace(messageID: string): MessageTrace | undefined {
+    return this.#pipeline.traces?.of(messageID)
   }
 
   /** Take over one socket; see `SocketAcceptor`. A socket that comes while the engine is not running is closed. */

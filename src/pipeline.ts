@@ -60,6 +60,7 @@ import { RecentRevisions } from './services/recent-revisions.ts'
 import { Subscribers } from './services/subscribers.ts'
 import { inTime, Waits, withTimeLimit } from './services/time-limit.ts'
 import { TimerWheel } from './services/timer-wheel.ts'
+import { Traces } from './services/traces.ts'
 import { WebhookNotifier } from './services/webhook-notifier.ts'
 
 export interface PipelineOptions {
@@ -113,6 +114,9 @@ export class Pipeline implements ConnectionHost {
   readonly registry = new ConnectionRegistry()
   readonly scratch = new DecoderScratch()
   readonly counts: Counters
+  /** undefined: nobody wants to know what became of single messages */
+  readonly traces: Traces | undefined
+  readonly recent: RecentMessages
   /** aborted when the engine will wait no longer */
   readonly waits = new Waits()
   readonly chains: ChainRegistry
@@ -168,6 +172,8 @@ export class Pipeline implements ConnectionHost {
     this.#replicator = options.replicator
     const { presence, replicator, peerPush, webhook } = options
     this.counts = counters
+    this.traces = limits.tracedMessages > 0 ? new Traces(limits.tracedMessages, clock) : undefined
+    this.recent = new RecentMessages({ maxCount: limits.maxRecentMessages, maxBytes: limits.maxRecentBytes })
     this.clock = clock
     this.limits = limits
     this.slowConsumer = options.slowConsumer ?? 'disconnect'
@@ -363,9 +369,10 @@ export class Pipeline implements ConnectionHost {
     this.#distributeServices = {
       store: storage.messages,
       replicator,
-      recent: new RecentMessages({ maxCount: limits.maxRecentMessages, maxBytes: limits.maxRecentBytes }),
+      recent: this.recent,
       facts,
       counts: counters,
+      nowMs: () => clock.nowMs(),
       waits: this.waits,
       report,
       proposed: this.#proposed,
@@ -389,6 +396,7 @@ export class Pipeline implements ConnectionHost {
       nodeID,
       facts,
       counts: counters,
+      nowMs: () => clock.nowMs(),
       waits: this.waits,
       report,
       pushToPeer: (peerID, key, messages, uids) => {
@@ -451,7 +459,9 @@ export class Pipeline implements ConnectionHost {
 
   /** EventChannelDistribute. @returns false when the channel, or what it pushes, is at its bound */
   distribute(channel: string, item: DistributeItem): boolean {
-    return !this.#pushers.turnsAway(channel) && !this.#handOvers.turnsAway(channel) && this.#channels.submit(channel, item)
+    if (this.#pushers.turnsAway(channel) || this.#handOvers.turnsAway(channel) || !this.#channels.submit(channel, item)) return false
+    if (this.traces !== undefined) item.trace = this.traces.begin(item.message, item.key, item.connectionID)
+    return true
   }
 
   /** Another node hands over messages for users who are connected here. */
@@ -661,6 +671,7 @@ export class Pipeline implements ConnectionHost {
   }
 
   acknowledged(connection: Connection, message: Message): void {
+    this.traces?.acknowledged(message.messageID)
     if (message.messageSeq > 0 && keepsConversations(message.channelType)) {
       this.deliveries.acknowledge(connection.uid, message, message.messageSeq, message.messageSeq, connection)
     }
@@ -669,6 +680,7 @@ export class Pipeline implements ConnectionHost {
   recvAckArrived(connection: Connection, message: Message): void {
     // At the bound the acknowledgement is lost, and the message is sent once more.
     if (this.#users.turnsSignAway(connection.connectionID)) return
+    this.traces?.acknowledged(message.messageID)
     this.#users.submitSign(connection.connectionID, new RecvAckEvent(connection, message, this.#recvAckServices))
   }
 
@@ -835,7 +847,7 @@ export class Pipeline implements ConnectionHost {
     const sources = stored.map((message): PushSource => {
       // In the order in which they were proposed; none of them is there when their senders have been told to try again.
       while (items !== undefined && at < items.length && items[at]!.message.messageID !== message.messageID) at++
-      return { message, connectionID: items?.[at]?.connectionID, receivedAtMs: items?.[at]?.receivedAtMs }
+      return { message, connectionID: items?.[at]?.connectionID, receivedAtMs: items?.[at]?.receivedAtMs, trace: items?.[at]?.trace }
     })
     this.#handOver(channel, key, sources, undefined, isOwn ? 'logged' : 'here')
     return stored

@@ -251,15 +251,19 @@ export class Connection implements ConnectingPort, ReplayPort {
     return this.#push(message, bytes)
   }
 
-  pushAll(messages: readonly Message[], { frames, ends }: EncodedRecvs): void {
+  pushAll(messages: readonly Message[], { frames, ends }: EncodedRecvs, tally?: number[]): void {
     const isRoomy = this.#outbound.hasRoomFor(frames.length, ends.length, this.#host.limits.maxOutboundBytes)
     if (this.#state !== 'open' || this.#gate !== undefined || !isRoomy) {
-      messages.forEach((message, index) => this.push(message, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index])))
+      messages.forEach((message, index) => {
+        const isPushed = this.push(message, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index]))
+        if (isPushed && tally !== undefined) tally[index]!++
+      })
       return
     }
     this.#skipping = false
     this.#outbound.pushAll(frames, ends)
     this.#host.counts.pushedCount += ends.length
+    if (tally !== undefined) for (let index = 0; index < ends.length; index++) tally[index]!++
     // Before anything is written: a transport may bring the acknowledgement, or show that it is broken, while it takes the frames.
     ;(this.#redelivery ??= this.#newRedelivery()).pushedAll(messages)
     this.#wantFlush()

@@ -72,8 +72,11 @@ export interface ConnectionPort extends ConnectionView {
   pauseUntil(register: (resume: () => void) => void): void
   /** SENDACK. Ids are '0' and 0 unless the reason is Success. */
   acknowledge(flags: number, clientSeq: number, reasonCode: ReasonCode, messageID: string, messageSeq: number): void
-  /** `push` for several messages of one channel at once; `ends` says where each frame ends. */
-  pushAll(messages: readonly Message[], recvs: { readonly frames: Uint8Array; readonly ends: readonly number[] }): void
+  /**
+   * `push` for several messages of one channel at once; `ends` says where each frame ends.
+   * @param tally  by message, one more for each that was pushed
+   */
+  pushAll(messages: readonly Message[], recvs: { readonly frames: Uint8Array; readonly ends: readonly number[] }, tally?: number[]): void
   /** RECVACK has come: the message is not sent again on this connection. */
   settleRecv(messageID: string): void
   /** End it for good after what has been sent so far. */

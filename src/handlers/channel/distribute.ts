@@ -10,7 +10,7 @@ import { isUint64Decimal } from '../../model/int64.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
 import type { Closing, Outcome, Refusal } from '../../model/outcome.ts'
-import { isRefusalReason, ReasonCode } from '../../model/reason-code.ts'
+import { isRefusalReason, ReasonCode, reasonName } from '../../model/reason-code.ts'
 import { EngineEvent } from '../engine-event.ts'
 import { reasonOf } from '../origin.ts'
 import type { PushSource } from '../pusher/push-online.ts'
@@ -48,6 +48,8 @@ export interface DistributeServices {
   readonly recent: RecentMessagesPort
   readonly facts: FactSink
   readonly counts: Counts
+  /** milliseconds since 1970; asked for messages that are traced */
+  readonly nowMs: () => number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** with a replicator, by channel: what is being agreed upon; the delivery, when the log is applied, asks whence it came */
@@ -141,6 +143,7 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
 
   private refuseItem(item: DistributeItem, reasonCode: ReasonCode, message: string | undefined): void {
     item.refuse(reasonCode)
+    item.trace?.refused(reasonName(reasonCode), this.services.nowMs())
     const { fromUID, channelType, clientMsgNo } = item.message
     const channelID = channelIDSeenBy(fromUID, this.key)
     this.services.facts.emit('messageRefused', { fromUID, channelID, channelType, clientMsgNo, reasonCode, message })
@@ -161,7 +164,12 @@ function preCheck(ctx: DistributeEvent): Outcome {
 function answerRepeat(ctx: DistributeEvent, item: DistributeItem, original: Original): void {
   ctx.services.counts.repeatedCount++
   if (Buffer.compare(original.payload, item.message.payload) === 0) item.repeat(original)
-  else item.refuse(ReasonCode.IdempotencyConflict)
+  else refuseConflict(ctx, item)
+}
+
+function refuseConflict(ctx: DistributeEvent, item: DistributeItem): void {
+  item.refuse(ReasonCode.IdempotencyConflict)
+  item.trace?.refused('IdempotencyConflict', ctx.services.nowMs())
 }
 
 function store(ctx: DistributeEvent): Outcome | Promise<Outcome> {
@@ -298,7 +306,7 @@ function takeResults(ctx: DistributeEvent, items: readonly DistributeItem[], res
     if (result.status === 'stored') storedCount++
     if (result.status === 'stored') item.keep(result.messageSeq)
     else if (result.status === 'duplicate') item.repeat(result)
-    else item.refuse(ReasonCode.IdempotencyConflict)
+    else refuseConflict(ctx, item)
   }
   const { counts, replicator } = ctx.services
   counts.repeatedCount += items.length - storedCount
@@ -313,6 +321,7 @@ function brokenContract(ctx: DistributeEvent, detail: string): never {
 function acknowledge(ctx: DistributeEvent): Outcome {
   const { recent, store } = ctx.services
   const remembers = ctx.waited && store.knowsRepeats !== true
+  const nowMs = ctx.items[0]!.trace === undefined ? 0 : ctx.services.nowMs() // all of them are traced, or none
   for (const item of ctx.items) {
     const { message } = item
     if (item.stage === 'waiting' && message.noPersist) {
@@ -323,7 +332,10 @@ function acknowledge(ctx: DistributeEvent): Outcome {
     }
     // A store that answers at once has its index at hand, and others say so: remembering for them would only be work done twice.
     if (item.stage === 'kept' && (remembers || message.noPersist)) recent.remember(ctx.channel, message)
-    if (item.stage === 'kept' || item.stage === 'repeat') item.acknowledge()
+    if (item.stage === 'kept' || item.stage === 'repeat') {
+      item.acknowledge()
+      item.trace?.stored((item.original ?? message).messageSeq, item.original?.messageID, nowMs)
+    }
     if (item.stage === 'kept' && item.origin.connectionID !== undefined) ctx.services.delivered(message.fromUID, message)
   }
 }

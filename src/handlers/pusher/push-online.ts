@@ -4,6 +4,7 @@ import type { FactSink, IsOffline, OnlineDevice } from '../../contracts/facts.ts
 import type { Steps, PushOnlineContext } from '../../contracts/handler.ts'
 import type { Counts } from '../../contracts/metrics.ts'
 import type { Presence } from '../../contracts/presence.ts'
+import type { TraceMarks } from '../../contracts/trace.ts'
 import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { isPromise } from '../../model/maybe-promise.ts'
@@ -21,6 +22,8 @@ export interface PushSource {
   readonly connectionID: string | undefined
   /** when it came in here (monotonic), when it did */
   readonly receivedAtMs?: number | undefined
+  /** where it is written down what becomes of it, when somebody wants to know */
+  readonly trace?: TraceMarks | undefined
 }
 
 export interface PushOnlineServices {
@@ -40,6 +43,8 @@ export interface PushOnlineServices {
   readonly nodeID: number
   readonly facts: FactSink
   readonly counts: Counts
+  /** milliseconds since 1970; asked for messages that are traced */
+  readonly nowMs: () => number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** hand messages to another node; it sees to time-out and repetition */
@@ -66,6 +71,8 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
   remote: ReadonlyMap<number, readonly string[]> | undefined
   /** set by encode */
   batch: RecvBatch | undefined
+  /** per source how many connections it was given to; undefined when none of them is traced */
+  tally: number[] | undefined = undefined
 
   constructor(
     key: ChannelKey,
@@ -234,6 +241,7 @@ function write(ctx: PushOnlineEvent): Outcome {
   const { batch, sources } = ctx
   if (batch !== undefined) {
     for (const { receivedAtMs } of sources) if (receivedAtMs !== undefined) ctx.services.counts.pushing(receivedAtMs)
+    ctx.tally = sources.some(({ trace }) => trace !== undefined) ? sources.map(() => 0) : undefined
     const origins = originsOf(sources)
     const isToBeShown = sources.every((source) => !isRecalled(ctx.services.current(source.message)))
     let encoders: readonly RecvEncoder[] | undefined
@@ -242,14 +250,21 @@ function write(ctx: PushOnlineEvent): Outcome {
         encoders ??= batch.messages.map((message) => new RecvEncoder(message))
         writeSealed(ctx, connection, encoders)
       } else if (isToBeShown && !origins.includes(connection.connectionID)) {
-        connection.pushAll(batch.messages, batch.encode(connection.version, connection.uid))
+        connection.pushAll(batch.messages, batch.encode(connection.version, connection.uid), ctx.tally)
       } else {
         writeSome(ctx, connection, batch)
       }
     }
   }
+  tellTraces(ctx)
   if (ctx.remote === undefined) return
   for (const [nodeID, uids] of ctx.remote) ctx.services.pushToPeer(nodeID, ctx.key, ctx.messages, uids)
+}
+
+function tellTraces({ sources, tally, remote, services }: PushOnlineEvent): void {
+  if (tally === undefined && remote === undefined) return
+  const nowMs = services.nowMs()
+  sources.forEach(({ trace }, index) => trace?.pushed(tally?.[index] ?? 0, remote?.size ?? 0, nowMs))
 }
 
 /** The connections that messages came in on: as a rule there is one. */
@@ -268,7 +283,9 @@ function writeSome(ctx: PushOnlineEvent, connection: ConnectionPort, batch: Recv
   if (!isForIt.includes(true)) return
   const { frames, ends } = batch.encode(connection.version, connection.uid)
   isForIt.forEach((goes, index) => {
-    if (goes) connection.push(batch.messages[index]!, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index]))
+    if (!goes) return
+    const isPushed = connection.push(batch.messages[index]!, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index]))
+    if (isPushed && ctx.tally !== undefined) ctx.tally[index]!++
   })
 }
 
@@ -279,7 +296,7 @@ function writeSealed(ctx: PushOnlineEvent, connection: ConnectionPort, encoders:
     if (!isToGo(ctx, source, connection)) continue
     const message = ctx.services.current(source.message)
     const view = { version, channelID: receivedChannelID(message, uid), redDot: receivedRedDot(message, uid), cipher }
-    connection.push(message, encoders[index]!.encode(view))
+    if (connection.push(message, encoders[index]!.encode(view)) && ctx.tally !== undefined) ctx.tally[index]!++
   }
 }
 
