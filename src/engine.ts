@@ -4,7 +4,6 @@ import { Connection } from './connection/connection.ts'
 import type { Clock } from './contracts/clock.ts'
 import type { Facts } from './contracts/facts.ts'
 import type { EventContexts, EventName, Handler } from './contracts/handler.ts'
-import type { Logger } from './contracts/logger.ts'
 import type { EngineMetrics } from './contracts/metrics.ts'
 import type { MessageTrace } from './contracts/trace.ts'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
@@ -29,6 +28,7 @@ import { Pipeline } from './pipeline.ts'
 import { Causes } from './plugins/causes.ts'
 import type { Plugin, PluginsAPI } from './plugins/plugin.ts'
 import { Plugins } from './plugins/plugins.ts'
+import { BoundedLog, REFUSED } from './services/bounded-log.ts'
 import { conversationKeys } from './services/conversation-keys.ts'
 import { Counters } from './services/counters.ts'
 import { startOf } from './services/deliveries.ts'
@@ -69,7 +69,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #options: IMEngineOptions
   readonly #storage: Storage
   readonly #clock: Clock
-  readonly #logger: Logger
+  readonly #log: BoundedLog
   readonly #counters = new Counters()
   readonly #facts: FactEmitter
   readonly #pipeline: Pipeline
@@ -106,8 +106,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         applying: (write) => this.#applying(write, revisions),
       })
     this.#storage = replicated ?? own
-    this.#logger = safeLogger(options.logger)
-    this.#facts = new FactEmitter(this.#logger, (error) => {
+    this.#log = new BoundedLog(safeLogger(options.logger), this.#clock, this.limits.maxLogLinesPerSecond)
+    this.#facts = new FactEmitter(this.#log, (error) => {
       this.#counters.failed(error.code)
       this.#readiness.failed(error.code)
     })
@@ -122,7 +122,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       outbox: { outbox: this.#storage.outbox ?? memoryOutbox(), isDurable: options.storage?.outbox !== undefined },
       clock: this.#clock,
       random,
-      logger: this.#logger,
+      logger: this.#log,
       facts: this.#facts,
       counters: this.#counters,
       presenceChanged: (change) => this.presence.tell(change),
@@ -249,7 +249,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       nodeID: this.nodeID,
       limits: this.limits,
       clock: this.#clock,
-      logger: this.#logger,
+      logger: this.#log,
       facts: this.#facts,
       chains: pipeline.chains,
       causes,
@@ -415,7 +415,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (presence !== undefined) this.#scheduleHeartbeat()
     if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs)
     const storage = this.#storage.description ?? 'the host’s own'
-    this.#logger.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
+    this.#log.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
   }
 
   async #close(drainMs: number, signal: AbortSignal | undefined): Promise<void> {
@@ -444,8 +444,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
     pipeline.timers.stop()
+    this.#log.close()
     this.#state = 'closed'
-    this.#logger.info({ nodeID: this.nodeID }, 'engine closed')
+    this.#log.info({ nodeID: this.nodeID }, 'engine closed')
   }
 
   /** Wait for everything under way, at most `drainMs`. */
@@ -519,7 +520,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #setIsolated(isIsolated: boolean): void {
     if (this.#isIsolated === isIsolated) return
     this.#isIsolated = isIsolated
-    this.#logger.warn({ nodeID: this.nodeID, isIsolated }, isIsolated ? 'this node has lost the others' : 'this node has the others again')
+    this.#log.warn({ nodeID: this.nodeID, isIsolated }, isIsolated ? 'this node has lost the others' : 'this node has the others again')
     this.#facts.emit('isolated', { nodeID: this.nodeID, isIsolated })
     if (!isIsolated || this.#options.whenIsolated === 'keep') return
     for (const connection of [...this.#pipeline.registry.sockets]) connection.end('isolated')
@@ -551,7 +552,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
     const refused = { connectionID: '', remoteAddress, uid: '', cause: 'limit', reasonCode: undefined, detail } as const
     this.#counters.refused.add('limit', detail)
-    this.#logger.info(refused, 'connection refused')
+    this.#log.info(refused, REFUSED)
     this.#facts.emit('connectionRefused', refused)
     return IGNORES_EVERYTHING
   }

@@ -19,6 +19,7 @@ export type { ChannelDirectory, ChannelList, PageQuery } from './contracts/chann
 export type { Clock } from './contracts/clock.ts'
 export type { ConnectionView, PayloadCipher } from './contracts/connection-view.ts'
 export type { Cursor, CursorStore, CursorUpdate } from './contracts/cursor-store.ts'
+export type { CommitDiagnostic, ConnectDiagnostic, PushDiagnostic, SendDiagnostic } from './contracts/diagnostics.ts'
 export type { ConnectionInfo, Facts, IsOffline, OnlineDevice, PresenceChange } from './contracts/facts.ts'
 export type {
   CloseCause,

@@ -4,6 +4,7 @@ import type { Connection, ConnectionHost } from './connection/connection.ts'
 import { Logins } from './connection/logins.ts'
 import { UserSendRates } from './connection/user-send-rates.ts'
 import type { Clock } from './contracts/clock.ts'
+import type { Diagnostics } from './contracts/diagnostics.ts'
 import type { PresenceChange } from './contracts/facts.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { Logger } from './contracts/logger.ts'
@@ -44,10 +45,12 @@ import { ReasonCode, reasonName } from './model/reason-code.ts'
 import { DecoderScratch } from './protocol/frame-decoder.ts'
 import { sealModuleFor } from './protocol/payload-crypto.ts'
 import { Writer } from './protocol/writer.ts'
+import { REFUSED } from './services/bounded-log.ts'
 import { CachedDirectory } from './services/cached-directory.ts'
 import type { Counters } from './services/counters.ts'
 import { RecentMessages } from './services/dedup.ts'
 import { Deliveries } from './services/deliveries.ts'
+import { diagnosticsOf } from './services/diagnostics.ts'
 import type { FactEmitter } from './services/fact-emitter.ts'
 import { snowflake } from './services/message-id.ts'
 import { Metrics } from './services/metrics.ts'
@@ -132,6 +135,7 @@ export class Pipeline implements ConnectionHost {
   readonly #runner: ChainRunner
   readonly #turn: Turn
   readonly #metrics: Metrics
+  readonly #diagnostics: Diagnostics
   readonly #users: UserPool<UserEvent>
   readonly #channels: ChannelPool<DistributeItem>
   readonly #pushers: PusherPool<PushOnlineEvent | NoticeEvent>
@@ -172,6 +176,7 @@ export class Pipeline implements ConnectionHost {
     this.#replicator = options.replicator
     const { presence, replicator, peerPush, webhook } = options
     this.counts = counters
+    const diagnostics = (this.#diagnostics = diagnosticsOf(nodeID))
     this.traces = limits.tracedMessages > 0 ? new Traces(limits.tracedMessages, clock) : undefined
     this.recent = new RecentMessages({ maxCount: limits.maxRecentMessages, maxBytes: limits.maxRecentBytes })
     this.clock = clock
@@ -352,6 +357,7 @@ export class Pipeline implements ConnectionHost {
       clock,
       facts,
       counts: counters,
+      diagnostics,
       ack: options.ack ?? 'committed',
       plaintext: options.plaintext ?? 'refuse',
       maxPayloadBytes: limits.maxPayloadBytes,
@@ -372,6 +378,7 @@ export class Pipeline implements ConnectionHost {
       recent: this.recent,
       facts,
       counts: counters,
+      diagnostics,
       nowMs: () => clock.nowMs(),
       waits: this.waits,
       report,
@@ -396,6 +403,7 @@ export class Pipeline implements ConnectionHost {
       nodeID,
       facts,
       counts: counters,
+      diagnostics,
       nowMs: () => clock.nowMs(),
       waits: this.waits,
       report,
@@ -708,8 +716,10 @@ export class Pipeline implements ConnectionHost {
     this.#connecting.get(connection)?.abort(true)
     this.#connecting.delete(connection)
     const { connectionID, remoteAddress, uid } = connection
-    this.counts.refused.add(cause, reasonCode === undefined ? (detail ?? '') : reasonName(reasonCode))
-    this.#logger.info({ connectionID, remoteAddress, uid, cause, reasonCode, detail }, 'connection refused')
+    const reason = reasonCode === undefined ? detail : reasonName(reasonCode)
+    this.counts.refused.add(cause, reason ?? '')
+    if (this.#diagnostics.connect.hasSubscribers) this.#tellConnect(connection, 'refused', cause, reason)
+    this.#logger.info({ connectionID, remoteAddress, uid, cause, reasonCode, detail }, REFUSED)
     this.#facts.emit('connectionRefused', { connectionID, remoteAddress, uid, cause, reasonCode, detail })
   }
 
@@ -862,10 +872,17 @@ export class Pipeline implements ConnectionHost {
   #opened(connection: Connection): void {
     if (!connection.isOpen) return
     this.counts.openedCount++
+    if (this.#diagnostics.connect.hasSubscribers) this.#tellConnect(connection, 'opened', undefined, undefined)
     if (this.#replays) this.offlineReplay.start(connection)
     this.#notifyOnline(connection, true) // first: a listener may end the connection, and that is told then
     this.#facts.emit('connected', connection.info)
     this.#online.came(connection.uid)
+  }
+
+  #tellConnect({ connectionID, uid, deviceFlag, remoteAddress, connectedAtMs }: Connection, outcome: 'opened' | 'refused', cause: CloseCause | undefined, reason: string | undefined): void {
+    const { nodeID, connect } = this.#diagnostics
+    const times = { startedAtMs: connectedAtMs, endedAtMs: this.clock.nowMs() }
+    connect.publish({ nodeID, connectionID, uid, deviceFlag, remoteAddress, outcome, cause, reason, ...times })
   }
 
   #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {

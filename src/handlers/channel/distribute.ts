@@ -1,4 +1,5 @@
 import type { AbortGroup } from '../../contracts/abort-group.ts'
+import type { Diagnostics } from '../../contracts/diagnostics.ts'
 import type { FactSink } from '../../contracts/facts.ts'
 import type { DistributeContext, Steps } from '../../contracts/handler.ts'
 import type { AppendResult, MessageStore } from '../../contracts/message-store.ts'
@@ -48,7 +49,8 @@ export interface DistributeServices {
   readonly recent: RecentMessagesPort
   readonly facts: FactSink
   readonly counts: Counts
-  /** milliseconds since 1970; asked for messages that are traced */
+  readonly diagnostics: Diagnostics
+  /** milliseconds since 1970; asked for what is traced, and when somebody listens to diagnostics */
   readonly nowMs: () => number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
@@ -81,6 +83,8 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
   storing = false
   /** the store (or the log) had to be waited for: what it answered is worth remembering */
   waited = false
+  /** 0 when nobody asks */
+  readonly startedAtMs: number
 
   constructor(channel: string, items: readonly DistributeItem[], services: DistributeServices) {
     super()
@@ -88,6 +92,7 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
     this.key = items[0]!.key
     this.items = items
     this.services = services
+    this.startedAtMs = services.diagnostics.commit.hasSubscribers ? services.nowMs() : 0
   }
 
   protected get waits(): AbortGroup {
@@ -338,6 +343,16 @@ function acknowledge(ctx: DistributeEvent): Outcome {
     }
     if (item.stage === 'kept' && item.origin.connectionID !== undefined) ctx.services.delivered(message.fromUID, message)
   }
+  if (ctx.services.diagnostics.commit.hasSubscribers) tellCommit(ctx)
+}
+
+function tellCommit({ services, key: { channelID, channelType }, items, startedAtMs }: DistributeEvent): void {
+  const { diagnostics: { nodeID, commit }, nowMs } = services
+  const messages = items.flatMap(({ stage, message: { messageID, messageSeq, fromUID, clientMsgNo } }) =>
+    stage === 'kept' ? [{ messageID, messageSeq, fromUID, clientMsgNo }] : [],
+  )
+  const endedAtMs = nowMs()
+  if (messages.length > 0) commit.publish({ nodeID, channelID, channelType, messages, startedAtMs: startedAtMs || endedAtMs, endedAtMs })
 }
 
 /** Tell the host, then the members. Repeats concern nobody. */

@@ -1,5 +1,6 @@
 import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ConnectionPort } from '../../contracts/connection-view.ts'
+import type { Diagnostics } from '../../contracts/diagnostics.ts'
 import type { FactSink, IsOffline, OnlineDevice } from '../../contracts/facts.ts'
 import type { Steps, PushOnlineContext } from '../../contracts/handler.ts'
 import type { Counts } from '../../contracts/metrics.ts'
@@ -43,7 +44,8 @@ export interface PushOnlineServices {
   readonly nodeID: number
   readonly facts: FactSink
   readonly counts: Counts
-  /** milliseconds since 1970; asked for messages that are traced */
+  readonly diagnostics: Diagnostics
+  /** milliseconds since 1970; asked for what is traced, and when somebody listens to diagnostics */
   readonly nowMs: () => number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
@@ -73,6 +75,8 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
   batch: RecvBatch | undefined
   /** per source how many connections it was given to; undefined when none of them is traced */
   tally: number[] | undefined = undefined
+  /** 0 when nobody asks */
+  readonly startedAtMs: number
 
   constructor(
     key: ChannelKey,
@@ -87,6 +91,7 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
     this.uids = uids
     this.services = services
     this.reach = reach
+    this.startedAtMs = services.diagnostics.push.hasSubscribers ? services.nowMs() : 0
     this.queueBytes = sources.reduce((bytes, source) => bytes + source.message.payload.length, EVENT_BYTES)
   }
 
@@ -257,8 +262,18 @@ function write(ctx: PushOnlineEvent): Outcome {
     }
   }
   tellTraces(ctx)
+  if (ctx.services.diagnostics.push.hasSubscribers) tellPush(ctx)
   if (ctx.remote === undefined) return
   for (const [nodeID, uids] of ctx.remote) ctx.services.pushToPeer(nodeID, ctx.key, ctx.messages, uids)
+}
+
+function tellPush({ services, key: { channelID, channelType }, sources, uids, targets, remote, startedAtMs }: PushOnlineEvent): void {
+  if (targets.length === 0 && remote === undefined) return
+  const { diagnostics: { nodeID, push }, nowMs } = services
+  const endedAtMs = nowMs()
+  const messageIDs = sources.map(({ message }) => message.messageID)
+  const counts = { uidCount: uids.length, connectionCount: targets.length, nodeCount: remote?.size ?? 0 }
+  push.publish({ nodeID, channelID, channelType, messageIDs, ...counts, startedAtMs: startedAtMs || endedAtMs, endedAtMs })
 }
 
 function tellTraces({ sources, tally, remote, services }: PushOnlineEvent): void {

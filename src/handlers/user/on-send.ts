@@ -3,6 +3,7 @@ import type { AuthorizeSend, AuthorizeSendRequest } from '../../contracts/author
 import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
 import type { Clock } from '../../contracts/clock.ts'
 import type { ChannelRef, ConnectionPort } from '../../contracts/connection-view.ts'
+import type { Diagnostics } from '../../contracts/diagnostics.ts'
 import type { FactSink } from '../../contracts/facts.ts'
 import type { Steps, OnSendContext } from '../../contracts/handler.ts'
 import type { IDSource } from '../../contracts/id-source.ts'
@@ -14,7 +15,7 @@ import { FrameFlag, type SendPacket } from '../../model/frames.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { RECV_SETTING_MASK, Setting } from '../../model/message.ts'
 import { refuse, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
-import { ReasonCode } from '../../model/reason-code.ts'
+import { ReasonCode, reasonName } from '../../model/reason-code.ts'
 import { openSend } from '../../protocol/seal.ts'
 import { DistributeItem } from '../channel/distribute-item.ts'
 import { EngineEvent } from '../engine-event.ts'
@@ -30,6 +31,7 @@ export interface OnSendServices {
   readonly clock: Clock
   readonly facts: FactSink
   readonly counts: Counts
+  readonly diagnostics: Diagnostics
   readonly ack: 'committed' | 'accepted'
   readonly plaintext: 'refuse' | 'allow'
   readonly maxPayloadBytes: number
@@ -46,6 +48,12 @@ export interface OnSendServices {
 
 /** EventOnSend: may they, does the host object, then number it and hand it on. One at a time per user. */
 export const onSendSteps: Steps<SendEvent> = { checkPermission, callWebhook, acceptSend }
+
+/** A SEND has come in, and with what it is answered. */
+interface Arrival {
+  readonly services: OnSendServices
+  readonly receivedAtMs: number
+}
 
 /** What an event weighs in a queue besides its payload. */
 const EVENT_BYTES = 512
@@ -120,8 +128,7 @@ export class SendEvent extends EngineEvent implements OnSendContext, AuthorizeSe
   settle(reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
     if (this.settled) return
     this.settled = true
-    if (!this.conn.closed) this.services.counts.answering(this.receivedAtMs)
-    sendSendack(this.conn, this.frame, this.services, reasonCode, messageID, messageSeq)
+    sendSendack(this.conn, this.frame, this, reasonCode, messageID, messageSeq)
   }
 
   abandon(): void {
@@ -187,17 +194,28 @@ function openPayload(conn: ConnectionPort, frame: SendPacket, services: OnSendSe
 }
 
 function turnAway(conn: ConnectionPort, frame: SendPacket, services: OnSendServices, reasonCode: ReasonCode): void {
-  if (!conn.closed) services.counts.answering(conn.receivedAtMs)
-  sendSendack(conn, frame, services, reasonCode, '0', 0)
+  sendSendack(conn, frame, { services, receivedAtMs: conn.receivedAtMs }, reasonCode, '0', 0)
   tellRefused(services.facts, conn.uid, frame, reasonCode, undefined)
 }
 
-function sendSendack(conn: ConnectionPort, frame: SendPacket, { counts }: OnSendServices, reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
+function sendSendack(conn: ConnectionPort, frame: SendPacket, arrival: Arrival, reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
   const { flags, clientSeq } = frame
+  const { counts, diagnostics } = arrival.services
   counts.sendacks[reasonCode]!++
+  if (!conn.closed) counts.answering(arrival.receivedAtMs)
+  if (diagnostics.send.hasSubscribers) tellSend(conn, frame, arrival, reasonName(reasonCode), messageID, messageSeq)
   // Clients of these versions do not know the code; 15 tells them the same: it is not going to be stored.
   if (reasonCode === ReasonCode.IdempotencyConflict) reasonCode = ReasonCode.SystemError
   conn.acknowledge(flags, clientSeq, reasonCode, messageID, messageSeq)
+}
+
+function tellSend(conn: ConnectionPort, frame: SendPacket, { services, receivedAtMs }: Arrival, reason: string, messageID: string, messageSeq: number): void {
+  const { clock, diagnostics: { nodeID, send } } = services
+  const { connectionID, uid } = conn
+  const { channelID, channelType, clientMsgNo, payload } = frame
+  const endedAtMs = clock.nowMs()
+  const startedAtMs = endedAtMs - (clock.monotonicMs() - receivedAtMs)
+  send.publish({ nodeID, connectionID, uid, channelID, channelType, clientMsgNo, messageID, messageSeq, reason, payloadBytes: payload.length, startedAtMs, endedAtMs })
 }
 
 function tellRefused(facts: FactSink, fromUID: string, frame: SendPacket, reasonCode: ReasonCode, message: string | undefined): void {
