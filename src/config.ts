@@ -135,7 +135,7 @@ export const LIMITS = {
   stepTimesEvery: { default: 64, min: 0, max: 1_000_000 },
   storageFailureMs: { default: 10_000, min: 0, max: 600_000 },
   maxLogLinesPerSecond: { default: 20, min: 0, max: 1_000_000 },
-  tracedMessages: { default: 1_000, min: 0, max: 1_000_000 },
+  tracedMessages: { default: 0, min: 0, max: 1_000_000 },
   maxLogLag: { default: 1_000, min: 1, max: 10_000_000 },
 } as const satisfies Record<string, LimitRule>
 

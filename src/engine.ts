@@ -303,7 +303,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     return this.#explain.of(key)
   }
 
-  /** What became of a message, if it is one of the last `tracedMessages` that this node has accepted. */
+  /** What became of a message, if it is one of the last `tracedMessages` (by default none) that this node has accepted. */
   trace(messageID: string): MessageTrace | undefined {
     return this.#pipeline.traces?.of(messageID)
   }

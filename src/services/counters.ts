@@ -18,6 +18,26 @@ export class Tally<A extends string, B extends string> {
   }
 }
 
+/** Times that gather during a turn, in memory that is kept for the next one: an array that is emptied gives its memory back. */
+class Times {
+  count = 0
+  #values = new Float64Array(256)
+
+  add(atMs: number): void {
+    if (this.count === this.#values.length) {
+      const larger = new Float64Array(2 * this.count)
+      larger.set(this.#values)
+      this.#values = larger
+    }
+    this.#values[this.count++] = atMs
+  }
+
+  tell(nowMs: number, latencies: Latencies): void {
+    for (let index = 0; index < this.count; index++) latencies.observe(nowMs - this.#values[index]!)
+    this.count = 0
+  }
+}
+
 /**
  * What one engine counts while it works. One object with all its fields from the start, because they are added to for every
  * frame: an addition is all that a frame pays.
@@ -56,28 +76,26 @@ export class Counters implements Counts {
   peerKickCount = 0
   peerKickFailedCount = 0
   /** arrival times of what leaves with the next write */
-  readonly #answering: number[] = []
-  readonly #pushing: number[] = []
+  readonly #answering = new Times()
+  readonly #pushing = new Times()
 
   answering(receivedAtMs: number): void {
-    this.#answering.push(receivedAtMs)
+    this.#answering.add(receivedAtMs)
   }
 
   pushing(receivedAtMs: number): void {
-    this.#pushing.push(receivedAtMs)
+    this.#pushing.add(receivedAtMs)
   }
 
   /** Is anything to be told to `written`? */
   get isTiming(): boolean {
-    return this.#answering.length > 0 || this.#pushing.length > 0
+    return this.#answering.count > 0 || this.#pushing.count > 0
   }
 
   /** Everything that has gathered has been written: one look at the clock for all of it. */
   written(nowMs: number): void {
-    for (const receivedAtMs of this.#answering) this.sendToSendack.observe(nowMs - receivedAtMs)
-    for (const receivedAtMs of this.#pushing) this.sendToRecv.observe(nowMs - receivedAtMs)
-    this.#answering.length = 0
-    this.#pushing.length = 0
+    this.#answering.tell(nowMs, this.sendToSendack)
+    this.#pushing.tell(nowMs, this.sendToRecv)
   }
 
   ended(cause: CloseCause): void {

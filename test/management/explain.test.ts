@@ -2,6 +2,8 @@ import { ChannelType, memoryReplicatorHub, memoryStorage, personChannelID, Reaso
 import { describe, expect, test } from 'vitest'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
 
+const TRACED = { tracedMessages: 1_000 }
+
 const text = (payload: string) => ({ ...TEAM, payload })
 
 describe('explain', () => {
@@ -100,6 +102,7 @@ describe('trace', () => {
     const held = deferred()
     const storage = memoryStorage()
     const { engine, connect, clock } = await stage({
+      limits: TRACED,
       storage: storageWith(storage, { append: async (batches) => (await held.promise, await storage.messages.append(batches)) }),
     })
     const { client: ann } = await connect('ann')
@@ -137,7 +140,7 @@ describe('trace', () => {
   })
 
   test('counts connections that talk plain as others', async () => {
-    const { engine, connect } = await stage({ plaintext: 'allow' })
+    const { engine, connect } = await stage({ plaintext: 'allow', limits: TRACED })
     const { client: ann } = await connect('ann', { plaintext: true })
     const { client: bob } = await connect('bob', { plaintext: true })
     const { messageID } = await ann.send(text('one'))
@@ -147,7 +150,7 @@ describe('trace', () => {
   })
 
   test('has acknowledgements, too, where a handler of the host sees them', async () => {
-    const { engine, connect } = await stage()
+    const { engine, connect } = await stage({ limits: TRACED })
     engine.use('EventRecvAck', function see() {})
     const { client: ann } = await connect('ann')
     const { client: bob } = await connect('bob')
@@ -158,7 +161,7 @@ describe('trace', () => {
   })
 
   test('of a message that was refused on its way has the reason', async () => {
-    const { engine, connect } = await stage()
+    const { engine, connect } = await stage({ limits: TRACED })
     let messageID = ''
     engine.use('EventChannelDistribute', function judge(ctx) {
       messageID = ctx.messages[0]!.messageID
@@ -173,7 +176,7 @@ describe('trace', () => {
   })
 
   test('of a repeat names the original', async () => {
-    const { engine, connect } = await stage()
+    const { engine, connect } = await stage({ limits: TRACED })
     const ids: string[] = []
     engine.use('EventChannelDistribute', function see(ctx) { ids.push(...ctx.messages.map((message) => message.messageID)) })
     const { client: ann } = await connect('ann')
@@ -185,7 +188,7 @@ describe('trace', () => {
   })
 
   test('follows what the host sends', async () => {
-    const { engine, connect } = await stage()
+    const { engine, connect } = await stage({ limits: TRACED })
     const { client: bob } = await connect('bob')
     const { messageID } = await engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('hello') })
     await bob.nextRecv()
@@ -194,7 +197,7 @@ describe('trace', () => {
   })
 
   test('follows a message through a log', async () => {
-    const { engine, connect } = await stage({ replicator: memoryReplicatorHub().replicator() })
+    const { engine, connect } = await stage({ replicator: memoryReplicatorHub().replicator(), limits: TRACED })
     const { client: ann } = await connect('ann')
     const { client: bob } = await connect('bob')
     const { messageID } = await ann.send(text('one'))
@@ -203,13 +206,13 @@ describe('trace', () => {
     expect(engine.trace(messageID)).toMatchObject({ reason: 'Success', messageSeq: 1, pushedCount: 1, acknowledgedCount: 1 })
   })
 
-  test('knows the last tracedMessages, and none for 0', async () => {
+  test('knows the last tracedMessages, and none by default', async () => {
     const { engine, connect } = await stage({ limits: { tracedMessages: 2 } })
     const { client: ann } = await connect('ann')
     const ids: string[] = []
     for (const payload of ['one', 'two', 'three']) ids.push((await ann.send(text(payload))).messageID)
     expect(ids.map((messageID) => engine.trace(messageID)?.messageSeq)).toEqual([undefined, 2, 3])
-    const off = await stage({ limits: { tracedMessages: 0 } })
+    const off = await stage()
     const { client: dan } = await off.connect('ann')
     expect(off.engine.trace((await dan.send(text('one'))).messageID)).toBeUndefined()
   })
