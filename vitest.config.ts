@@ -14,6 +14,7 @@ export default defineConfig({
       { find: /^imengine\/net$/, replacement: entry('src/adapters/net/index.ts') },
       { find: /^imengine\/postgres$/, replacement: entry('src/adapters/postgres/index.ts') },
       { find: /^imengine\/nats$/, replacement: entry('src/adapters/nats/index.ts') },
+      { find: /^imengine\/metrics$/, replacement: entry('src/adapters/metrics/index.ts') },
       { find: /^imengine\/protocol$/, replacement: entry('src/protocol/index.ts') },
       { find: /^imengine\/testing$/, replacement: entry('src/testing/index.ts') },
     ],

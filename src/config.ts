@@ -132,6 +132,11 @@ export const LIMITS = {
   maxPluginSendDepth: { default: 8, min: 1, max: 1_000 },
   maxWebhookNotifications: { default: 100_000, min: 1, max: 10_000_000 },
   webhookBatchCount: { default: 100, min: 1, max: 10_000 },
+  stepTimesEvery: { default: 64, min: 0, max: 1_000_000 },
+  storageFailureMs: { default: 10_000, min: 0, max: 600_000 },
+  maxLogLinesPerSecond: { default: 20, min: 0, max: 1_000_000 },
+  tracedMessages: { default: 0, min: 0, max: 1_000_000 },
+  maxLogLag: { default: 1_000, min: 1, max: 10_000_000 },
 } as const satisfies Record<string, LimitRule>
 
 export type Limits = { readonly [K in keyof typeof LIMITS]: number }
@@ -201,6 +206,7 @@ export function checkOptions(options: IMEngineOptions): Limits {
     if (value !== undefined) implementing(`options.${name}`, value, methods)
   }
   optionalFunctions('options.webhook', options.webhook, ['beforeSend', 'notify'])
+  optionalFunctions('options.replicator', options.replicator, ['operate', 'status', 'logOf'])
   const told: unknown = options.webhook?.events
   if (told !== undefined && !(Array.isArray(told) && told.every((event) => webhookEvents.includes(event as string)))) {
     badOption('options.webhook.events', `an array of ${webhookEvents.join(', ')}`, told)

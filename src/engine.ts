@@ -4,7 +4,8 @@ import { Connection } from './connection/connection.ts'
 import type { Clock } from './contracts/clock.ts'
 import type { Facts } from './contracts/facts.ts'
 import type { EventContexts, EventName, Handler } from './contracts/handler.ts'
-import type { Logger } from './contracts/logger.ts'
+import type { EngineMetrics } from './contracts/metrics.ts'
+import type { MessageTrace } from './contracts/trace.ts'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
 import type { Storage } from './contracts/storage.ts'
 import { asIMError, badOption, IMError, integerBetween, type IMErrorCode, type IMErrorContext } from './errors.ts'
@@ -14,9 +15,11 @@ import { ChannelsAPI } from './management/channels.ts'
 import { CommandsAPI } from './management/commands.ts'
 import { ConnectionsAPI } from './management/connections.ts'
 import { ConversationsAPI } from './management/conversations.ts'
+import { Explain, type ChannelExplanation } from './management/explain.ts'
 import { History } from './management/history.ts'
 import { MessagesAPI, type MessagesAPIOptions } from './management/messages.ts'
 import { PresenceAPI } from './management/presence.ts'
+import { ReadinessCheck, type Readiness } from './management/readiness.ts'
 import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { ChannelKey } from './model/channel.ts'
@@ -25,7 +28,9 @@ import { Pipeline } from './pipeline.ts'
 import { Causes } from './plugins/causes.ts'
 import type { Plugin, PluginsAPI } from './plugins/plugin.ts'
 import { Plugins } from './plugins/plugins.ts'
+import { BoundedLog, REFUSED } from './services/bounded-log.ts'
 import { conversationKeys } from './services/conversation-keys.ts'
+import { Counters } from './services/counters.ts'
 import { startOf } from './services/deliveries.ts'
 import { FactEmitter } from './services/fact-emitter.ts'
 import { Patience } from './services/patience.ts'
@@ -68,12 +73,15 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #options: IMEngineOptions
   readonly #storage: Storage
   readonly #clock: Clock
-  readonly #logger: Logger
+  readonly #log: BoundedLog
+  readonly #counters = new Counters()
   readonly #facts: FactEmitter
   readonly #pipeline: Pipeline
   readonly #plugins: Plugins
   /** of whoever has called `close` */
   readonly #patience: Patience
+  readonly #readiness: ReadinessCheck
+  readonly #explain: Explain
   #state: State = 'new'
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -83,6 +91,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #startGivenUp = false
   #isIsolated = false
   #lastHeartbeatMs = 0
+  /** when presence took one last */
+  #presenceBeatMs = 0
   #sweepTimer: unknown
   #sweeping: Promise<unknown> = Promise.resolve()
 
@@ -103,8 +113,11 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         applying: (write) => this.#applying(write, revisions),
       })
     this.#storage = replicated ?? own
-    this.#logger = safeLogger(options.logger)
-    this.#facts = new FactEmitter(this.#logger)
+    this.#log = new BoundedLog(safeLogger(options.logger), this.#clock, this.limits.maxLogLinesPerSecond)
+    this.#facts = new FactEmitter(this.#log, (error) => {
+      this.#counters.failed(error.code)
+      this.#readiness.failed(error.code)
+    })
     const random = options.random ?? systemRandom()
     const pipeline = (this.#pipeline = new Pipeline({
       options,
@@ -116,15 +129,50 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       outbox: { outbox: this.#storage.outbox ?? memoryOutbox(), isDurable: options.storage?.outbox !== undefined },
       clock: this.#clock,
       random,
-      logger: this.#logger,
+      logger: this.#log,
       facts: this.#facts,
+      counters: this.#counters,
       presenceChanged: (change) => this.presence.tell(change),
     }))
+    const { registry, notifier } = pipeline
+    const { replicator } = options
+    const { maxConnections, maxUnauthenticated, maxWebhookNotifications, maxLogLag, storageFailureMs, presenceHeartbeatMs } = this.limits
+    this.#readiness = new ReadinessCheck({
+      state: () => this.#state,
+      isIsolated: () => this.#isIsolated,
+      monotonicMs: () => this.#clock.monotonicMs(),
+      storedCount: () => this.#counters.storedCount,
+      storageFailureMs,
+      queues: () => pipeline.queues,
+      sockets: () => ({ count: registry.sockets.size, unauthenticatedCount: registry.unauthenticatedCount }),
+      maxConnections,
+      maxUnauthenticated,
+      outboxCount: () => notifier?.entryCount ?? 0,
+      maxOutboxCount: maxWebhookNotifications,
+      log: replicator?.status && (() => replicator.status!()),
+      maxLogLag,
+      lastBeatMs: () => (options.presence === undefined ? undefined : this.#presenceBeatMs),
+      presenceHeartbeatMs,
+    })
     const { messages, cursors } = this.#storage
     const directory = pipeline.directory.fresh
     const keysOf = (uid: string): AsyncGenerator<readonly ChannelKey[]> =>
       conversationKeys({ uid, channels: directory, messages, pageCount: 500, limited: async (ask) => ask() })
     const { maxMembersPerCall } = this.limits
+    this.#explain = new Explain({
+      directory,
+      messages,
+      nowMs: () => this.#clock.nowMs(),
+      maxMembersPerCall,
+      isOnlineHere: (uid) => registry.of(uid).length > 0,
+      waiting: (name) => {
+        const { channel, handOver, pusher } = pipeline.queues
+        return { channel: channel.countOf(name), handOver: handOver.countOf(name), pusher: pusher.countOf(name) }
+      },
+      recentCount: (name) => pipeline.recent.countOf(name),
+      logOf: replicator?.logOf && ((key) => replicator.logOf!(key)),
+      limited: (ask) => pipeline.limited(ask),
+    })
     const pause = (): Promise<void> => new Promise((resolve) => this.#clock.defer(resolve))
     this.channels = new ChannelsAPI({
       directory,
@@ -208,7 +256,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       nodeID: this.nodeID,
       limits: this.limits,
       clock: this.#clock,
-      logger: this.#logger,
+      logger: this.#log,
       facts: this.#facts,
       chains: pipeline.chains,
       causes,
@@ -235,6 +283,36 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   start(): Promise<void> {
     if (this.#closed !== undefined) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'it has been closed' }))
     return (this.#started ??= this.#start())
+  }
+
+  /**
+   * What the engine has done and what waits in it: a plain, frozen snapshot. Takes a look at every socket, so ask for it every
+   * few seconds and not for every message. `imengine/metrics` gives it to Prometheus. See `docs/observability.md`.
+   */
+  metrics(): EngineMetrics {
+    return this.#pipeline.metrics()
+  }
+
+  /**
+   * Should clients come to this node, and if not, why? At once and from memory, for the load balancer's question every second.
+   * A node that is not ready goes on serving whom it has. See `docs/observability.md`.
+   */
+  ready(): Readiness {
+    return this.#readiness.check()
+  }
+
+  /**
+   * What this node knows of a channel, for whoever has to find out why something did not arrive. A person channel by
+   * `personChannelID`. Every question has `stepTimeoutMs`; what is not answered is undefined, and named in `failed`.
+   * @throws TypeError unless `key` names a channel
+   */
+  explain(key: ChannelKey): Promise<ChannelExplanation> {
+    return this.#explain.of(key)
+  }
+
+  /** What became of a message, if it is one of the last `tracedMessages` (by default none) that this node has accepted. */
+  trace(messageID: string): MessageTrace | undefined {
+    return this.#pipeline.traces?.of(messageID)
   }
 
   /** Take over one socket; see `SocketAcceptor`. A socket that comes while the engine is not running is closed. */
@@ -349,7 +427,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (presence !== undefined) this.#scheduleHeartbeat()
     if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs)
     const storage = this.#storage.description ?? 'the host’s own'
-    this.#logger.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
+    this.#log.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
   }
 
   async #close(): Promise<void> {
@@ -385,8 +463,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
     pipeline.timers.stop()
     patience.end()
+    this.#log.close()
     this.#state = 'closed'
-    this.#logger.info({ nodeID: this.nodeID }, 'engine closed')
+    this.#log.info({ nodeID: this.nodeID }, 'engine closed')
   }
 
   /** Wait for everything under way, as long as there is patience. */
@@ -459,7 +538,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #setIsolated(isIsolated: boolean): void {
     if (this.#isIsolated === isIsolated) return
     this.#isIsolated = isIsolated
-    this.#logger.warn({ nodeID: this.nodeID, isIsolated }, isIsolated ? 'this node has lost the others' : 'this node has the others again')
+    this.#log.warn({ nodeID: this.nodeID, isIsolated }, isIsolated ? 'this node has lost the others' : 'this node has the others again')
     this.#facts.emit('isolated', { nodeID: this.nodeID, isIsolated })
     if (!isIsolated || this.#options.whenIsolated === 'keep') return
     for (const connection of [...this.#pipeline.registry.sockets]) connection.end('isolated')
@@ -472,7 +551,10 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (this.#state !== 'running') return 'the engine is not running'
     if (this.#isIsolated && this.#options.whenIsolated !== 'keep') return 'this node has lost the others'
     if (registry.sockets.size >= maxConnections) return 'too many connections'
-    if (registry.unauthenticatedCount >= maxUnauthenticated) return 'too many connections that have not logged in'
+    if (registry.unauthenticatedCount >= maxUnauthenticated) {
+      this.#counters.unauthenticatedRejectedCount++
+      return 'too many connections that have not logged in'
+    }
     if (remoteAddress === undefined || maxConnectionsPerAddress === 0) return undefined
     return registry.socketCountOf(remoteAddress) >= maxConnectionsPerAddress ? 'too many connections of this address' : undefined
   }
@@ -487,7 +569,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       // It is gone already.
     }
     const refused = { connectionID: '', remoteAddress, uid: '', cause: 'limit', reasonCode: undefined, detail } as const
-    this.#logger.info(refused, 'connection refused')
+    this.#counters.refused.add('limit', detail)
+    this.#log.info(refused, REFUSED)
     this.#facts.emit('connectionRefused', refused)
     return IGNORES_EVERYTHING
   }
@@ -495,7 +578,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   /** Tell presence that this node lives; after a pause that outlived its entries, announce everyone again. */
   #scheduleHeartbeat(): void {
     const intervalMs = this.limits.presenceHeartbeatMs
-    this.#lastHeartbeatMs = this.#clock.monotonicMs()
+    this.#lastHeartbeatMs = this.#presenceBeatMs = this.#clock.monotonicMs()
     const beat = (): void => {
       if (this.#state !== 'running') return
       const nowMs = this.#clock.monotonicMs()
@@ -537,6 +620,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   async #beat(intervalMs: number, announceAll: boolean): Promise<void> {
     const presence = this.#options.presence!
     await presence.heartbeat(this.nodeID, intervalMs)
+    this.#presenceBeatMs = this.#clock.monotonicMs()
     await this.#pipeline.settlePresence(presence)
     if (!announceAll) return
     const { registry } = this.#pipeline

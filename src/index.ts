@@ -8,6 +8,7 @@ export type { ChannelFlags, ChannelInfo, ChannelKey, ChannelMode, Member, Page, 
 export { DeviceFlag, DeviceLevel } from './model/device.ts'
 export { FrameFlag } from './model/frames.ts'
 export type { ConnectPacket, SendPacket } from './model/frames.ts'
+export type { LatencyHistogram } from './model/latency.ts'
 export type { MaybePromise } from './model/maybe-promise.ts'
 export { Setting, type Message, type Revision } from './model/message.ts'
 export { close, refuse, type Closing, type Outcome, type Refusal } from './model/outcome.ts'
@@ -18,6 +19,7 @@ export type { ChannelDirectory, ChannelList, PageQuery } from './contracts/chann
 export type { Clock } from './contracts/clock.ts'
 export type { ConnectionView, PayloadCipher } from './contracts/connection-view.ts'
 export type { Cursor, CursorStore, CursorUpdate } from './contracts/cursor-store.ts'
+export type { CommitDiagnostic, ConnectDiagnostic, PushDiagnostic, SendDiagnostic } from './contracts/diagnostics.ts'
 export type { ConnectionInfo, Facts, IsOffline, OnlineDevice, PresenceChange } from './contracts/facts.ts'
 export type {
   CloseCause,
@@ -37,6 +39,15 @@ export type {
 export type { KickPolicy, KickVerdict, Login } from './contracts/kick-policy.ts'
 export type { Logger } from './contracts/logger.ts'
 export type {
+  ConnectionState,
+  EngineMetrics,
+  InboundFrame,
+  QueueMetrics,
+  QueueName,
+  RefusedConnections,
+  StepLatency,
+} from './contracts/metrics.ts'
+export type {
   AppendBatch,
   AppendResult,
   ChannelSummary,
@@ -50,10 +61,11 @@ export type { Outbox, OutboxEntry } from './contracts/outbox.ts'
 export type { PeerKickRequest, PeerPush, PeerPushHost, PeerPushRequest } from './contracts/peer-push.ts'
 export type { Presence, PresenceEntry } from './contracts/presence.ts'
 export type { Random } from './contracts/random.ts'
-export type { LogEntry, Replicator, ReplicatorHost } from './contracts/replicator.ts'
+export type { LogEntry, Replicator, ReplicatorHost, ReplicatorStatus } from './contracts/replicator.ts'
 export type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
 export type { Storage } from './contracts/storage.ts'
 export type { StoredToken, TokenStore } from './contracts/token-store.ts'
+export type { MessageTrace, TraceStep } from './contracts/trace.ts'
 export type { TokenVerifier, VerifyTokenRequest, VerifyTokenResult } from './contracts/token-verifier.ts'
 export type { BeforeSendAnswer, BeforeSendRequest, Webhook, WebhookEvent } from './contracts/webhook.ts'
 
@@ -62,10 +74,12 @@ export type { ChannelsAPI, CreateOptions } from './management/channels.ts'
 export type { CommandsAPI } from './management/commands.ts'
 export type { ConnectionFilter, ConnectionsAPI } from './management/connections.ts'
 export type { Conversation, ConversationsAPI } from './management/conversations.ts'
+export type { ChannelExplanation, ExplainAsk } from './management/explain.ts'
 export type { HistoryPage, HistoryQuery } from './management/history.ts'
 export type { ClientMsgNoQuery, MessagesAPI, SendReceipt, SendResult, SeqQuery } from './management/messages.ts'
 export type { ListAPI } from './management/lists.ts'
 export type { PresenceAPI, PresenceListener, PresentDevice, UserPresence } from './management/presence.ts'
+export type { NotReady, NotReadyReason, Readiness } from './management/readiness.ts'
 export type { ReviseOptions } from './management/revisions.ts'
 export type { SendRequest, UserSendRequest } from './management/send-request.ts'
 export type { MemberInput, SubscribersAPI } from './management/subscribers.ts'

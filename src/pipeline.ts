@@ -4,12 +4,14 @@ import type { Connection, ConnectionHost } from './connection/connection.ts'
 import { Logins } from './connection/logins.ts'
 import { UserSendRates } from './connection/user-send-rates.ts'
 import type { Clock } from './contracts/clock.ts'
+import type { Diagnostics } from './contracts/diagnostics.ts'
 import type { PresenceChange } from './contracts/facts.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { AppendResult, LogPosition } from './contracts/message-store.ts'
 import type { Outbox } from './contracts/outbox.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
+import type { EngineMetrics } from './contracts/metrics.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
 import type { Random } from './contracts/random.ts'
 import type { LogEntry, Replicator, ReplicatorHost } from './contracts/replicator.ts'
@@ -21,7 +23,7 @@ import { HandOverPool } from './events/hand-over-pool.ts'
 import { PusherPool } from './events/pusher-pool.ts'
 import { ChainRunner, type ChainResult, type Runnable } from './events/run-chain.ts'
 import { Turn } from './events/turn.ts'
-import { runInOrder, UserPool } from './events/user-pool.ts'
+import { runInOrder, UserPool, type QueueGauge } from './events/user-pool.ts'
 import { builtInChains } from './handlers/chains.ts'
 import type { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { DistributeEvent, type AnnouncementPort, type DistributeServices } from './handlers/channel/distribute.ts'
@@ -39,15 +41,19 @@ import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
 import type { Reach } from './model/reach.ts'
-import { ReasonCode } from './model/reason-code.ts'
+import { ReasonCode, reasonName } from './model/reason-code.ts'
 import { DecoderScratch } from './protocol/frame-decoder.ts'
 import { sealModuleFor } from './protocol/payload-crypto.ts'
 import { Writer } from './protocol/writer.ts'
+import { REFUSED } from './services/bounded-log.ts'
 import { CachedDirectory } from './services/cached-directory.ts'
+import type { Counters } from './services/counters.ts'
 import { RecentMessages } from './services/dedup.ts'
 import { Deliveries } from './services/deliveries.ts'
+import { diagnosticsOf } from './services/diagnostics.ts'
 import type { FactEmitter } from './services/fact-emitter.ts'
 import { snowflake } from './services/message-id.ts'
+import { Metrics } from './services/metrics.ts'
 import { OfflineReplay } from './services/offline-replay.ts'
 import { OnlineUsers } from './services/online-users.ts'
 import { PeerPushes } from './services/peer-pushes.ts'
@@ -57,6 +63,7 @@ import { RecentRevisions } from './services/recent-revisions.ts'
 import { Subscribers } from './services/subscribers.ts'
 import { inTime, Waits, withTimeLimit } from './services/time-limit.ts'
 import { TimerWheel } from './services/timer-wheel.ts'
+import { Traces } from './services/traces.ts'
 import { WebhookNotifier } from './services/webhook-notifier.ts'
 
 export interface PipelineOptions {
@@ -74,6 +81,7 @@ export interface PipelineOptions {
   readonly random: Random
   readonly logger: Logger
   readonly facts: FactEmitter
+  readonly counters: Counters
   /** must not throw */
   readonly presenceChanged: (change: PresenceChange) => void
 }
@@ -108,6 +116,10 @@ export class Pipeline implements ConnectionHost {
   readonly writer = new Writer(0)
   readonly registry = new ConnectionRegistry()
   readonly scratch = new DecoderScratch()
+  readonly counts: Counters
+  /** undefined: nobody wants to know what became of single messages */
+  readonly traces: Traces | undefined
+  readonly recent: RecentMessages
   /** aborted when the engine will wait no longer */
   readonly waits = new Waits()
   readonly chains: ChainRegistry
@@ -118,9 +130,12 @@ export class Pipeline implements ConnectionHost {
   readonly deliveries: Deliveries
   readonly offlineReplay: OfflineReplay
   readonly notifier: WebhookNotifier | undefined
+  readonly queues: Readonly<Record<'user' | 'sign' | 'channel' | 'handOver' | 'pusher', QueueGauge>>
 
   readonly #runner: ChainRunner
   readonly #turn: Turn
+  readonly #metrics: Metrics
+  readonly #diagnostics: Diagnostics
   readonly #users: UserPool<UserEvent>
   readonly #channels: ChannelPool<DistributeItem>
   readonly #pushers: PusherPool<PushOnlineEvent | NoticeEvent>
@@ -154,18 +169,22 @@ export class Pipeline implements ConnectionHost {
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
-  constructor({ options, limits, nodeID, storage, replicated, snapshots, outbox, clock, random, logger, facts, presenceChanged }: PipelineOptions) {
+  constructor({ options, limits, nodeID, storage, replicated, snapshots, outbox, clock, random, logger, facts, counters, presenceChanged }: PipelineOptions) {
     const { report } = facts
     this.#replicated = replicated
     this.#snapshots = snapshots
     this.#replicator = options.replicator
     const { presence, replicator, peerPush, webhook } = options
+    this.counts = counters
+    const diagnostics = (this.#diagnostics = diagnosticsOf(nodeID))
+    this.traces = limits.tracedMessages > 0 ? new Traces(limits.tracedMessages, clock) : undefined
+    this.recent = new RecentMessages({ maxCount: limits.maxRecentMessages, maxBytes: limits.maxRecentBytes })
     this.clock = clock
     this.limits = limits
     this.slowConsumer = options.slowConsumer ?? 'disconnect'
     this.timers = new TimerWheel(clock, limits.timerTickMs)
     this.ids = snowflake(nodeID, clock)
-    this.chains = new ChainRegistry(builtInChains(limits), limits.stepTimeoutMs)
+    this.chains = new ChainRegistry(builtInChains(limits), limits.stepTimeoutMs, { every: limits.stepTimesEvery, clock })
     this.directory = new CachedDirectory({
       directory: storage.channels,
       clock,
@@ -240,6 +259,7 @@ export class Pipeline implements ConnectionHost {
       maxBytes: limits.maxQueuedBytes,
       maxBytesPerKey: limits.maxQueuedBytesPerKey,
       maxBatchCount: limits.maxBatchCount,
+      time: this.#turn,
     }
     this.#users = new UserPool({
       ...pool,
@@ -281,6 +301,7 @@ export class Pipeline implements ConnectionHost {
         maxCount: limits.maxPeerPushes,
         waits: this.waits,
         facts,
+        counts: counters,
         report,
       })
     const notifier = (this.notifier =
@@ -294,6 +315,7 @@ export class Pipeline implements ConnectionHost {
         random,
         logger,
         facts,
+        counts: counters,
         timeoutMs: limits.webhookTimeoutMs,
         batchCount: limits.webhookBatchCount,
         batchMs: limits.webhookBatchMs,
@@ -334,12 +356,14 @@ export class Pipeline implements ConnectionHost {
       ids: this.ids,
       clock,
       facts,
+      counts: counters,
+      diagnostics,
       ack: options.ack ?? 'committed',
       plaintext: options.plaintext ?? 'refuse',
       maxPayloadBytes: limits.maxPayloadBytes,
       waits: this.waits,
       report,
-      isUserFull: (uid, bytes) => this.#users.isFull(uid, bytes),
+      userTurnsAway: (uid, bytes) => this.#users.turnsAway(uid, bytes),
       onceUserRelieved: (uid, relieved) => this.#users.onceRelieved(uid, relieved),
       submit: (uid, event) => this.#users.submitSend(uid, event),
       distribute: (channel, item) => this.distribute(channel, item),
@@ -351,8 +375,11 @@ export class Pipeline implements ConnectionHost {
     this.#distributeServices = {
       store: storage.messages,
       replicator,
-      recent: new RecentMessages({ maxCount: limits.maxRecentMessages, maxBytes: limits.maxRecentBytes }),
+      recent: this.recent,
       facts,
+      counts: counters,
+      diagnostics,
+      nowMs: () => clock.nowMs(),
       waits: this.waits,
       report,
       proposed: this.#proposed,
@@ -375,13 +402,41 @@ export class Pipeline implements ConnectionHost {
         notifier?.wants('msg.offline') === true ? (message, uids) => notifier.tell({ event: 'msg.offline', message, uids }) : undefined,
       nodeID,
       facts,
+      counts: counters,
+      diagnostics,
+      nowMs: () => clock.nowMs(),
       waits: this.waits,
       report,
       pushToPeer: (peerID, key, messages, uids) => {
-        if (this.#peers !== undefined) this.#peers.add(peerID, { key, messages, uids })
-        else facts.emit('undelivered', { key, messages, nodeID: peerID, uid: undefined })
+        if (this.#peers !== undefined) return this.#peers.add(peerID, { key, messages, uids })
+        counters.undeliveredCount += messages.length
+        facts.emit('undelivered', { key, messages, nodeID: peerID, uid: undefined })
       },
     }
+    this.queues = {
+      user: this.#users.requests,
+      sign: this.#users.signs,
+      channel: this.#channels.gauge,
+      handOver: this.#handOvers.gauge,
+      pusher: this.#pushers.gauge,
+    }
+    this.#metrics = new Metrics({
+      nodeID,
+      clock,
+      counters,
+      limits,
+      events: this.queues,
+      connections: () => this.registry.sockets,
+      unauthenticated: () => ({ count: this.registry.unauthenticatedCount, oldest: this.registry.oldestUnauthenticated }),
+      replays: this.offlineReplay,
+      peers: this.#peers,
+      notifier,
+      steps: () => this.chains.latencies(),
+    })
+  }
+
+  metrics(): EngineMetrics {
+    return this.#metrics.snapshot()
   }
 
   /**
@@ -412,12 +467,15 @@ export class Pipeline implements ConnectionHost {
 
   /** EventChannelDistribute. @returns false when the channel, or what it pushes, is at its bound */
   distribute(channel: string, item: DistributeItem): boolean {
-    return !this.#isFull(channel) && this.#channels.submit(channel, item)
+    if (this.#pushers.turnsAway(channel) || this.#handOvers.turnsAway(channel) || !this.#channels.submit(channel, item)) return false
+    if (this.traces !== undefined) item.trace = this.traces.begin(item.message, item.key, item.connectionID)
+    return true
   }
 
   /** Another node hands over messages for users who are connected here. */
   pushed({ key, messages, uids }: PeerPushRequest): void {
-    if (this.#pushers.isFull(channelKeyString(key))) throw new IMError('IM_QUEUE_FULL', { context: key }) // the peer tries again
+    if (this.#pushers.turnsAway(channelKeyString(key))) throw new IMError('IM_QUEUE_FULL', { context: key }) // the peer tries again
+    this.counts.peerReceivedCount += messages.length
     const sources = messages.map((message): PushSource => ({ message, connectionID: undefined }))
     this.#push(channelKeyString(key), key, sources, uids, 'here')
   }
@@ -621,6 +679,7 @@ export class Pipeline implements ConnectionHost {
   }
 
   acknowledged(connection: Connection, message: Message): void {
+    this.traces?.acknowledged(message.messageID)
     if (message.messageSeq > 0 && keepsConversations(message.channelType)) {
       this.deliveries.acknowledge(connection.uid, message, message.messageSeq, message.messageSeq, connection)
     }
@@ -628,13 +687,14 @@ export class Pipeline implements ConnectionHost {
 
   recvAckArrived(connection: Connection, message: Message): void {
     // At the bound the acknowledgement is lost, and the message is sent once more.
-    if (this.#users.isSignFull(connection.connectionID)) return
+    if (this.#users.turnsSignAway(connection.connectionID)) return
+    this.traces?.acknowledged(message.messageID)
     this.#users.submitSign(connection.connectionID, new RecvAckEvent(connection, message, this.#recvAckServices))
   }
 
   pingArrived(connection: Connection): void {
     // At the bound there is no PONG: a client with that many PINGs under way is not waiting for it.
-    if (this.#users.isSignFull(connection.connectionID)) return
+    if (this.#users.turnsSignAway(connection.connectionID)) return
     this.#users.submitSign(connection.connectionID, new PingEvent(connection, this.#sendServices))
   }
 
@@ -645,6 +705,7 @@ export class Pipeline implements ConnectionHost {
 
   left(connection: Connection, cause: CloseCause): void {
     this.registry.unregister(connection)
+    this.counts.ended(cause)
     this.#users.submitClose(connection.connectionID, new ConnCloseEvent(connection, cause, this.#connectServices))
     this.#facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
@@ -655,7 +716,10 @@ export class Pipeline implements ConnectionHost {
     this.#connecting.get(connection)?.abort(true)
     this.#connecting.delete(connection)
     const { connectionID, remoteAddress, uid } = connection
-    this.#logger.info({ connectionID, remoteAddress, uid, cause, reasonCode, detail }, 'connection refused')
+    const reason = reasonCode === undefined ? detail : reasonName(reasonCode)
+    this.counts.refused.add(cause, reason ?? '')
+    if (this.#diagnostics.connect.hasSubscribers) this.#tellConnect(connection, 'refused', cause, reason)
+    this.#logger.info({ connectionID, remoteAddress, uid, cause, reasonCode, detail }, REFUSED)
     this.#facts.emit('connectionRefused', { connectionID, remoteAddress, uid, cause, reasonCode, detail })
   }
 
@@ -666,10 +730,13 @@ export class Pipeline implements ConnectionHost {
   }
 
   slow(connection: Connection, action: 'disconnected' | 'skipped'): void {
+    if (action === 'skipped') this.counts.slowSkippedCount++
+    else this.counts.slowDisconnectedCount++
     this.#facts.emit('slowConsumer', { connection: connection.info, action })
   }
 
   undelivered(connection: Connection, messages: readonly Message[]): void {
+    this.counts.undeliveredCount += messages.length
     for (const message of messages) {
       const key = { channelID: message.channelID, channelType: message.channelType }
       this.#facts.emit('undelivered', { key, messages: [message], nodeID: undefined, uid: connection.uid })
@@ -755,6 +822,7 @@ export class Pipeline implements ConnectionHost {
       const { channelID, channelType } = key
       const context = { channelID, channelType, event: 'EventChannelDistribute', step: 'postProcess' }
       if (!this.waits.isAborted) this.#facts.report(asIMError(reason, 'IM_DIRECTORY_UNAVAILABLE', context))
+      this.counts.undeliveredCount += sources.length
       this.#facts.emit('undelivered', { key, messages: sources.map(({ message }) => message), nodeID: undefined, uid: undefined })
     }
     this.#handOvers.submit(channel, { sources, receivers, reach, queueBytes, failed })
@@ -773,6 +841,7 @@ export class Pipeline implements ConnectionHost {
   #deliverApplied(entry: LogEntry, results: readonly AppendResult[]): readonly Message[] {
     const { key, messages } = entry
     const isOwn = this.#isOwn(entry)
+    for (const { status } of results) if (status === 'stored') this.counts.storedCount++
     // Every node applies everything, and most conversations of two concern nobody on most nodes.
     if (!isOwn && !this.#facts.has('messageStored') && !this.#mayConcernUsersHere(key)) return []
     const stored: Message[] = []
@@ -788,7 +857,7 @@ export class Pipeline implements ConnectionHost {
     const sources = stored.map((message): PushSource => {
       // In the order in which they were proposed; none of them is there when their senders have been told to try again.
       while (items !== undefined && at < items.length && items[at]!.message.messageID !== message.messageID) at++
-      return { message, connectionID: items?.[at]?.connectionID }
+      return { message, connectionID: items?.[at]?.connectionID, receivedAtMs: items?.[at]?.receivedAtMs, trace: items?.[at]?.trace }
     })
     this.#handOver(channel, key, sources, undefined, isOwn ? 'logged' : 'here')
     return stored
@@ -802,10 +871,18 @@ export class Pipeline implements ConnectionHost {
 
   #opened(connection: Connection): void {
     if (!connection.isOpen) return
+    this.counts.openedCount++
+    if (this.#diagnostics.connect.hasSubscribers) this.#tellConnect(connection, 'opened', undefined, undefined)
     if (this.#replays) this.offlineReplay.start(connection)
     this.#notifyOnline(connection, true) // first: a listener may end the connection, and that is told then
     this.#facts.emit('connected', connection.info)
     this.#online.came(connection.uid)
+  }
+
+  #tellConnect({ connectionID, uid, deviceFlag, remoteAddress, connectedAtMs }: Connection, outcome: 'opened' | 'refused', cause: CloseCause | undefined, reason: string | undefined): void {
+    const { nodeID, connect } = this.#diagnostics
+    const times = { startedAtMs: connectedAtMs, endedAtMs: this.clock.nowMs() }
+    connect.publish({ nodeID, connectionID, uid, deviceFlag, remoteAddress, outcome, cause, reason, ...times })
   }
 
   #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {
@@ -817,9 +894,11 @@ export class Pipeline implements ConnectionHost {
 
   #flush(): void {
     const connections = this.#unflushed
-    if (connections.length === 0) return
-    this.#unflushed = []
-    for (const connection of connections) connection.flush()
+    if (connections.length > 0) {
+      this.#unflushed = []
+      for (const connection of connections) connection.flush()
+    }
+    if (this.counts.isTiming) this.counts.written(this.clock.monotonicMs())
   }
 }
 

@@ -73,7 +73,7 @@ const mayImport: Readonly<Record<string, readonly string[] | 'everything'>> = {
 
 /** The packages that every host has; an adapter's driver as types only, because a host may not have it. */
 const packages = new Set(Object.keys(manifest.dependencies))
-const drivers: Readonly<Record<string, readonly string[]>> = { 'adapters/ws': ['ws'], 'adapters/level': ['classic-level'], 'adapters/nats': ['@nats-io/transport-node', '@nats-io/jetstream', '@nats-io/kv'], 'adapters/postgres': ['pg'], 'adapters/redis': ['ioredis'] }
+const drivers: Readonly<Record<string, readonly string[]>> = { 'adapters/ws': ['ws'], 'adapters/level': ['classic-level'], 'adapters/nats': ['@nats-io/transport-node', '@nats-io/jetstream', '@nats-io/kv'], 'adapters/postgres': ['pg'], 'adapters/redis': ['ioredis'], 'adapters/metrics': ['prom-client'] }
 
 function allowed(from: string, to: string): boolean {
   if (from === to) return true

@@ -222,7 +222,7 @@ describe('limits', () => {
 
   test('0 is taken where it switches something off, and nowhere else', () => {
     expect(limitNames.filter((name) => LIMITS[name].min === 0)).toEqual([
-      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'sweepIntervalMs', 'webhookBatchMs', 'webhookRetryForMs', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'maxSendsPerSecondPerUID', 'subscriberCacheMs', 'permissionCacheMs', 'maxCachedMembers',
+      'kickLingerMs', 'redeliverAfterMs', 'maxRedeliveries', 'sweepIntervalMs', 'webhookBatchMs', 'webhookRetryForMs', 'maxConnectionsPerAddress', 'maxSendsPerSecond', 'maxSendsPerSecondPerUID', 'subscriberCacheMs', 'permissionCacheMs', 'maxCachedMembers', 'stepTimesEvery', 'storageFailureMs', 'maxLogLinesPerSecond', 'tracedMessages',
     ])
   })
 

@@ -1,8 +1,9 @@
 import { appendFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { ProxyTracerProvider, trace, type Span } from '@opentelemetry/api'
 import { ChannelType, DeviceFlag, FrameFlag, ReasonCode, reasonName } from 'imengine'
-import { messageStoreContract, type TestClient } from 'imengine/testing'
+import { messageStoreContract, recordingLogger, type TestClient } from 'imengine/testing'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import * as bot from '../examples/bot.ts'
 import * as fileStore from '../examples/file-store.ts'
@@ -10,6 +11,7 @@ import * as handlers from '../examples/handlers.ts'
 import * as history from '../examples/history.ts'
 import * as host from '../examples/host.ts'
 import * as management from '../examples/management.ts'
+import * as observability from '../examples/observability.ts'
 import * as ownSocket from '../examples/own-socket.ts'
 import * as permissions from '../examples/permissions.ts'
 import * as quickstart from '../examples/quickstart.ts'
@@ -303,4 +305,44 @@ it('management.ts gives a token, writes to users and knows who is there', async 
   } finally {
     await example.close()
   }
+})
+
+it('observability.ts serves metrics and health, writes lines, and makes a span of each step of a message', async () => {
+  const spans: { readonly name: string; readonly startTime: unknown; endTime: unknown; readonly attributes: unknown }[] = []
+  const noop = new ProxyTracerProvider().getTracer('none')
+  trace.setGlobalTracerProvider({
+    getTracer: () => ({
+      startSpan: (name, { startTime, attributes } = {}) => {
+        const span = Object.create(noop.startSpan(name)) as Span
+        const told = { name, startTime, endTime: undefined as unknown, attributes }
+        spans.push(told)
+        span.end = (endTime) => void (told.endTime = endTime)
+        return span
+      },
+      startActiveSpan: noop.startActiveSpan.bind(noop),
+    }),
+  })
+  const logger = recordingLogger()
+  const example = await observability.start(0, logger)
+  try {
+    const ann = await logIn(await tcpClient(example.port), 'ann')
+    const bob = await logIn(await tcpClient(example.port), 'bob')
+    const { messageID } = await ann.send({ channelID: 'bob', channelType: ChannelType.Person, payload: 'hello' })
+    expect((await bob.nextRecv()).text).toBe('hello')
+    const at = `http://127.0.0.1:${example.operationsPort}`
+    expect(await (await fetch(`${at}/metrics`)).text()).toContain('imengine_messages_stored_total{node="1"} 1\n')
+    const health = await fetch(`${at}/healthz`)
+    expect([health.status, await health.json()]).toEqual([200, { ready: true, reasons: [] }])
+    expect((await fetch(`${at}/elsewhere`)).status).toBe(404)
+    expect(spans.map(({ name }) => name).toSorted()).toEqual(['im commit', 'im push', 'im send'])
+    expect(JSON.stringify(spans)).toContain(`"im.message_id":"${messageID}"`)
+    for (const { startTime, endTime } of spans) expect(Number(endTime)).toBeGreaterThanOrEqual(Number(startTime))
+    const closing = example.engine.close()
+    expect((await fetch(`${at}/healthz`)).status).toBe(503)
+    await closing
+  } finally {
+    await example.close()
+    trace.disable()
+  }
+  expect(logger.lines.map(({ message }) => message)).toEqual(['engine started', 'engine closed'])
 })

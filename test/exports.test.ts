@@ -54,6 +54,12 @@ const entries: Readonly<Record<string, { readonly load: () => Promise<object>; r
       'postgresStorage',
     ],
   },
+  './metrics': {
+    load: () => import('imengine/metrics'),
+    names: [
+      'registerMetrics',
+    ],
+  },
   './protocol': {
     load: () => import('imengine/protocol'),
     names: [

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const entries = ['imengine', 'imengine/level', 'imengine/redis', 'imengine/http', 'imengine/ws', 'imengine/net', 'imengine/nats', 'imengine/postgres', 'imengine/protocol', 'imengine/testing']
+const entries = ['imengine', 'imengine/level', 'imengine/redis', 'imengine/http', 'imengine/ws', 'imengine/net', 'imengine/nats', 'imengine/postgres', 'imengine/metrics', 'imengine/protocol', 'imengine/testing']
 
 /** A folder that has the built package installed, as a user's has. */
 let project: string
@@ -64,7 +64,7 @@ describe('the built package', () => {
     run('running.mjs', script, ['--import', './register.mjs'])
     const loaded = readFileSync(join(project, 'loaded.txt'), 'utf8')
     expect(loaded).toContain('/node_modules/eventemitter3/')
-    expect(loaded).not.toMatch(/node_modules\/(@nats-io|classic-level|ioredis|pg|ws)\//)
+    expect(loaded).not.toMatch(/node_modules\/(@nats-io|classic-level|ioredis|pg|prom-client|ws)\//)
   })
 
   it('depends on nothing but the packages it names', () => {

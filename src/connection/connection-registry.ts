@@ -23,6 +23,11 @@ export class ConnectionRegistry {
     return this.#unauthenticated.size
   }
 
+  /** Of those the one that came first. */
+  get oldestUnauthenticated(): Connection | undefined {
+    return this.#unauthenticated.values().next().value
+  }
+
   addSocket(connection: Connection): void {
     this.#sockets.add(connection)
     this.#unauthenticated.add(connection)

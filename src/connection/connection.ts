@@ -3,6 +3,7 @@ import type { ChannelRef, ConnectingPort, ConnectionAdmission, PayloadCipher, Re
 import type { ConnectionInfo } from '../contracts/facts.ts'
 import type { CloseCause } from '../contracts/handler.ts'
 import type { Login } from '../contracts/kick-policy.ts'
+import type { ConnectionSums, Counts } from '../contracts/metrics.ts'
 import type { Socket } from '../contracts/socket.ts'
 import { canonicalKey, channelKeyString, isCommandKey, isValidWireID, keepsConversations } from '../model/channel.ts'
 import { FrameType, type ConnectPacket, type Frame, type MalformedCode, type SendPacket } from '../model/frames.ts'
@@ -46,6 +47,7 @@ export interface ConnectionHost {
   /** for whoever writes a frame in place, until the call returns */
   readonly writer: Writer
   readonly scratch: DecoderScratch
+  readonly counts: Counts
   connectArrived(connection: Connection, frame: ConnectPacket): void
   /** authentication has taken too long; the host answers with `refuse` */
   connectTimedOut(connection: Connection): void
@@ -118,6 +120,8 @@ export class Connection implements ConnectingPort, ReplayPort {
   #flushWanted = false
   #paused = false
   #skipping = false
+  /** since when what was to be written has waited for the transport; -1 while it does not */
+  #blockedSinceMs = -1
   /** the engine closes: what is owed still goes out, and nothing comes in but what it is acknowledged with */
   #isQuiet = false
   #framesInChunk = 0
@@ -159,6 +163,10 @@ export class Connection implements ConnectingPort, ReplayPort {
     return this.#state === 'authenticating'
   }
 
+  get receivedAtMs(): number {
+    return this.#lastInboundMs
+  }
+
   get login(): Login {
     return this
   }
@@ -188,6 +196,7 @@ export class Connection implements ConnectingPort, ReplayPort {
   drained(): void {
     if (this.#state === 'closed') return
     this.#outbound.drained()
+    this.#noteBlocked()
     if (this.#hasRoom) this.#tellRoom()
   }
 
@@ -244,14 +253,19 @@ export class Connection implements ConnectingPort, ReplayPort {
     return this.#push(message, bytes)
   }
 
-  pushAll(messages: readonly Message[], { frames, ends }: EncodedRecvs): void {
+  pushAll(messages: readonly Message[], { frames, ends }: EncodedRecvs, tally?: number[]): void {
     const isRoomy = this.#outbound.hasRoomFor(frames.length, ends.length, this.#host.limits.maxOutboundBytes)
     if (this.#state !== 'open' || this.#gate !== undefined || !isRoomy) {
-      messages.forEach((message, index) => this.push(message, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index])))
+      messages.forEach((message, index) => {
+        const isPushed = this.push(message, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index]))
+        if (isPushed && tally !== undefined) tally[index]!++
+      })
       return
     }
     this.#skipping = false
     this.#outbound.pushAll(frames, ends)
+    this.#host.counts.pushedCount += ends.length
+    if (tally !== undefined) for (let index = 0; index < ends.length; index++) tally[index]!++
     // Before anything is written: a transport may bring the acknowledgement, or show that it is broken, while it takes the frames.
     ;(this.#redelivery ??= this.#newRedelivery()).pushedAll(messages)
     this.#wantFlush()
@@ -261,16 +275,32 @@ export class Connection implements ConnectingPort, ReplayPort {
   flush(): void {
     this.#flushWanted = false
     this.#outbound.flush()
+    this.#noteBlocked()
+  }
+
+  /** Add what is under way here to what other connections have. */
+  measure(sums: ConnectionSums): void {
+    if (this.#state === 'closed') return
+    sums.states[this.#state]++
+    sums.sendFrameCount += this.#outbound.frameCount
+    if (this.#blockedSinceMs >= 0) sums.blockedSinceMs = Math.min(sums.blockedSinceMs, this.#blockedSinceMs)
+    if (this.#redelivery === undefined) return
+    sums.unackedCount += this.#redelivery.count
+    sums.unackedSinceMs = Math.min(sums.unackedSinceMs, this.#redelivery.oldestSinceMs ?? Infinity)
   }
 
   // ---- replay
 
   holdBack(): void {
+    this.#host.counts.replayCount++
     this.#gate = new ReplayGate()
   }
 
   replay(message: Message): boolean {
-    return this.#state === 'open' && this.#push(message, this.#encodeRecv(message, false))
+    if (this.#state !== 'open') return false
+    const isSent = this.#push(message, this.#encodeRecv(message, false))
+    if (isSent) this.#host.counts.replayedCount++
+    return isSent
   }
 
   heldBackFrom(channel: string): number {
@@ -409,6 +439,7 @@ export class Connection implements ConnectingPort, ReplayPort {
 
   /** @returns false when nothing more of this chunk may be read */
   readonly #onFrame = (frame: Frame): boolean => {
+    this.#host.counts.framesIn[frame.type]!++
     if (++this.#framesInChunk > MAX_FRAMES_PER_CHUNK) this.#endProtocol('too many frames at once')
     switch (this.#state) {
       case 'new':
@@ -434,6 +465,7 @@ export class Connection implements ConnectingPort, ReplayPort {
 
   /** Unknown ids are no error: some clients acknowledge what was never stored, and one rounds ids. */
   readonly #onRecvack = (high: number, low: number): boolean => {
+    this.#host.counts.framesIn[FrameType.RECVACK]!++
     if (++this.#framesInChunk > MAX_FRAMES_PER_CHUNK) this.#endProtocol('too many frames at once')
     if (this.#state !== 'open') return !this.closed
     if (this.#host.settlesRecvAcks) {
@@ -490,6 +522,7 @@ export class Connection implements ConnectingPort, ReplayPort {
 
   #resend(message: Message): void {
     if (this.#outbound.isBlocked || !this.#reads()) return // the first one has not left, or cannot be read
+    this.#host.counts.redeliveredCount++
     this.send(this.#encodeRecv(message, true))
   }
 
@@ -505,8 +538,12 @@ export class Connection implements ConnectingPort, ReplayPort {
   }
 
   #push(message: Message, bytes: Uint8Array): boolean {
-    if (!this.#reads()) return false
+    if (!this.#reads()) {
+      this.#host.counts.leftOutCount++
+      return false
+    }
     this.#outbound.push(bytes)
+    this.#host.counts.pushedCount++
     if (!message.noPersist) (this.#redelivery ??= this.#newRedelivery()).pushed(message) // before it is written, as above
     this.#wantFlush()
     return !this.closed
@@ -522,7 +559,13 @@ export class Connection implements ConnectingPort, ReplayPort {
       maxUnackedRecvs: host.limits.maxUnackedRecvs,
       resend: (message) => this.#resend(message),
       giveUp: (messages) => host.undelivered(this, messages),
+      counts: host.counts,
     })
+  }
+
+  #noteBlocked(): void {
+    if (!this.#outbound.isBlocked) this.#blockedSinceMs = -1
+    else if (this.#blockedSinceMs < 0) this.#blockedSinceMs = Math.trunc(this.#host.clock.monotonicMs())
   }
 
   #passesGate(message: Message): boolean {

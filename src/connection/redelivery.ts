@@ -1,4 +1,5 @@
 import type { Clock, TimerEntry, Timers } from '../contracts/clock.ts'
+import type { Counts } from '../contracts/metrics.ts'
 import type { Message } from '../model/message.ts'
 import { UnackedRecvs } from './unacked.ts'
 
@@ -11,6 +12,7 @@ export interface RedeliveryOptions {
   readonly maxUnackedRecvs: number
   readonly resend: (message: Message) => void
   readonly giveUp: (messages: readonly Message[]) => void
+  readonly counts: Pick<Counts, 'forgottenCount'>
 }
 
 /** Sends what one connection does not acknowledge again, some times. One time-out however many messages wait. */
@@ -26,6 +28,17 @@ export class Redelivery {
     this.#unacked = new UnackedRecvs(options.maxUnackedRecvs)
   }
 
+  /** Messages that wait for their RECVACK. */
+  get count(): number {
+    return this.#unacked.count
+  }
+
+  /** When the one was sent, for the last time so far, that is due first; undefined when there is none. */
+  get oldestSinceMs(): number | undefined {
+    const { nextDueMs } = this.#unacked
+    return nextDueMs === undefined ? undefined : nextDueMs - this.#options.afterMs
+  }
+
   pushed(message: Message): void {
     this.#add(message, this.#options.clock.monotonicMs())
   }
@@ -34,6 +47,7 @@ export class Redelivery {
     if (this.#isStopped) return
     const { timers, afterMs } = this.#options
     const forgotten = this.#unacked.add(message, nowMs + afterMs)
+    if (forgotten !== undefined) this.#options.counts.forgottenCount++
     if (forgotten !== undefined && afterMs > 0) this.#options.giveUp([forgotten])
     if (afterMs > 0 && !this.#isStopped) this.#timer ??= timers.after(afterMs, this.#check)
   }

@@ -65,6 +65,11 @@ export class SendQueue {
     return this.#isBlocked
   }
 
+  /** Frames that have not been given to the transport. */
+  get frameCount(): number {
+    return this.#frameCount
+  }
+
   /** Bytes that the next flush will write. */
   get flushableBytes(): number {
     return this.#isBlocked ? 0 : this.#bytes

@@ -62,6 +62,8 @@ export interface ChannelRef {
 
 /** A connection as the built-in handlers need it: what a host's handler has no use for. */
 export interface ConnectionPort extends ConnectionView {
+  /** when what is being handled came in: the monotonic time of the last input */
+  readonly receivedAtMs: number
   /** The channel this client names; the last one is remembered, because most SENDs go where the one before went. */
   channel(channelID: string, channelType: number): ChannelRef
   /** SENDs a client makes per second are bounded; false when this is one too many */
@@ -70,8 +72,11 @@ export interface ConnectionPort extends ConnectionView {
   pauseUntil(register: (resume: () => void) => void): void
   /** SENDACK. Ids are '0' and 0 unless the reason is Success. */
   acknowledge(flags: number, clientSeq: number, reasonCode: ReasonCode, messageID: string, messageSeq: number): void
-  /** `push` for several messages of one channel at once; `ends` says where each frame ends. */
-  pushAll(messages: readonly Message[], recvs: { readonly frames: Uint8Array; readonly ends: readonly number[] }): void
+  /**
+   * `push` for several messages of one channel at once; `ends` says where each frame ends.
+   * @param tally  by message, one more for each that was pushed
+   */
+  pushAll(messages: readonly Message[], recvs: { readonly frames: Uint8Array; readonly ends: readonly number[] }, tally?: number[]): void
   /** RECVACK has come: the message is not sent again on this connection. */
   settleRecv(messageID: string): void
   /** End it for good after what has been sent so far. */

@@ -1,3 +1,4 @@
+import type { IMError } from '../errors.ts'
 import type { ChannelKey } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
@@ -41,6 +42,20 @@ export interface ReplicatorHost {
   isolated(isIsolated: boolean): void
 }
 
+/** How the log stands on one node. */
+export interface ReplicatorStatus {
+  /** is there a way to those who keep the log? Absent when that is no question */
+  readonly isConnected?: boolean
+  readonly partitions: readonly {
+    readonly log: string
+    /** the last entry that is in this node's store, and the last that this node has heard of */
+    readonly appliedIndex: number
+    readonly lastIndex: number
+    /** why it will not go on by itself */
+    readonly stopped: IMError | undefined
+  }[]
+}
+
 /**
  * Agreement between nodes. With a replicator the log decides order and the numbers follow from it: the `store` step
  * does nothing, `replicate` proposes, and every node applies what is committed to its own store, in log order.
@@ -65,5 +80,9 @@ export interface Replicator {
    * @throws as `propose`
    */
   operate?(lane: string, operation: Uint8Array, signal: AbortSignal): MaybePromise<unknown>
+  /** How the log stands on this node, at once and from memory, for `engine.ready`. May be left out. */
+  status?(): ReplicatorStatus
+  /** Which log, of those in `status`, a channel's messages go through; for `engine.explain`. May be left out. */
+  logOf?(key: ChannelKey): string
   close(): MaybePromise<void>
 }

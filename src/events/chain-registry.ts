@@ -1,6 +1,9 @@
+import type { Clock } from '../contracts/clock.ts'
 import type { EventContexts, EventName, Handler } from '../contracts/handler.ts'
 import { badOption } from '../errors.ts'
+import type { LatencyHistogram } from '../model/latency.ts'
 import type { Step } from './run-chain.ts'
+import { StepTimes } from './step-times.ts'
 
 /** An event's steps as the engine ships them. */
 export interface BuiltInChain {
@@ -37,6 +40,12 @@ export interface WatchOptions {
 
 type AnyStep = Step<never>
 
+/** Which events are timed step by step: one in `every` of each kind; none for 0. */
+export interface StepTiming {
+  readonly every: number
+  readonly clock: Pick<Clock, 'monotonicMs'>
+}
+
 /** One name in a chain, and what runs under it: the step itself, or the newest replacement that has not been taken back. */
 interface Slot {
   readonly base: AnyStep
@@ -58,13 +67,23 @@ interface Chain {
 export class ChainRegistry {
   readonly #chains = new Map<EventName, Chain>()
   readonly #stepTimeoutMs: number
+  readonly #timing: StepTiming | undefined
 
-  constructor(builtIn: Readonly<Record<EventName, BuiltInChain>>, stepTimeoutMs: number) {
+  /** @param timing  undefined: no step is timed */
+  constructor(builtIn: Readonly<Record<EventName, BuiltInChain>>, stepTimeoutMs: number, timing?: StepTiming) {
     this.#stepTimeoutMs = stepTimeoutMs
+    this.#timing = timing
     for (const [event, chain] of Object.entries(builtIn)) {
-      const slots = chain.steps.map((base): Slot => ({ base, replacements: [], place: undefined, priority: 0 }))
-      this.#chains.set(event as EventName, { builtIn: chain, slots, steps: chain.steps, isAsShipped: true })
+      const slots = chain.steps.map((base): Slot => ({ base: this.#timed(base), replacements: [], place: undefined, priority: 0 }))
+      this.#chains.set(event as EventName, { builtIn: chain, slots, steps: slots.map(({ base }) => base), isAsShipped: true })
     }
+  }
+
+  /** How long the steps took that are in a chain now, whatever runs under their names. */
+  latencies(): { readonly event: EventName; readonly step: string; readonly latency: LatencyHistogram }[] {
+    return [...this.#chains].flatMap(([event, { slots }]) =>
+      slots.flatMap(({ base: { name, times } }) => (times === undefined ? [] : [{ event, step: name, latency: times.latencies.snapshot() }])),
+    )
   }
 
   /** The steps that an event which starts now will run. The array never changes. */
@@ -132,7 +151,11 @@ export class ChainRegistry {
     checkWatch(timeoutMs, onError)
     const { pointOfNoReturn } = this.#chain(event).builtIn
     const isLate = pointOfNoReturn !== undefined && this.#placeFor(event, options).index > this.#find(event, pointOfNoReturn, 'step')
-    return { name, handler, timeoutMs, ...HOSTS, onError: isLate ? 'continue' : POLICIES[onError] }
+    return this.#timed({ name, handler, timeoutMs, ...HOSTS, onError: isLate ? 'continue' : POLICIES[onError] })
+  }
+
+  #timed(step: AnyStep): AnyStep {
+    return this.#timing === undefined ? step : { ...step, times: new StepTimes(this.#timing.every, this.#timing.clock) }
   }
 
   /**

@@ -1,5 +1,5 @@
 import { KeyedQueue } from './keyed-queue.ts'
-import type { PoolBounds } from './user-pool.ts'
+import type { PoolBounds, QueueGauge } from './user-pool.ts'
 
 export interface ChannelPoolOptions<E> extends PoolBounds {
   /** Run one channel's waiting messages as one batch; must not throw or reject. */
@@ -22,6 +22,10 @@ export class ChannelPool<E> {
 
   get depth(): number {
     return this.#queue.depth
+  }
+
+  get gauge(): QueueGauge {
+    return this.#queue
   }
 
   submit(channel: string, event: E): boolean {

@@ -1,7 +1,7 @@
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
 import type { Reach } from '../model/reach.ts'
 import { KeyedQueue } from './keyed-queue.ts'
-import { runInOrder, type PoolBounds } from './user-pool.ts'
+import { runInOrder, type PoolBounds, type QueueGauge } from './user-pool.ts'
 
 /** Messages that are to reach a channel's members. */
 export interface HandOver<S> {
@@ -51,6 +51,10 @@ export class HandOverPool<S> {
     return this.#queue.depth
   }
 
+  get gauge(): QueueGauge {
+    return this.#queue
+  }
+
   /** At once when nothing of the channel is under way. What is stored may not be turned away: ask `isFull` before storing. */
   submit(channel: string, handOver: HandOver<S>): void {
     const isFirst = this.#queue.countOf(channel) === 0
@@ -66,6 +70,11 @@ export class HandOverPool<S> {
 
   isFull(channel: string): boolean {
     return this.#queue.isFull(channel, 0)
+  }
+
+  /** `isFull`, from somebody who turns a message away if so. */
+  turnsAway(channel: string): boolean {
+    return this.#queue.turnsAway(channel, 0)
   }
 
   onceRelieved(channel: string, relieved: () => void): void {

@@ -17,12 +17,26 @@ export interface KeyedQueueOptions<E> {
   readonly maxBytes: number
   /** events handed to `run` at once, at most */
   readonly maxBatchCount: number
+  /** to tell how long the oldest event has been here; without it nobody is going to ask */
+  readonly time?: QueueTime
 }
+
+/** Whole milliseconds, monotonic. */
+export interface QueueTime {
+  /** the time when `schedule` was called last, or later */
+  readonly nowMs: number
+  read(): number
+}
+
+const NO_TIME: QueueTime = { nowMs: 0, read: () => 0 }
 
 /** The events of one key. Exists only while it has any. */
 interface Lane<E> {
   readonly key: string
   waiting: E[]
+  /** when the first of `waiting` came, and the first of what runs; -1 for nothing. What a full batch has left keeps its time */
+  waitingSinceMs: number
+  runningSinceMs: number
   /** waiting and running */
   count: number
   bytes: number
@@ -41,6 +55,7 @@ interface Lane<E> {
  */
 export class KeyedQueue<E> {
   readonly #options: KeyedQueueOptions<E>
+  readonly #time: QueueTime
   readonly #lanes = new Map<string, Lane<E>>()
   #ready: Lane<E>[] = []
   #count = 0
@@ -51,6 +66,7 @@ export class KeyedQueue<E> {
 
   constructor(options: KeyedQueueOptions<E>) {
     this.#options = options
+    this.#time = options.time ?? NO_TIME
   }
 
   /** Events waiting or being handled. */
@@ -58,9 +74,31 @@ export class KeyedQueue<E> {
     return this.#count
   }
 
-  /** Submits that were turned away at a bound, since the start. */
+  /** Submits that were turned away at a bound, since the start, and what `turnsAway` was true for. */
   get rejectedCount(): number {
     return this.#rejectedCount
+  }
+
+  /** How full it is, of events or of bytes: 1 is the bound, and what is submitted past it makes it more. */
+  get fullness(): number {
+    return Math.max(this.#count / this.#options.maxEvents, this.#bytes / this.#options.maxBytes)
+  }
+
+  /** How long the oldest event has been waiting or running; 0 when there is none. Looks at every lane. */
+  oldestMs(nowMs: number): number {
+    let sinceMs = nowMs
+    for (const { waitingSinceMs, runningSinceMs } of this.#lanes.values()) {
+      const laneSinceMs = runningSinceMs >= 0 ? runningSinceMs : waitingSinceMs
+      if (laneSinceMs >= 0 && laneSinceMs < sinceMs) sinceMs = laneSinceMs
+    }
+    return nowMs - sinceMs
+  }
+
+  /** `isFull`, from somebody who turns the event away if so. */
+  turnsAway(key: string, bytes: number): boolean {
+    const isFull = this.isFull(key, bytes)
+    if (isFull) this.#rejectedCount++
+    return isFull
   }
 
   /** Would `submit` of an event of this size be turned away? */
@@ -135,11 +173,13 @@ export class KeyedQueue<E> {
     this.#bytes += bytes
     if (lane === undefined) {
       // The first event makes the array: pushed to an empty one, it would make room for 17, and most lanes have one.
-      const opened: Lane<E> = { key, waiting: [event], count: 1, bytes, reliefs: undefined, lows: undefined }
+      const opened: Lane<E> = { key, waiting: [event], waitingSinceMs: -1, runningSinceMs: -1, count: 1, bytes, reliefs: undefined, lows: undefined }
       this.#lanes.set(key, opened)
       this.#makeReady(opened)
+      opened.waitingSinceMs = this.#time.nowMs // looked at by now: a turn has been asked for
       return
     }
+    if (lane.waiting.length === 0) lane.waitingSinceMs = this.#time.read() // once while a batch runs
     lane.waiting.push(event)
     lane.count++
     lane.bytes += bytes
@@ -172,15 +212,18 @@ export class KeyedQueue<E> {
 
   #take(lane: Lane<E>): readonly E[] {
     const { maxBatchCount } = this.#options
+    lane.runningSinceMs = lane.waitingSinceMs
     if (lane.waiting.length > maxBatchCount) return lane.waiting.splice(0, maxBatchCount)
     const batch = lane.waiting
     lane.waiting = []
+    lane.waitingSinceMs = -1
     return batch
   }
 
   #finish(lane: Lane<E>, batch: readonly E[]): void {
     let bytes = 0
     for (const event of batch) bytes += this.#options.bytesOf(event)
+    lane.runningSinceMs = -1
     lane.count -= batch.length
     lane.bytes -= bytes
     this.#count -= batch.length

@@ -1,5 +1,5 @@
 import { KeyedQueue } from './keyed-queue.ts'
-import { runInOrder, type EventPoolOptions } from './user-pool.ts'
+import { runInOrder, type EventPoolOptions, type QueueGauge } from './user-pool.ts'
 
 /**
  * PusherEventPool: EventPushOnline by channel, one at a time, so that every receiver sees a channel in seq order. The
@@ -16,6 +16,10 @@ export class PusherPool<E> {
     return this.#queue.depth
   }
 
+  get gauge(): QueueGauge {
+    return this.#queue
+  }
+
   submit(channel: string, event: E): void {
     this.#queue.submitAlways(channel, event)
   }
@@ -23,6 +27,11 @@ export class PusherPool<E> {
   /** Has the channel more pushes waiting than it may? Then no more SENDs for it are accepted. */
   isFull(channel: string): boolean {
     return this.#queue.isFull(channel, 0)
+  }
+
+  /** `isFull`, from somebody who turns a message away if so. */
+  turnsAway(channel: string): boolean {
+    return this.#queue.turnsAway(channel, 0)
   }
 
   onceRelieved(channel: string, relieved: () => void): void {

@@ -4,6 +4,7 @@ import { asIMError, IMError, type IMErrorCode, type IMErrorContext } from '../er
 import { isPromise } from '../model/maybe-promise.ts'
 import { isRefusalReason } from '../model/reason-code.ts'
 import type { Closing, Outcome, Refusal } from '../model/outcome.ts'
+import type { Lap, StepTimes } from './step-times.ts'
 
 /** One handler in its place. */
 export interface Step<C> {
@@ -21,6 +22,8 @@ export interface Step<C> {
   readonly onError: 'fail' | 'open' | 'continue'
   /** its name in errors; default: its name */
   readonly reportedAs?: string
+  /** how long it takes */
+  readonly times?: StepTimes
 }
 
 /** What the runner needs of an event. */
@@ -64,7 +67,11 @@ export class ChainRunner {
   }
 
   /** The steps one after the other. A promise only when a step returned one. */
-  run<C extends Runnable>(steps: readonly Step<C>[], ctx: C, first = 0): ChainResult | Promise<ChainResult> {
+  run<C extends Runnable>(steps: readonly Step<C>[], ctx: C): ChainResult | Promise<ChainResult> {
+    return this.#run(steps, ctx, 0, steps[0]?.times?.begin())
+  }
+
+  #run<C extends Runnable>(steps: readonly Step<C>[], ctx: C, first: number, lap: Lap | undefined): ChainResult | Promise<ChainResult> {
     if (this.#stopped !== undefined && !ctx.runsAtTheEnd) return this.#stopped
     for (let index = first; index < steps.length; index++) {
       const step = steps[index]!
@@ -72,13 +79,15 @@ export class ChainRunner {
       try {
         outcome = step.handler(ctx)
       } catch (thrown) {
+        lap?.end(step.times)
         const failure = failureOf(thrown, step, ctx)
         if (step.onError === 'fail') return failure
         this.#report(failure)
         continue
       }
+      if (outcome !== undefined && isPromise(outcome)) return this.#wait(steps, ctx, index, outcome, lap)
+      lap?.end(step.times)
       if (outcome === undefined) continue
-      if (isPromise(outcome)) return this.#wait(steps, ctx, index, outcome)
       const ended = this.#judge(outcome, step, ctx)
       if (ended !== undefined) return ended
     }
@@ -90,19 +99,23 @@ export class ChainRunner {
     ctx: C,
     index: number,
     pending: Promise<Outcome>,
+    lap: Lap | undefined,
   ): Promise<ChainResult> {
     const step = steps[index]!
     let ended: ChainResult
     try {
-      ended = this.#judge(await this.#withTimeout(pending, step, ctx), step, ctx)
+      const outcome = await this.#withTimeout(pending, step, ctx)
+      lap?.end(step.times)
+      ended = this.#judge(outcome, step, ctx)
     } catch (thrown) {
+      lap?.end(step.times)
       ended = failureOf(thrown, step, ctx)
       if (step.onError !== 'fail') {
         this.#report(ended)
         ended = undefined
       }
     }
-    return ended ?? this.run(steps, ctx, index + 1)
+    return ended ?? this.#run(steps, ctx, index + 1, lap)
   }
 
   #withTimeout<C extends Runnable>(pending: Promise<Outcome>, step: Step<C>, ctx: C): Promise<Outcome> {

@@ -9,15 +9,27 @@ export class Turn {
   readonly #clock: Clock
   readonly #phases: readonly (() => void)[]
   #requested = false
+  #nowMs = 0
 
   constructor(clock: Clock, phases: readonly (() => void)[]) {
     this.#clock = clock
     this.#phases = phases
   }
 
+  /** The time when the last turn was asked for, in whole milliseconds: as good as now for what becomes ready, and costs nothing. */
+  get nowMs(): number {
+    return this.#nowMs
+  }
+
+  /** The time now, for what is not going to ask for a turn. */
+  read(): number {
+    return (this.#nowMs = Math.trunc(this.#clock.monotonicMs()))
+  }
+
   readonly request = (): void => {
     if (this.#requested) return
     this.#requested = true
+    this.read()
     this.#clock.defer(this.#run)
   }
 

@@ -2,8 +2,11 @@ import { KeyedQueue, type KeyedQueueOptions } from './keyed-queue.ts'
 
 export type PoolBounds = Pick<
   KeyedQueueOptions<unknown>,
-  'maxEventsPerKey' | 'maxBytesPerKey' | 'maxEvents' | 'maxBytes' | 'maxBatchCount'
+  'maxEventsPerKey' | 'maxBytesPerKey' | 'maxEvents' | 'maxBytes' | 'maxBatchCount' | 'time'
 >
+
+/** How full a queue is. */
+export type QueueGauge = Pick<KeyedQueue<unknown>, 'depth' | 'rejectedCount' | 'fullness' | 'oldestMs' | 'countOf'>
 
 /** What a pool that runs one event after the other is made of. */
 export interface EventPoolOptions<E> extends PoolBounds {
@@ -41,8 +44,19 @@ export class UserPool<E> {
     return this.#requests.submit(laneOf(connectionID), event)
   }
 
-  isFull(uid: string, bytes: number): boolean {
-    return this.#requests.isFull(uid, bytes)
+  /** SENDs, CONNECTs and ends of connections. */
+  get requests(): QueueGauge {
+    return this.#requests
+  }
+
+  /** PINGs and RECVACKs. */
+  get signs(): QueueGauge {
+    return this.#signs
+  }
+
+  /** Has the user as much waiting as they may, so that a SEND of theirs is turned away? */
+  turnsAway(uid: string, bytes: number): boolean {
+    return this.#requests.turnsAway(uid, bytes)
   }
 
   /** EventOnSend. */
@@ -55,9 +69,9 @@ export class UserPool<E> {
     this.#requests.submitAlways(laneOf(connectionID), event)
   }
 
-  /** Has the connection as many signs waiting as it may? */
-  isSignFull(connectionID: string): boolean {
-    return this.#signs.isFull(connectionID, 0)
+  /** Has the connection as many signs waiting as it may, so that another one is left out? */
+  turnsSignAway(connectionID: string): boolean {
+    return this.#signs.turnsAway(connectionID, 0)
   }
 
   /** EventPing, EventRecvAck. */

@@ -5,6 +5,8 @@ import { ReasonCode } from '../model/reason-code.ts'
 export interface Origin {
   /** the connection it came in on, which is not sent its own message */
   readonly connectionID: string | undefined
+  /** when it came in (monotonic), when a client has sent it */
+  readonly receivedAtMs?: number
   /** what the webhook answered */
   readonly extra?: Readonly<Record<string, unknown>> | undefined
   /** Tell it, once; later calls do nothing. Ids are '0' and 0 unless the reason is Success. */

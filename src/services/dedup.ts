@@ -40,6 +40,15 @@ export class RecentMessages {
     if (message.clientMsgNo !== '') this.#add(keyOf(channel, message), message)
   }
 
+  /** How many of one channel are known. Looks at all there are. */
+  countOf(channel: string): number {
+    const prefix = `${channel.length}:${channel}`
+    let count = 0
+    for (const key of this.#young.keys()) if (key.startsWith(prefix)) count++
+    for (const key of this.#old.keys()) if (key.startsWith(prefix) && !this.#young.has(key)) count++
+    return count
+  }
+
   #add(key: string, message: Message): void {
     const bytes = ENTRY_BYTES + message.payload.length + 2 * key.length
     if (bytes > this.#maxBytes) return

@@ -32,9 +32,12 @@ export class FactEmitter implements FactSink {
   /** each listener as it is registered: inside a guard, one per fact, so that `off` finds it */
   readonly #guards = new WeakMap<Listener, Map<keyof Facts, Listener>>()
   readonly #logger: Logger
+  readonly #reported: (error: IMError) => void
 
-  constructor(logger: Logger) {
+  /** @param reported  is told of every failure, before anybody else; must not throw */
+  constructor(logger: Logger, reported: (error: IMError) => void = () => undefined) {
     this.#logger = logger
+    this.#reported = reported
   }
 
   on<K extends keyof Facts>(name: K, listener: (...args: Facts[K]) => unknown): void {
@@ -63,6 +66,7 @@ export class FactEmitter implements FactSink {
    * a host or an adapter, who were given tokens and payloads and may quote them. Whoever listens to `'error'` has the cause.
    */
   readonly report = (error: IMError): void => {
+    this.#reported(error)
     this.#logger.error(
       { code: error.code, ...error.context, cause: error.cause === undefined ? undefined : describeCause(error.cause) },
       error.message,

@@ -70,6 +70,11 @@ export class OfflineReplay {
     this.#asking = new PQueue({ concurrency: options.maxConcurrent })
   }
 
+  /** Questions to the adapters that wait or are under way. */
+  get depth(): number {
+    return this.#asking.size + this.#asking.pending
+  }
+
   /** The connection is open and nothing has been pushed to it. */
   start(conn: ReplayPort): void {
     if (this.#hasNothing(conn.uid)) return

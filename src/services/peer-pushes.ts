@@ -2,6 +2,7 @@ import PQueue from 'p-queue'
 import type { AbortGroup } from '../contracts/abort-group.ts'
 import type { Timers } from '../contracts/clock.ts'
 import type { FactSink } from '../contracts/facts.ts'
+import type { Counts } from '../contracts/metrics.ts'
 import type { PeerKickRequest, PeerPush, PeerPushRequest } from '../contracts/peer-push.ts'
 import { IMError } from '../errors.ts'
 import { withTimeLimit } from './time-limit.ts'
@@ -17,6 +18,7 @@ export interface PeerPushesOptions {
   readonly maxCount: number
   readonly waits: AbortGroup
   readonly facts: FactSink
+  readonly counts: Counts
   readonly report: (error: IMError) => void
 }
 
@@ -30,6 +32,8 @@ export class PeerPushes {
   readonly #options: PeerPushesOptions
   readonly #queues = new Map<number, PQueue>()
   readonly #waitingCounts = new Map<number, number>()
+  /** messages of the push under way */
+  readonly #underWay = new Map<number, number>()
 
   constructor(options: PeerPushesOptions) {
     this.#options = options
@@ -41,23 +45,34 @@ export class PeerPushes {
     const count = request.messages.length
     const waitingCount = this.#waitingCounts.get(nodeID) ?? 0
     if (waitingCount > 0 && waitingCount + count > this.#options.maxCount) {
+      this.#options.counts.peerRejectedCount += count
       return this.#giveUp(nodeID, request, new IMError('IM_QUEUE_FULL', { context: { nodeID } }))
     }
     this.#waitingCounts.set(nodeID, waitingCount + count)
     void queue.add(() => {
       this.#waitingCounts.set(nodeID, this.#waitingCounts.get(nodeID)! - count)
+      this.#underWay.set(nodeID, count)
       return this.#push(nodeID, request) // never rejects
     })
   }
 
   /** Let the other nodes apply a login's kick rules, as far as they can be reached in time. Never rejects. */
   async kick(request: PeerKickRequest): Promise<void> {
-    const { peerPush, kickTimeoutMs, report } = this.#options
+    const { peerPush, kickTimeoutMs, report, counts } = this.#options
+    counts.peerKickCount++
     try {
       await withTimeLimit({ ...this.#options, timeoutMs: kickTimeoutMs }, (signal) => peerPush.kick(request, signal))
     } catch (reason) {
+      counts.peerKickFailedCount++
       report(new IMError('IM_PEER_UNREACHABLE', { cause: reason, context: { uid: request.uid } }))
     }
+  }
+
+  /** Messages that wait or are under way, to all nodes. */
+  get depth(): number {
+    let depth = 0
+    for (const counts of [this.#waitingCounts, this.#underWay]) for (const count of counts.values()) depth += count
+    return depth
   }
 
   get isIdle(): boolean {
@@ -73,8 +88,11 @@ export class PeerPushes {
     const pushUntilConfirmed = async (signal: AbortSignal): Promise<void> => {
       while (!signal.aborted) {
         try {
-          return await this.#options.peerPush.push(nodeID, request, signal)
+          await this.#options.peerPush.push(nodeID, request, signal)
+          this.#options.counts.peerPushedCount += request.messages.length
+          return
         } catch (reason) {
+          this.#options.counts.peerFailedCount++
           failure = reason
         }
         await new Promise<void>((resolve) => void this.#options.timers.after(RETRY_PAUSE_MS, resolve))
@@ -85,11 +103,15 @@ export class PeerPushes {
       await withTimeLimit(this.#options, pushUntilConfirmed)
     } catch (reason) {
       this.#giveUp(nodeID, request, new IMError('IM_PEER_UNREACHABLE', { cause: failure ?? reason, context: { nodeID } }))
+    } finally {
+      this.#underWay.delete(nodeID)
     }
   }
 
   #giveUp(nodeID: number, request: PeerPushRequest, error: IMError): void {
     const { key, messages } = request
+    this.#options.counts.peerGivenUpCount += messages.length
+    this.#options.counts.undeliveredCount += messages.length
     this.#options.report(error)
     this.#options.facts.emit('undelivered', { key, messages, nodeID, uid: undefined })
   }

@@ -2,6 +2,7 @@ import type { AbortGroup } from '../contracts/abort-group.ts'
 import type { Clock, Timers } from '../contracts/clock.ts'
 import type { FactSink } from '../contracts/facts.ts'
 import type { Logger } from '../contracts/logger.ts'
+import type { Counts } from '../contracts/metrics.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import type { Outbox } from '../contracts/outbox.ts'
 import type { Random } from '../contracts/random.ts'
@@ -24,6 +25,7 @@ export interface WebhookLaneOptions {
   readonly random: Random
   readonly logger: Logger
   readonly facts: FactSink
+  readonly counts: Counts
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** ask an adapter for as long as a step would wait */
@@ -64,6 +66,7 @@ export class WebhookLane {
   #newCount = 0
   #newSinceMs = -Infinity
   #underWay: Batch | undefined
+  #underWaySinceMs = -Infinity
   #endPause: (() => void) | undefined
   /** calls have failed since the last one that did not */
   #isFailing = false
@@ -72,6 +75,17 @@ export class WebhookLane {
     this.#options = options
     this.#host = host
     this.entries = new OutboxLane({ outbox: options.outbox, number: host.number, wake: () => this.wake(0) })
+  }
+
+  /** Events that are known to wait or are being told. */
+  get depth(): number {
+    return this.#newCount + (this.#underWay?.events.length ?? 0)
+  }
+
+  /** Since when (monotonic) the oldest of them has been known; Infinity when there is none. */
+  get oldestSinceMs(): number {
+    if (this.#underWay !== undefined) return this.#underWaySinceMs
+    return this.#newCount > 0 ? this.#newSinceMs : Infinity
   }
 
   /** `count` events more may be told. */
@@ -101,12 +115,14 @@ export class WebhookLane {
     const begun = this.#underWay
     this.#underWay = undefined
     if (begun !== undefined) {
+      this.#options.counts.givenUpCount += begun.events.length
       if (begun.events.length > 0) facts.emit('webhookGivenUp', { events: begun.events, tryCount: begun.tryCount, error })
       await this.#remove(begun.entryIDs)
     }
     for (;;) {
       const { entryIDs, events } = await this.#takeBatch()
       if (entryIDs.length === 0) return
+      this.#options.counts.givenUpCount += events.length
       if (events.length > 0) facts.emit('webhookGivenUp', { events, tryCount: 0, error })
       await this.#remove(entryIDs)
     }
@@ -123,10 +139,12 @@ export class WebhookLane {
       if (!this.#mayGoOn) break
       this.#isWanted = false
       this.#newCount = 0
+      const sinceMs = this.#newSinceMs
       const batch = await this.#insist('IM_STORE_UNAVAILABLE', () => this.#takeBatch())
       if (batch === undefined || batch.entryIDs.length === 0) continue
       if (!this.#mayGoOn) break // it may have been given up while it was read
       this.#underWay = batch
+      this.#underWaySinceMs = sinceMs
       if (batch.events.length > 0 && !(await this.#tell(batch))) break
       if (this.#underWay !== batch) break // given up meanwhile
       await this.#insist('IM_STORE_UNAVAILABLE', () => this.#remove(batch.entryIDs))
@@ -191,10 +209,12 @@ export class WebhookLane {
       batch.tryCount++
       try {
         await withTimeLimit(this.#options, (signal) => webhook.notify?.(batch.events, signal))
+        this.#options.counts.notifiedCount += batch.events.length
         this.#succeeded()
         return true
       } catch (reason) {
         if (waits.isAborted) return false
+        this.#options.counts.failedNotifyCount++
         const restMs = startMs + retryForMs - clock.monotonicMs()
         if (restMs <= 0) {
           if (this.#underWay === batch) this.#giveUp(batch, reason)
@@ -210,6 +230,7 @@ export class WebhookLane {
   #giveUp({ events, tryCount }: Batch, reason: unknown): void {
     this.#isFailing = true
     const error = new IMError('IM_WEBHOOK_FAILED', { cause: reason, detail: `given up after ${tryCount} ${tryCount === 1 ? 'try' : 'tries'}` })
+    this.#options.counts.givenUpCount += events.length
     this.#options.report(error)
     this.#options.facts.emit('webhookGivenUp', { events, tryCount, error })
   }

@@ -58,6 +58,21 @@ export class WebhookNotifier {
     this.#lanes = Array.from({ length: LANE_COUNT }, (_, number) => new WebhookLane(options, { ...host, number }))
   }
 
+  /** Entries in the outbox. */
+  get entryCount(): number {
+    return this.#entryCount
+  }
+
+  /** Events that the lanes know to wait, or are telling. */
+  get depth(): number {
+    return this.#lanes.reduce((depth, lane) => depth + lane.depth, 0)
+  }
+
+  /** Since when (monotonic) the oldest of them has been known; Infinity when there is none. */
+  get oldestSinceMs(): number {
+    return Math.min(...this.#lanes.map((lane) => lane.oldestSinceMs))
+  }
+
   wants(event: WebhookEvent['event']): boolean {
     return this.#wanted?.has(event) === true
   }
@@ -215,6 +230,7 @@ export class WebhookNotifier {
   /** Nothing to be told is ever left out without a word, but the log hears of it once, not for every message. */
   #leaveOutFull(events: readonly WebhookEvent[]): void {
     if (events.length === 0) return
+    this.#options.counts.outboxRejectedCount += events.length
     const error = new IMError('IM_QUEUE_FULL', { detail: 'webhook notifications are given up' })
     if (!this.#isFull) this.#options.report(error)
     this.#isFull = true
@@ -222,6 +238,7 @@ export class WebhookNotifier {
   }
 
   #leaveOut(events: readonly WebhookEvent[], error: IMError): void {
+    this.#options.counts.givenUpCount += events.length
     if (events.length > 0) this.#options.facts.emit('webhookGivenUp', { events, tryCount: 0, error })
   }
 

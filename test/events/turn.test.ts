@@ -2,13 +2,13 @@ import { expect, test } from 'vitest'
 import { Turn } from '../../src/events/turn.ts'
 import type { Clock } from '../../src/contracts/clock.ts'
 
-/** A clock of which only `defer` is used; the test says when deferred work runs. */
+/** A clock that waits for nothing; the test says when deferred work runs. */
 function heldClock() {
   const deferredWork: (() => void)[] = []
   const unused = (): never => {
-    throw new Error('a turn needs no time')
+    throw new Error('a turn waits for nothing')
   }
-  const clock: Clock = { nowMs: unused, monotonicMs: unused, setTimer: unused, clearTimer: unused, defer: (run) => void deferredWork.push(run) }
+  const clock: Clock = { nowMs: unused, monotonicMs: () => 0, setTimer: unused, clearTimer: unused, defer: (run) => void deferredWork.push(run) }
   return { clock, deferredWork }
 }
 

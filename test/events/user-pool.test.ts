@@ -70,10 +70,10 @@ describe('SENDs of a user', () => {
 
   test('are full when isFull says so, and tell when there is room again', async () => {
     const { pool, end } = heldPool({ maxEventsPerKey: 1 })
-    expect(pool.isFull('ann', 1)).toBe(false)
+    expect(pool.turnsAway('ann', 1)).toBe(false)
     pool.submitSend('ann', '1')
-    expect(pool.isFull('ann', 1)).toBe(true)
-    expect(pool.isFull('bob', 1)).toBe(false)
+    expect(pool.turnsAway('ann', 1)).toBe(true)
+    expect(pool.turnsAway('bob', 1)).toBe(false)
     const relieved = vi.fn()
     pool.onceRelieved('ann', relieved)
     pool.drain()

@@ -3,6 +3,7 @@ import type { FactSink } from '../../src/contracts/facts.ts'
 import type { PeerPush, PeerPushRequest } from '../../src/contracts/peer-push.ts'
 import { IMError } from '../../src/errors.ts'
 import type { Message } from '../../src/model/message.ts'
+import { Counters } from '../../src/services/counters.ts'
 import { PeerPushes } from '../../src/services/peer-pushes.ts'
 import { Waits } from '../../src/services/time-limit.ts'
 import { TimerWheel } from '../../src/services/timer-wheel.ts'
@@ -44,7 +45,7 @@ function setUp(push: Push, { maxCount = 100, timeoutMs = 5_000, kick = (): unkno
       return push(nodeID, pushed, signal)
     },
   } as unknown as PeerPush
-  const pushes = new PeerPushes({ peerPush, timers, timeoutMs, kickTimeoutMs: 1_000, maxCount, waits, facts, report })
+  const pushes = new PeerPushes({ peerPush, timers, timeoutMs, kickTimeoutMs: 1_000, maxCount, waits, facts, counts: new Counters(), report })
   const tried = (): string[] => calls.map((call) => `${call.nodeID}:${call.seq}`)
   return { pushes, clock, timers, waits, report, undelivered, calls, tried }
 }

@@ -6,6 +6,7 @@ import type { Outbox } from '../../src/contracts/outbox.ts'
 import type { Webhook, WebhookEvent } from '../../src/contracts/webhook.ts'
 import { IMError } from '../../src/errors.ts'
 import type { Message } from '../../src/model/message.ts'
+import { Counters } from '../../src/services/counters.ts'
 import { FactEmitter } from '../../src/services/fact-emitter.ts'
 import { Waits, withTimeLimit } from '../../src/services/time-limit.ts'
 import { TimerWheel } from '../../src/services/timer-wheel.ts'
@@ -53,7 +54,7 @@ function setUp({ shelf = new Shelf(), ...over }: SetUp & { readonly webhook: Web
   facts.on('error', (error) => errors.push(error))
   facts.on('webhookGivenUp', (fact) => givenUp.push(fact))
   const notifier = new WebhookNotifier({
-    outbox: memoryOutbox(), isDurable: false, messages: shelf, timers, clock, random: seededRandom(1), logger, facts, waits,
+    outbox: memoryOutbox(), isDurable: false, messages: shelf, timers, clock, random: seededRandom(1), logger, facts, counts: new Counters(), waits,
     report: facts.report, limited: (ask) => withTimeLimit({ timers, timeoutMs: 5_000, waits }, ask),
     timeoutMs: 3_000, batchCount: 100, batchMs: 100, retryMs: 500, retryForMs: 60_000, maxCount: 1_000,
     ...over,

@@ -128,6 +128,10 @@ export class NatsReplicator implements Replicator {
     return partition.proposer.operate(lane, operation, signal)
   }
 
+  logOf(key: ChannelKey): string {
+    return streamName(this.#limits, partitionOf(key, this.#limits.partitionCount))
+  }
+
   status(): NatsReplicatorStatus {
     return {
       isConnected: this.#connection.isConnected,

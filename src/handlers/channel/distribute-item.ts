@@ -1,3 +1,4 @@
+import type { TraceMarks } from '../../contracts/trace.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
 import { ReasonCode } from '../../model/reason-code.ts'
@@ -25,6 +26,8 @@ export class DistributeItem implements PushSource {
   readonly receivers: readonly string[] | undefined
   readonly queueBytes: number
   stage: Stage = 'waiting'
+  /** where it is written down what becomes of it; undefined when nobody wants to know */
+  trace: TraceMarks | undefined = undefined
   /** of the message this one repeats */
   original: { readonly messageID: string; readonly messageSeq: number } | undefined
 
@@ -39,6 +42,10 @@ export class DistributeItem implements PushSource {
 
   get connectionID(): string | undefined {
     return this.origin.connectionID
+  }
+
+  get receivedAtMs(): number | undefined {
+    return this.origin.receivedAtMs
   }
 
   keep(messageSeq: number): void {

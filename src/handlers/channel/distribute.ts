@@ -1,7 +1,9 @@
 import type { AbortGroup } from '../../contracts/abort-group.ts'
+import type { Diagnostics } from '../../contracts/diagnostics.ts'
 import type { FactSink } from '../../contracts/facts.ts'
 import type { DistributeContext, Steps } from '../../contracts/handler.ts'
 import type { AppendResult, MessageStore } from '../../contracts/message-store.ts'
+import type { Counts } from '../../contracts/metrics.ts'
 import type { Replicator } from '../../contracts/replicator.ts'
 import { badOption, IMError, type IMErrorContext } from '../../errors.ts'
 import { channelIDSeenBy, type ChannelKey } from '../../model/channel.ts'
@@ -9,7 +11,7 @@ import { isUint64Decimal } from '../../model/int64.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import type { Message } from '../../model/message.ts'
 import type { Closing, Outcome, Refusal } from '../../model/outcome.ts'
-import { isRefusalReason, ReasonCode } from '../../model/reason-code.ts'
+import { isRefusalReason, ReasonCode, reasonName } from '../../model/reason-code.ts'
 import { EngineEvent } from '../engine-event.ts'
 import { reasonOf } from '../origin.ts'
 import type { PushSource } from '../pusher/push-online.ts'
@@ -46,6 +48,10 @@ export interface DistributeServices {
   readonly replicator: Replicator | undefined
   readonly recent: RecentMessagesPort
   readonly facts: FactSink
+  readonly counts: Counts
+  readonly diagnostics: Diagnostics
+  /** milliseconds since 1970; asked for what is traced, and when somebody listens to diagnostics */
+  readonly nowMs: () => number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** with a replicator, by channel: what is being agreed upon; the delivery, when the log is applied, asks whence it came */
@@ -77,6 +83,8 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
   storing = false
   /** the store (or the log) had to be waited for: what it answered is worth remembering */
   waited = false
+  /** 0 when nobody asks */
+  readonly startedAtMs: number
 
   constructor(channel: string, items: readonly DistributeItem[], services: DistributeServices) {
     super()
@@ -84,6 +92,7 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
     this.key = items[0]!.key
     this.items = items
     this.services = services
+    this.startedAtMs = services.diagnostics.commit.hasSubscribers ? services.nowMs() : 0
   }
 
   protected get waits(): AbortGroup {
@@ -139,6 +148,7 @@ export class DistributeEvent extends EngineEvent implements DistributeContext {
 
   private refuseItem(item: DistributeItem, reasonCode: ReasonCode, message: string | undefined): void {
     item.refuse(reasonCode)
+    item.trace?.refused(reasonName(reasonCode), this.services.nowMs())
     const { fromUID, channelType, clientMsgNo } = item.message
     const channelID = channelIDSeenBy(fromUID, this.key)
     this.services.facts.emit('messageRefused', { fromUID, channelID, channelType, clientMsgNo, reasonCode, message })
@@ -152,13 +162,19 @@ function preCheck(ctx: DistributeEvent): Outcome {
     const { message } = item
     if (item.stage !== 'waiting' || message.clientMsgNo === '') continue
     const original = recent.find(ctx.channel, message)
-    if (original !== undefined) answerRepeat(item, original)
+    if (original !== undefined) answerRepeat(ctx, item, original)
   }
 }
 
-function answerRepeat(item: DistributeItem, original: Original): void {
+function answerRepeat(ctx: DistributeEvent, item: DistributeItem, original: Original): void {
+  ctx.services.counts.repeatedCount++
   if (Buffer.compare(original.payload, item.message.payload) === 0) item.repeat(original)
-  else item.refuse(ReasonCode.IdempotencyConflict)
+  else refuseConflict(ctx, item)
+}
+
+function refuseConflict(ctx: DistributeEvent, item: DistributeItem): void {
+  item.refuse(ReasonCode.IdempotencyConflict)
+  item.trace?.refused('IdempotencyConflict', ctx.services.nowMs())
 }
 
 function store(ctx: DistributeEvent): Outcome | Promise<Outcome> {
@@ -252,7 +268,9 @@ function tellLate(
     if (status === 'stored' && message !== undefined) stored.push({ ...message, messageSeq })
   })
   if (stored.length === 0) return announcement?.drop()
-  const { facts } = ctx.services
+  const { facts, counts } = ctx.services
+  counts.storedCount += stored.length
+  counts.undeliveredCount += stored.length
   facts.emit('messageStored', { key: ctx.key, messages: stored })
   announcement?.release(stored)
   facts.emit('undelivered', { key: ctx.key, messages: stored, nodeID: undefined, uid: undefined })
@@ -286,13 +304,18 @@ function takeResults(ctx: DistributeEvent, items: readonly DistributeItem[], res
     if (!isKnownID) brokenContract(ctx, 'a messageID that is not the message’s')
     if (isStored) last = messageSeq
   }
+  let storedCount = 0
   for (let index = 0; index < items.length; index++) {
     const item = items[index]!
     const result = results[index]!
+    if (result.status === 'stored') storedCount++
     if (result.status === 'stored') item.keep(result.messageSeq)
     else if (result.status === 'duplicate') item.repeat(result)
-    else item.refuse(ReasonCode.IdempotencyConflict)
+    else refuseConflict(ctx, item)
   }
+  const { counts, replicator } = ctx.services
+  counts.repeatedCount += items.length - storedCount
+  if (replicator === undefined) counts.storedCount += storedCount // else counted by whoever applies the log
 }
 
 function brokenContract(ctx: DistributeEvent, detail: string): never {
@@ -303,19 +326,33 @@ function brokenContract(ctx: DistributeEvent, detail: string): never {
 function acknowledge(ctx: DistributeEvent): Outcome {
   const { recent, store } = ctx.services
   const remembers = ctx.waited && store.knowsRepeats !== true
+  const nowMs = ctx.items[0]!.trace === undefined ? 0 : ctx.services.nowMs() // all of them are traced, or none
   for (const item of ctx.items) {
     const { message } = item
     if (item.stage === 'waiting' && message.noPersist) {
       // Stored nowhere: this table is all there is to tell a repeat by, also within one batch.
       const original = recent.find(ctx.channel, message)
-      if (original !== undefined) answerRepeat(item, original)
+      if (original !== undefined) answerRepeat(ctx, item, original)
       else item.keep(0)
     }
     // A store that answers at once has its index at hand, and others say so: remembering for them would only be work done twice.
     if (item.stage === 'kept' && (remembers || message.noPersist)) recent.remember(ctx.channel, message)
-    if (item.stage === 'kept' || item.stage === 'repeat') item.acknowledge()
+    if (item.stage === 'kept' || item.stage === 'repeat') {
+      item.acknowledge()
+      item.trace?.stored((item.original ?? message).messageSeq, item.original?.messageID, nowMs)
+    }
     if (item.stage === 'kept' && item.origin.connectionID !== undefined) ctx.services.delivered(message.fromUID, message)
   }
+  if (ctx.services.diagnostics.commit.hasSubscribers) tellCommit(ctx)
+}
+
+function tellCommit({ services, key: { channelID, channelType }, items, startedAtMs }: DistributeEvent): void {
+  const { diagnostics: { nodeID, commit }, nowMs } = services
+  const messages = items.flatMap(({ stage, message: { messageID, messageSeq, fromUID, clientMsgNo } }) =>
+    stage === 'kept' ? [{ messageID, messageSeq, fromUID, clientMsgNo }] : [],
+  )
+  const endedAtMs = nowMs()
+  if (messages.length > 0) commit.publish({ nodeID, channelID, channelType, messages, startedAtMs: startedAtMs || endedAtMs, endedAtMs })
 }
 
 /** Tell the host, then the members. Repeats concern nobody. */

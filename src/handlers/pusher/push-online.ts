@@ -1,8 +1,11 @@
 import type { AbortGroup } from '../../contracts/abort-group.ts'
 import type { ConnectionPort } from '../../contracts/connection-view.ts'
+import type { Diagnostics } from '../../contracts/diagnostics.ts'
 import type { FactSink, IsOffline, OnlineDevice } from '../../contracts/facts.ts'
 import type { Steps, PushOnlineContext } from '../../contracts/handler.ts'
+import type { Counts } from '../../contracts/metrics.ts'
 import type { Presence } from '../../contracts/presence.ts'
+import type { TraceMarks } from '../../contracts/trace.ts'
 import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { isPromise } from '../../model/maybe-promise.ts'
@@ -18,6 +21,10 @@ import { EngineEvent } from '../engine-event.ts'
 export interface PushSource {
   readonly message: Message
   readonly connectionID: string | undefined
+  /** when it came in here (monotonic), when it did */
+  readonly receivedAtMs?: number | undefined
+  /** where it is written down what becomes of it, when somebody wants to know */
+  readonly trace?: TraceMarks | undefined
 }
 
 export interface PushOnlineServices {
@@ -36,6 +43,10 @@ export interface PushOnlineServices {
   readonly notifyOffline: ((message: Message, uids: readonly string[]) => void) | undefined
   readonly nodeID: number
   readonly facts: FactSink
+  readonly counts: Counts
+  readonly diagnostics: Diagnostics
+  /** milliseconds since 1970; asked for what is traced, and when somebody listens to diagnostics */
+  readonly nowMs: () => number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
   /** hand messages to another node; it sees to time-out and repetition */
@@ -62,6 +73,10 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
   remote: ReadonlyMap<number, readonly string[]> | undefined
   /** set by encode */
   batch: RecvBatch | undefined
+  /** per source how many connections it was given to; undefined when none of them is traced */
+  tally: number[] | undefined = undefined
+  /** 0 when nobody asks */
+  readonly startedAtMs: number
 
   constructor(
     key: ChannelKey,
@@ -76,6 +91,7 @@ export class PushOnlineEvent extends EngineEvent implements PushOnlineContext {
     this.uids = uids
     this.services = services
     this.reach = reach
+    this.startedAtMs = services.diagnostics.push.hasSubscribers ? services.nowMs() : 0
     this.queueBytes = sources.reduce((bytes, source) => bytes + source.message.payload.length, EVENT_BYTES)
   }
 
@@ -229,6 +245,8 @@ function encode(ctx: PushOnlineEvent): Outcome {
 function write(ctx: PushOnlineEvent): Outcome {
   const { batch, sources } = ctx
   if (batch !== undefined) {
+    for (const { receivedAtMs } of sources) if (receivedAtMs !== undefined) ctx.services.counts.pushing(receivedAtMs)
+    ctx.tally = sources.some(({ trace }) => trace !== undefined) ? sources.map(() => 0) : undefined
     const origins = originsOf(sources)
     const isToBeShown = sources.every((source) => !isRecalled(ctx.services.current(source.message)))
     let encoders: readonly RecvEncoder[] | undefined
@@ -237,14 +255,31 @@ function write(ctx: PushOnlineEvent): Outcome {
         encoders ??= batch.messages.map((message) => new RecvEncoder(message))
         writeSealed(ctx, connection, encoders)
       } else if (isToBeShown && !origins.includes(connection.connectionID)) {
-        connection.pushAll(batch.messages, batch.encode(connection.version, connection.uid))
+        connection.pushAll(batch.messages, batch.encode(connection.version, connection.uid), ctx.tally)
       } else {
         writeSome(ctx, connection, batch)
       }
     }
   }
+  tellTraces(ctx)
+  if (ctx.services.diagnostics.push.hasSubscribers) tellPush(ctx)
   if (ctx.remote === undefined) return
   for (const [nodeID, uids] of ctx.remote) ctx.services.pushToPeer(nodeID, ctx.key, ctx.messages, uids)
+}
+
+function tellPush({ services, key: { channelID, channelType }, sources, uids, targets, remote, startedAtMs }: PushOnlineEvent): void {
+  if (targets.length === 0 && remote === undefined) return
+  const { diagnostics: { nodeID, push }, nowMs } = services
+  const endedAtMs = nowMs()
+  const messageIDs = sources.map(({ message }) => message.messageID)
+  const counts = { uidCount: uids.length, connectionCount: targets.length, nodeCount: remote?.size ?? 0 }
+  push.publish({ nodeID, channelID, channelType, messageIDs, ...counts, startedAtMs: startedAtMs || endedAtMs, endedAtMs })
+}
+
+function tellTraces({ sources, tally, remote, services }: PushOnlineEvent): void {
+  if (tally === undefined && remote === undefined) return
+  const nowMs = services.nowMs()
+  sources.forEach(({ trace }, index) => trace?.pushed(tally?.[index] ?? 0, remote?.size ?? 0, nowMs))
 }
 
 /** The connections that messages came in on: as a rule there is one. */
@@ -263,7 +298,9 @@ function writeSome(ctx: PushOnlineEvent, connection: ConnectionPort, batch: Recv
   if (!isForIt.includes(true)) return
   const { frames, ends } = batch.encode(connection.version, connection.uid)
   isForIt.forEach((goes, index) => {
-    if (goes) connection.push(batch.messages[index]!, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index]))
+    if (!goes) return
+    const isPushed = connection.push(batch.messages[index]!, frames.subarray(index === 0 ? 0 : ends[index - 1], ends[index]))
+    if (isPushed && ctx.tally !== undefined) ctx.tally[index]!++
   })
 }
 
@@ -274,7 +311,7 @@ function writeSealed(ctx: PushOnlineEvent, connection: ConnectionPort, encoders:
     if (!isToGo(ctx, source, connection)) continue
     const message = ctx.services.current(source.message)
     const view = { version, channelID: receivedChannelID(message, uid), redDot: receivedRedDot(message, uid), cipher }
-    connection.push(message, encoders[index]!.encode(view))
+    if (connection.push(message, encoders[index]!.encode(view)) && ctx.tally !== undefined) ctx.tally[index]!++
   }
 }
 

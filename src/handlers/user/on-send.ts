@@ -3,9 +3,11 @@ import type { AuthorizeSend, AuthorizeSendRequest } from '../../contracts/author
 import type { ChannelDirectory } from '../../contracts/channel-directory.ts'
 import type { Clock } from '../../contracts/clock.ts'
 import type { ChannelRef, ConnectionPort } from '../../contracts/connection-view.ts'
+import type { Diagnostics } from '../../contracts/diagnostics.ts'
 import type { FactSink } from '../../contracts/facts.ts'
 import type { Steps, OnSendContext } from '../../contracts/handler.ts'
 import type { IDSource } from '../../contracts/id-source.ts'
+import type { Counts } from '../../contracts/metrics.ts'
 import type { BeforeSendAnswer, Webhook } from '../../contracts/webhook.ts'
 import { IMError, type IMErrorContext } from '../../errors.ts'
 import { channelKeyString, commandKey, type ChannelKey } from '../../model/channel.ts'
@@ -13,7 +15,7 @@ import { FrameFlag, type SendPacket } from '../../model/frames.ts'
 import { isPromise, type MaybePromise } from '../../model/maybe-promise.ts'
 import { RECV_SETTING_MASK, Setting } from '../../model/message.ts'
 import { refuse, type Closing, type Outcome, type Refusal } from '../../model/outcome.ts'
-import { ReasonCode } from '../../model/reason-code.ts'
+import { ReasonCode, reasonName } from '../../model/reason-code.ts'
 import { openSend } from '../../protocol/seal.ts'
 import { DistributeItem } from '../channel/distribute-item.ts'
 import { EngineEvent } from '../engine-event.ts'
@@ -28,13 +30,15 @@ export interface OnSendServices {
   readonly ids: IDSource
   readonly clock: Clock
   readonly facts: FactSink
+  readonly counts: Counts
+  readonly diagnostics: Diagnostics
   readonly ack: 'committed' | 'accepted'
   readonly plaintext: 'refuse' | 'allow'
   readonly maxPayloadBytes: number
   readonly waits: AbortGroup
   readonly report: (error: IMError) => void
-  /** the user's queue */
-  readonly isUserFull: (uid: string, bytes: number) => boolean
+  /** the user's queue: at its bound a SEND is turned away */
+  readonly userTurnsAway: (uid: string, bytes: number) => boolean
   readonly onceUserRelieved: (uid: string, relieved: () => void) => void
   readonly submit: (uid: string, event: SendEvent) => boolean
   /** the channel's queue: EventChannelDistribute; false at its bound */
@@ -44,6 +48,12 @@ export interface OnSendServices {
 
 /** EventOnSend: may they, does the host object, then number it and hand it on. One at a time per user. */
 export const onSendSteps: Steps<SendEvent> = { checkPermission, callWebhook, acceptSend }
+
+/** A SEND has come in, and with what it is answered. */
+interface Arrival {
+  readonly services: OnSendServices
+  readonly receivedAtMs: number
+}
 
 /** What an event weighs in a queue besides its payload. */
 const EVENT_BYTES = 512
@@ -56,6 +66,7 @@ export class SendEvent extends EngineEvent implements OnSendContext, AuthorizeSe
   readonly channel: ChannelRef
   readonly services: OnSendServices
   readonly queueBytes: number
+  readonly receivedAtMs: number
   payload: Uint8Array
   extra: Readonly<Record<string, unknown>> | undefined
   /** the channel pool has it: the answer comes from there */
@@ -69,6 +80,7 @@ export class SendEvent extends EngineEvent implements OnSendContext, AuthorizeSe
     this.channel = channelOf(conn, frame)
     this.services = services
     this.queueBytes = weightOf(frame)
+    this.receivedAtMs = conn.receivedAtMs
     this.payload = frame.payload
   }
 
@@ -116,7 +128,7 @@ export class SendEvent extends EngineEvent implements OnSendContext, AuthorizeSe
   settle(reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
     if (this.settled) return
     this.settled = true
-    sendSendack(this.conn, this.frame, reasonCode, messageID, messageSeq)
+    sendSendack(this.conn, this.frame, this, reasonCode, messageID, messageSeq)
   }
 
   abandon(): void {
@@ -158,7 +170,7 @@ function weightOf({ payload, channelID, clientMsgNo, topic, msgKey, streamNo }: 
 /** A SEND has arrived: refuse what needs no queue, decrypt, and queue it. */
 export function receiveSend(conn: ConnectionPort, frame: SendPacket, services: OnSendServices): void {
   if (!conn.takeSendToken()) return turnAway(conn, frame, services, ReasonCode.RateLimit)
-  if (services.isUserFull(conn.uid, weightOf(frame))) {
+  if (services.userTurnsAway(conn.uid, weightOf(frame))) {
     conn.pauseUntil((resume) => services.onceUserRelieved(conn.uid, resume))
     return turnAway(conn, frame, services, ReasonCode.RateLimit)
   }
@@ -182,15 +194,28 @@ function openPayload(conn: ConnectionPort, frame: SendPacket, services: OnSendSe
 }
 
 function turnAway(conn: ConnectionPort, frame: SendPacket, services: OnSendServices, reasonCode: ReasonCode): void {
-  sendSendack(conn, frame, reasonCode, '0', 0)
+  sendSendack(conn, frame, { services, receivedAtMs: conn.receivedAtMs }, reasonCode, '0', 0)
   tellRefused(services.facts, conn.uid, frame, reasonCode, undefined)
 }
 
-function sendSendack(conn: ConnectionPort, frame: SendPacket, reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
+function sendSendack(conn: ConnectionPort, frame: SendPacket, arrival: Arrival, reasonCode: ReasonCode, messageID: string, messageSeq: number): void {
   const { flags, clientSeq } = frame
+  const { counts, diagnostics } = arrival.services
+  counts.sendacks[reasonCode]!++
+  if (!conn.closed) counts.answering(arrival.receivedAtMs)
+  if (diagnostics.send.hasSubscribers) tellSend(conn, frame, arrival, reasonName(reasonCode), messageID, messageSeq)
   // Clients of these versions do not know the code; 15 tells them the same: it is not going to be stored.
   if (reasonCode === ReasonCode.IdempotencyConflict) reasonCode = ReasonCode.SystemError
   conn.acknowledge(flags, clientSeq, reasonCode, messageID, messageSeq)
+}
+
+function tellSend(conn: ConnectionPort, frame: SendPacket, { services, receivedAtMs }: Arrival, reason: string, messageID: string, messageSeq: number): void {
+  const { clock, diagnostics: { nodeID, send } } = services
+  const { connectionID, uid } = conn
+  const { channelID, channelType, clientMsgNo, payload } = frame
+  const endedAtMs = clock.nowMs()
+  const startedAtMs = endedAtMs - (clock.monotonicMs() - receivedAtMs)
+  send.publish({ nodeID, connectionID, uid, channelID, channelType, clientMsgNo, messageID, messageSeq, reason, payloadBytes: payload.length, startedAtMs, endedAtMs })
 }
 
 function tellRefused(facts: FactSink, fromUID: string, frame: SendPacket, reasonCode: ReasonCode, message: string | undefined): void {
@@ -223,6 +248,7 @@ function callWebhook(ctx: SendEvent): Outcome | Promise<Outcome> {
   if (webhook?.beforeSend === undefined) return
   const { channelID, channelType, clientMsgNo } = ctx.frame
   const { uid: fromUID, deviceFlag } = ctx.conn
+  ctx.services.counts.beforeSendCount++
   const request = { fromUID, deviceFlag, channelID, channelType, clientMsgNo, payload: ctx.payload }
   const answer = webhook.beforeSend(request, ctx.signal)
   return isPromise(answer) ? answer.then((arrived) => obeyWebhook(ctx, arrived)) : obeyWebhook(ctx, answer)
