@@ -22,7 +22,7 @@ function expectHarmless(logger: ReturnType<typeof recordingLogger>): void {
 describe('what strangers have chosen', () => {
   test('reaches no log line as it is when their login is refused: uid, address, and texts of any length', async () => {
     const logger = recordingLogger()
-    const { engine, clock } = await stage({ logger, plaintext: 'allow', tokenVerifier: () => ({ ok: false }) })
+    const { engine, clock } = await stage({ logger, plaintext: 'allow', limits: { maxLogLinesPerSecond: 0 }, tokenVerifier: () => ({ ok: false }) })
     const uids = [...HARMFUL.filter((text) => text.isWellFormed()).flatMap((text) => [`ann${text}`, `${text}ann`]), 'x'.repeat(32_767)]
     for (const uid of uids) {
       const pair = socketPair()
@@ -39,7 +39,7 @@ describe('what strangers have chosen', () => {
 
   test('reaches none when something fails for them: uid and channel id in errors, and what the host’s own error says', async () => {
     const logger = recordingLogger()
-    const { engine, clock, connect, errors } = await stage({ logger, plaintext: 'allow' })
+    const { engine, clock, connect, errors } = await stage({ logger, plaintext: 'allow', limits: { maxLogLinesPerSecond: 0 } })
     engine.use('EventOnSend', function fails(ctx) {
       throw new IMError('IM_HANDLER_FAILED', { detail: `cannot take\n${ctx.frame.clientMsgNo}`, context: { uid: ctx.conn.uid, channelID: ctx.frame.channelID } })
     })
