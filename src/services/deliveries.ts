@@ -103,6 +103,7 @@ export class Deliveries {
   readonly #anybody: DeliveryHolder = { deliveryHint: undefined }
   /** what is being written */
   #flushing: ReadonlyMap<string, Delivery> | undefined
+  readonly #underWay = new Set<Promise<void>>()
   #isArmed = false
   #isClosing = false
 
@@ -164,8 +165,17 @@ export class Deliveries {
     this.#moved.delete(name)
   }
 
-  /** Everything that has moved is durable once resolved. Failures are reported, and tried again with the next flush. */
+  /**
+   * Everything that has moved is durable once resolved, what an earlier flush is still writing included: after the last one
+   * the store is closed. Failures are reported, and tried again with the next flush.
+   */
   async flush(): Promise<void> {
+    const flushed = this.#flush().finally(() => this.#underWay.delete(flushed))
+    this.#underWay.add(flushed)
+    await Promise.all(this.#underWay)
+  }
+
+  async #flush(): Promise<void> {
     const moved = this.#moved
     if (moved.size === 0) return
     this.#moved = new Map()
