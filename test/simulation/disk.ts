@@ -30,9 +30,12 @@ export interface DiskWeather {
 /** What was written, told when it is durable. */
 export interface DiskWitness {
   appended(disk: Disk, nodeID: number, batch: AppendBatch, results: readonly AppendResult[]): void
-  /** a node has asked although its engine says that it is closed */
-  askedAfterClose(nodeID: number, call: string): void
+  /** a node writes although its engine says that it is closed */
+  writesAfterClose(nodeID: number, call: string): void
 }
+
+/** What an engine writes by itself; the rest is the host's, who may call when they like, and questions of steps that nobody waits for. */
+const ENGINE_WRITES: readonly string[] = ['append', 'advance', 'flush', 'outbox.add', 'outbox.remove']
 
 /** A write that has been asked for and is not durable. */
 interface Pending {
@@ -129,7 +132,7 @@ export class DiskHandle {
   #ask<T>(call: string, isWrite: boolean, perform: () => T): MaybePromise<T> {
     const { chance, time, witness, nodeID } = this.#options
     if (this.#state === 'dead') return new Promise(() => {})
-    if (this.#state === 'closed') witness.askedAfterClose(nodeID, call)
+    if (this.#state === 'closed' && ENGINE_WRITES.includes(call)) witness.writesAfterClose(nodeID, call)
     const { mostMs, failing } = this.#disk.weather
     const fails = chance.happens(failing)
     const failure = (): IMError => new IMError('IM_STORE_UNAVAILABLE', { detail: 'bad weather' })

@@ -45,6 +45,10 @@ export const RUN_LIMITS = {
   permissionCacheMs: 1_000,
   maxReplayPerChannel: 1_000,
   maxOutboundBytes: 65_536,
+  // Room for these is made in advance, for every life of every node.
+  maxTrackedDeliveries: 1_000,
+  maxCachedPermissions: 1_000,
+  maxCachedChannels: 100,
 } as const satisfies Partial<Limits>
 
 /** What a test puts in the place of something the engine relies on. */

@@ -37,6 +37,7 @@ export class LogNode implements Replicator {
   /** undefined until the store has been asked */
   #appliedCount: number | undefined
   #isApplying = false
+  #applying: Promise<void> = Promise.resolve()
   #isDead = false
   #lastArrivalMs = 0
 
@@ -62,8 +63,10 @@ export class LogNode implements Replicator {
     return this.#propose((proposal) => ({ proposal, operation: copy }), signal)
   }
 
-  close(): void {
+  /** What is being applied comes to its end: the engine closes its store next. */
+  async close(): Promise<void> {
     this.crash()
+    await this.#applying
   }
 
   crash(): void {
@@ -81,7 +84,7 @@ export class LogNode implements Replicator {
     const { mostMs, losing } = this.#weather
     this.#later(losing === 1 ? RETRY_MS : this.#log.chance.between(0, mostMs), () => {
       if (this.#weather.losing === 1) return this.#again() // cut off: nothing arrives
-      void this.#apply(entry, this.#appliedCount! + 1)
+      this.#applying = this.#apply(entry, this.#appliedCount! + 1)
     })
   }
 

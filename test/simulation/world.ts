@@ -73,6 +73,8 @@ class World implements DiskWitness, LinkWitness {
   /** by link and number on it: of what the answer is */
   readonly #asked = new Map<Link, Map<number, string>>()
   readonly #wanted = new Map<string, Wanted>()
+  /** nodes that have said they could not wait for all that was under way */
+  readonly #givenUp = new Set<number>()
   readonly #openChanges = new Map<Life, Set<(isDone: boolean) => void>>()
   #linkCount = 0
   #acksAll = false
@@ -127,8 +129,9 @@ class World implements DiskWitness, LinkWitness {
     }
   }
 
-  askedAfterClose(nodeID: number, call: string): void {
-    this.history.broken('P8', `node ${nodeID} asks its store for ${call} after it has closed`)
+  writesAfterClose(nodeID: number, call: string): void {
+    if (this.#givenUp.has(nodeID)) return
+    this.history.broken('P8', `node ${nodeID} writes (${call}) after it has closed`)
   }
 
   opened(link: Link): void {
@@ -266,6 +269,7 @@ class World implements DiskWitness, LinkWitness {
   #judge(nodeID: number, error: IMError): void {
     this.history.add(`node ${nodeID} reports ${error.code}`)
     this.#count(error.code)
+    if (error.code === 'IM_CLOSE_TIMEOUT') this.#givenUp.add(nodeID)
     let cause: unknown = error
     while (cause instanceof IMError && cause.cause !== undefined) cause = cause.cause
     const isDefect = cause instanceof TypeError || cause instanceof RangeError || cause instanceof ReferenceError
