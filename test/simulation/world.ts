@@ -73,7 +73,7 @@ class World implements DiskWitness, LinkWitness {
   /** by link and number on it: of what the answer is */
   readonly #asked = new Map<Link, Map<number, string>>()
   readonly #wanted = new Map<string, Wanted>()
-  /** nodes that have said they could not wait for all that was under way */
+  /** nodes that have said that they could not wait for what was under way, or that their store fails */
   readonly #givenUp = new Set<number>()
   readonly #openChanges = new Map<Life, Set<(isDone: boolean) => void>>()
   #linkCount = 0
@@ -261,7 +261,7 @@ class World implements DiskWitness, LinkWitness {
     for (const link of this.#links) {
       if (link.nodeID === node.nodeID && link.pair.client.socketEnd === undefined && !link.isStalled) this.history.broken('P8', `node ${node.nodeID} has closed, and ${link.device.deviceID} is still connected`)
     }
-    if (life.handle.behindCount > 0 && node.options.disk.weather.failing === 0) this.history.broken('P8', `node ${node.nodeID} has closed with positions that are not durable`)
+    if (life.handle.behindCount > 0 && !this.#givenUp.has(node.nodeID)) this.history.broken('P8', `node ${node.nodeID} has closed with positions that are not durable`)
     for (const ended of this.#openChanges.get(life)!) ended(false)
   }
 
@@ -269,7 +269,7 @@ class World implements DiskWitness, LinkWitness {
   #judge(nodeID: number, error: IMError): void {
     this.history.add(`node ${nodeID} reports ${error.code}`)
     this.#count(error.code)
-    if (error.code === 'IM_CLOSE_TIMEOUT') this.#givenUp.add(nodeID)
+    if (error.code === 'IM_CLOSE_TIMEOUT' || error.code === 'IM_STORE_UNAVAILABLE') this.#givenUp.add(nodeID)
     let cause: unknown = error
     while (cause instanceof IMError && cause.cause !== undefined) cause = cause.cause
     const isDefect = cause instanceof TypeError || cause instanceof RangeError || cause instanceof ReferenceError
