@@ -89,10 +89,10 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
   const actions: Action[] = setup.devices.map((_device, device) => ({ atMs: chance.between(0, 300), kind: 'connect', device, node: chance.below(setup.nodeCount) }))
   const dice = chance.of('actions')
   const numbers: string[] = []
-  const count = options.actionCount ?? dice.between(40, 110)
+  const count = options.actionCount ?? dice.between(40, 90)
   for (let index = 0; index < count; index++) {
     const action = actionOf(dice, setup, dice.between(300, PLAN_MS), index, numbers)
-    if (action !== undefined) actions.push(action)
+    if (action !== undefined) actions.push(action, ...aftermath(dice, setup, action, index))
   }
   return { seed, setup, actions: actions.sort((a, b) => a.atMs - b.atMs) }
 }
@@ -148,6 +148,20 @@ function actionOf(dice: Chance, setup: Setup, atMs: number, index: number, numbe
   if (!from(950)) return !isSpread ? undefined : { atMs, kind: 'net', node, losing: dice.pick([0, 0.3, 1]), repeating: dice.pick([0, 0.3]), mostMs: dice.pick([20, 500]), forMs: dice.between(200, 5_000) }
   if (!from(985)) return { atMs, kind: 'hang', node, what: dice.pick(['beforeSend', 'notify', 'verifier', 'handler'] as const), how: dice.pick(['hang', 'throw'] as const), forMs: dice.between(200, 4_000) }
   return { atMs, kind: 'jump', node, byMs: dice.pick([-60_000, -5, 50, 3_600_000]) }
+}
+
+/** What is worth doing while something else has just happened, and would seldom come about by itself. */
+function aftermath(dice: Chance, setup: Setup, action: Action, index: number): Action[] {
+  const device = dice.below(setup.devices.length)
+  const [soonMs, laterMs] = [action.atMs + dice.between(20, 150), action.atMs + dice.between(150, 400)]
+  if (action.kind === 'hang') {
+    return [
+      { atMs: soonMs, kind: 'send', device, target: targetOf(dice, setup.devices[device]!.uid), no: `m${index}`, size: 1 },
+      { atMs: laterMs, kind: 'ping', device },
+    ]
+  }
+  if (action.kind === 'member') return [{ atMs: laterMs, kind: 'send', device, target: { channelID: action.channelID, channelType: 2 }, no: `m${index}`, size: 1 }]
+  return []
 }
 
 function targetOf(dice: Chance, uid: string): Target {

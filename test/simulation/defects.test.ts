@@ -1,0 +1,42 @@
+import { rm } from 'node:fs/promises'
+import { afterAll, describe, expect, test } from 'vitest'
+import { bundle, runChild } from './bundle.ts'
+import { DEFECTS } from './defects.ts'
+
+/** So many seeds have to be enough. */
+const SEED_COUNT = 30
+
+const programs: string[] = []
+afterAll(() => Promise.all(programs.map((program) => rm(program))))
+
+async function programOf(name: string, ...patches: Parameters<typeof bundle>[1][]): Promise<string> {
+  const program = await bundle(name, patches.flatMap((each) => each ?? []))
+  programs.push(program)
+  return program
+}
+
+describe('a defect that is planted is found', { timeout: 120_000 }, () => {
+  for (const defect of DEFECTS) {
+    test(defect.name, async () => {
+      const program = await programOf(defect.name, defect.patches)
+      const { broken } = await runChild(program, { firstSeed: 1, seedCount: SEED_COUNT, topology: defect.topology, defect: defect.name })
+      expect(defect.found, JSON.stringify(broken)).toContain(broken?.promise)
+    })
+  }
+
+  test('every promise has one', () => {
+    expect([...new Set(DEFECTS.map(({ found }) => found[0]))].toSorted()).toEqual(['P1', 'P2', 'P3', 'P4', 'P5', 'P6', 'P7', 'P8'])
+  })
+
+  test('and the engine as it is passes the same seeds', async () => {
+    const program = await programOf('as-it-is')
+    for (const topology of new Set(DEFECTS.map((defect) => defect.topology))) {
+      expect((await runChild(program, { firstSeed: 1, seedCount: SEED_COUNT, topology })).broken).toBeUndefined()
+    }
+  })
+
+  test('a text that is gone from the source is told', async () => {
+    await expect(bundle('gone', [{ path: 'src/engine.ts', from: 'no such text', to: '' }])).rejects.toThrow('no longer has')
+    await expect(bundle('nowhere', [{ path: 'src/nowhere.ts', from: 'a', to: '' }])).rejects.toThrow('not part of the engine')
+  })
+})
