@@ -4,7 +4,7 @@ import { bundle, runChild } from './bundle.ts'
 import { DEFECTS } from './defects.ts'
 
 /** So many seeds have to be enough. */
-const SEED_COUNT = 30
+const SEED_COUNT = 20
 
 const programs: string[] = []
 afterAll(() => Promise.all(programs.map((program) => rm(program))))

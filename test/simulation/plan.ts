@@ -89,7 +89,7 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
   const actions: Action[] = setup.devices.map((_device, device) => ({ atMs: chance.between(0, 300), kind: 'connect', device, node: chance.below(setup.nodeCount) }))
   const dice = chance.of('actions')
   const numbers: string[] = []
-  const count = options.actionCount ?? dice.between(40, 90)
+  const count = options.actionCount ?? dice.between(30, 65)
   for (let index = 0; index < count; index++) {
     const action = actionOf(dice, setup, dice.between(300, PLAN_MS), index, numbers)
     if (action !== undefined) actions.push(action, ...aftermath(dice, setup, action, index))
