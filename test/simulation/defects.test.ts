@@ -4,7 +4,7 @@ import { bundle, runChild } from './bundle.ts'
 import { DEFECTS } from './defects.ts'
 
 /** So many seeds have to be enough. */
-const SEED_COUNT = 20
+const SEED_COUNT = 40
 
 const programs: string[] = []
 afterAll(() => Promise.all(programs.map((program) => rm(program))))
@@ -15,7 +15,7 @@ async function programOf(name: string, ...patches: Parameters<typeof bundle>[1][
   return program
 }
 
-describe('a defect that is planted is found', { timeout: 120_000 }, () => {
+describe('a defect that is planted is found', { timeout: 240_000 }, () => {
   for (const defect of DEFECTS) {
     test(defect.name, async () => {
       const program = await programOf(defect.name, defect.patches)

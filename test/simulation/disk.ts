@@ -25,6 +25,8 @@ export interface DiskWeather {
   readonly mostMs: number | 'within the call'
   /** of the calls; nothing of a call that fails is written */
   readonly failing: number
+  /** questions are answered as usual */
+  readonly isForWrites: boolean
 }
 
 /** What was written, told when it is durable. */
@@ -133,7 +135,8 @@ export class DiskHandle {
     const { chance, time, witness, nodeID } = this.#options
     if (this.#state === 'dead') return new Promise(() => {})
     if (this.#state === 'closed' && ENGINE_WRITES.includes(call)) witness.writesAfterClose(nodeID, call)
-    const { mostMs, failing } = this.#disk.weather
+    const { weather, usual } = this.#disk
+    const { mostMs, failing } = weather.isForWrites && !isWrite ? usual : weather
     const fails = chance.happens(failing)
     const failure = (): IMError => new IMError('IM_STORE_UNAVAILABLE', { detail: 'bad weather' })
     if (mostMs === 'within the call' && this.#pending.size === 0) {

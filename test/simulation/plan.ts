@@ -55,7 +55,7 @@ export type Action = { readonly atMs: number } & (
   | { readonly kind: 'member'; readonly node: number; readonly channelID: string; readonly uid: string; readonly joins: boolean }
   | { readonly kind: 'crash'; readonly node: number; readonly forMs: number }
   | { readonly kind: 'close'; readonly node: number; readonly forMs: number }
-  | { readonly kind: 'disk'; readonly node: number; readonly mostMs: number; readonly failing: number; readonly forMs: number }
+  | { readonly kind: 'disk'; readonly node: number; readonly mostMs: number; readonly failing: number; readonly isForWrites: boolean; readonly forMs: number }
   | { readonly kind: 'net'; readonly node: number; readonly losing: number; readonly repeating: number; readonly mostMs: number; readonly forMs: number }
   | { readonly kind: 'hang'; readonly node: number; readonly what: Hanging; readonly how: 'hang' | 'throw'; readonly forMs: number }
   | { readonly kind: 'jump'; readonly node: number; readonly byMs: number }
@@ -144,7 +144,7 @@ function actionOf(dice: Chance, setup: Setup, atMs: number, index: number, numbe
   if (!from(825)) return { atMs, kind: 'member', node, channelID: dice.pick(GROUPS), uid: dice.pick(UIDS), joins: dice.happens(0.6) }
   if (!from(865)) return { atMs, kind: 'crash', node, forMs: dice.between(50, 4_000) }
   if (!from(885)) return { atMs, kind: 'close', node, forMs: dice.between(50, 4_000) }
-  if (!from(930)) return { atMs, kind: 'disk', node, mostMs: dice.pick([20, 300, 4_000]), failing: dice.pick([0, 0.2, 1]), forMs: dice.between(200, 4_000) }
+  if (!from(930)) return { atMs, kind: 'disk', node, mostMs: dice.pick([20, 300, 4_000]), failing: dice.pick([0, 0.2, 1]), isForWrites: dice.happens(0.5), forMs: dice.between(200, 4_000) }
   if (!from(950)) return !isSpread ? undefined : { atMs, kind: 'net', node, losing: dice.pick([0, 0.3, 1]), repeating: dice.pick([0, 0.3]), mostMs: dice.pick([20, 500]), forMs: dice.between(200, 5_000) }
   if (!from(985)) return { atMs, kind: 'hang', node, what: dice.pick(['beforeSend', 'notify', 'verifier', 'handler'] as const), how: dice.pick(['hang', 'throw'] as const), forMs: dice.between(200, 4_000) }
   return { atMs, kind: 'jump', node, byMs: dice.pick([-60_000, -5, 50, 3_600_000]) }
@@ -161,6 +161,10 @@ function aftermath(dice: Chance, setup: Setup, action: Action, index: number): A
     ]
   }
   if (action.kind === 'member') return [{ atMs: laterMs, kind: 'send', device, target: { channelID: action.channelID, channelType: 2 }, no: `m${index}`, size: 1 }]
+  // Into a replay, and into the queue of a disk that takes longer than the engine waits.
+  if (action.kind === 'connect' || action.kind === 'disk') {
+    return [action.atMs + dice.between(20, 60), soonMs, laterMs].map((atMs, place) => ({ atMs, kind: 'send', device, target: { channelID: 'team', channelType: 2 }, no: `m${index}-${place}`, size: 1 }))
+  }
   return []
 }
 

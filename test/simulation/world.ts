@@ -176,7 +176,7 @@ class World implements DiskWitness, LinkWitness {
       time: this.time,
       chance: this.#chance.of(`disk ${index}`),
       witness: this,
-      weather: { mostMs: disk === 'sync' ? 'within the call' : disk === 'quick' ? 5 : 60, failing: 0 },
+      weather: { mostMs: disk === 'sync' ? 'within the call' : disk === 'quick' ? 5 : 60, failing: 0, isForWrites: false },
       isShared: topology === 'shared',
     })
     for (const group of GROUPS) {
@@ -318,8 +318,8 @@ class World implements DiskWitness, LinkWitness {
       }
       case 'disk': {
         const { disk } = this.#nodes[action.node]!.options
-        const { mostMs, failing } = action
-        return this.#until<DiskWeather>(action.forMs, disk.usual, (weather) => (disk.weather = weather), { mostMs, failing })
+        const { mostMs, failing, isForWrites } = action
+        return this.#until<DiskWeather>(action.forMs, disk.usual, (weather) => (disk.weather = weather), { mostMs, failing, isForWrites })
       }
       case 'net': {
         const { losing, repeating, mostMs } = action
