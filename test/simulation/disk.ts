@@ -153,7 +153,7 @@ export class DiskHandle {
         try {
           resolve(perform())
         } catch (thrown) {
-          reject(thrown as Error)
+          reject(thrown instanceof Error ? thrown : new Error(String(thrown)))
         }
       })
       const pending: Pending = { isWrite: isWrite && !fails, timer, perform }
