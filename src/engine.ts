@@ -182,7 +182,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       maxMembersPerCall,
       pause,
       changed: (key) => pipeline.channelChanged(key),
-      moved: (key, uids) => uids.forEach((uid) => pipeline.deliveries.forget(uid, key)),
+      moved: (key, uids) => uids.forEach((uid) => pipeline.moved(uid, key)),
       settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
     })
     this.users = new UsersAPI({

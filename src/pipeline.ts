@@ -460,6 +460,12 @@ export class Pipeline implements ConnectionHost {
     this.subscribers.forget(key)
   }
 
+  /** A user has joined the channel or left it: where they stood says nothing any more. */
+  moved(uid: string, key: ChannelKey): void {
+    this.deliveries.forget(uid, key)
+    this.offlineReplay.moved(uid, key)
+  }
+
   /** Events that wait or run. */
   get depth(): number {
     return this.#users.depth + this.#channels.depth + this.#handOvers.depth + this.#pushers.depth
@@ -543,7 +549,7 @@ export class Pipeline implements ConnectionHost {
       else this.channelChanged(write.args[0])
     } else if (write.part === 'cursors' && write.call === 'remove') {
       const [key, uids] = write.args
-      for (const uid of uids) this.deliveries.forget(uid, key)
+      for (const uid of uids) this.moved(uid, key)
     } else if (write.part === 'cursors' && write.call === 'put') {
       for (const { uid, key, joinSeq = 0, deletedToSeq = 0 } of write.args[0]) {
         const startSeq = Math.max(joinSeq - 1, deletedToSeq)

@@ -4,7 +4,7 @@ import type { ReplayPort } from '../contracts/connection-view.ts'
 import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
 import { asIMError, type IMError } from '../errors.ts'
-import { channelKeyOf, channelKeyString, type ChannelKey, type Page } from '../model/channel.ts'
+import { channelKeyOf, channelKeyString, sourceKey, type ChannelKey, type Page } from '../model/channel.ts'
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
 import { conversationKeys } from './conversation-keys.ts'
@@ -62,6 +62,8 @@ export class OfflineReplay {
   /** held while an adapter is asked, never while a client reads: who does not read keeps nobody waiting */
   readonly #asking: PQueue
   readonly #running = new Set<Promise<void>>()
+  /** by user, of each replay under way: the channels that the user has joined or left since it began */
+  readonly #moves = new Map<string, Map<ReplayPort, Set<string>>>()
   /** an adapter has answered by a promise: asking it beforehand would be a question more */
   #answersLater = false
 
@@ -79,11 +81,20 @@ export class OfflineReplay {
   start(conn: ReplayPort): void {
     if (this.#hasNothing(conn.uid)) return
     conn.holdBack()
+    const moves = this.#moves.get(conn.uid) ?? new Map<ReplayPort, Set<string>>()
+    this.#moves.set(conn.uid, moves.set(conn, new Set()))
     const running = this.#run(conn).finally(() => {
       conn.goLive()
       this.#running.delete(running)
+      moves.delete(conn)
+      if (moves.size === 0) this.#moves.delete(conn.uid)
     })
     this.#running.add(running)
+  }
+
+  /** The user has joined or left: from now on a replay sends nothing of the channel but what is pushed to them. */
+  moved(uid: string, key: ChannelKey): void {
+    for (const channels of this.#moves.get(uid)?.values() ?? []) channels.add(channelKeyString(sourceKey(key)))
   }
 
   /** Messages the user has not acknowledged, in all channels; recalled ones do not count. */
@@ -151,8 +162,11 @@ export class OfflineReplay {
   async #catchUp(conn: ReplayPort, { key, lastSeq }: Missed, progress: Progress, most: number): Promise<void> {
     const { messages, cursors, deliveries, pageCount } = this.#options
     const channel = channelKeyString(key)
-    // No further than what was there at login and what is pushed to this very connection: membership may have ended.
-    const goal = (): number => Math.max(lastSeq, conn.heldBackTo(channel))
+    // No further than what was there at login and what is pushed to this very connection: membership may have ended, and before
+    // anybody asked how far the channel goes.
+    const moves = this.#moves.get(conn.uid)?.get(conn)
+    const source = channelKeyString(sourceKey(key))
+    const goal = (): number => Math.max(moves?.has(source) === true ? 0 : lastSeq, conn.heldBackTo(channel))
     while (!conn.closed && progress.seq < goal() && progress.sentCount < most) {
       await conn.room()
       const before = progress.seq

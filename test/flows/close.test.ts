@@ -29,6 +29,39 @@ describe('close', () => {
     expect(await storage.messages.lastSeq(TEAM)).toBe(1)
   })
 
+  it('waits for positions that an earlier flush is still writing', async () => {
+    const gate = deferred()
+    const calls: string[] = []
+    const base = memoryStorage()
+    const { cursors } = base
+    const storage: Storage = {
+      ...base,
+      cursors: {
+        cursor: (uid, key) => cursors.cursor(uid, key),
+        cursors: (uid, keys) => cursors.cursors(uid, keys),
+        advance: (updates) => gate.promise.then(() => cursors.advance(updates)).then(() => void calls.push('advanced')),
+        put: (updates) => cursors.put(updates),
+        remove: (key, uids) => cursors.remove(key, uids),
+        flush: () => void calls.push('flush'),
+        hide: (uid, key, seqs) => cursors.hide(uid, key, seqs),
+        hidden: (uid, key, afterSeq, throughSeq) => cursors.hidden(uid, key, afterSeq, throughSeq),
+      },
+      close: () => void calls.push('close'),
+    }
+    const { engine, connect, clock } = await stage({ storage })
+    const ann = await connect('ann')
+    const bob = await connect('bob')
+    await ann.client.send({ ...TEAM, payload: 'hello' })
+    await bob.client.nextRecv() // and acknowledges it
+    await clock.advance(engine.limits.cursorFlushMs + 100)
+    const closing = engine.close()
+    await clock.settle()
+    expect(calls).toEqual([])
+    gate.resolve()
+    await closing
+    expect(calls).toEqual(['advanced', 'flush', 'flush', 'close'])
+  })
+
   it('leaves no timer, is idempotent, never rejects, and closes adapters once and in the end', async () => {
     const calls: string[] = []
     const base = memoryStorage()

@@ -42,6 +42,21 @@ describe('at login', () => {
     expect(second.client.messages.map(({ flags }) => flags & 8)).toEqual([0, 0])
   })
 
+  test('who leaves while the store is still being asked gets nothing that is said from then on', async () => {
+    const gate = deferred()
+    const base = memoryStorage()
+    const summaries: typeof base.messages.summaries = (uid, keys) => gate.promise.then(() => base.messages.summaries(uid, keys))
+    const made = await stage({ storage: storageWith(base, { summaries }) })
+    await say(made, '1')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await made.engine.channels.subscribers.remove(TEAM, ['bob'])
+    await say(made, '2')
+    gate.resolve()
+    await made.clock.settle()
+    expect(textsOf(bob)).not.toContain('2')
+  })
+
   test('acknowledgements in any order move the position once there is no gap', async () => {
     const made = await stage()
     const bob = await made.connect('bob', { autoAck: false })

@@ -1,0 +1,73 @@
+import { rm } from 'node:fs/promises'
+import { describe, expect, test } from 'vitest'
+import { bundle, runChild } from './bundle.ts'
+import { DEFECTS } from './defects.ts'
+import { planOf } from './plan.ts'
+import { part, report, shrink } from './shrink.ts'
+import { run } from './world.ts'
+
+const PART_COUNT = 8
+const SEEDS_PER_PART = 25
+
+/** What has to have happened in all runs together, or they have shown nothing. */
+const MEANT: readonly string[] = [
+  'connect', 'send', 'resend', 'burst', 'ping', 'leave', 'garbage', 'stall', 'say', 'member', 'crash', 'close', 'disk', 'net', 'hang', 'jump',
+  'stored', 'IM_STORE_UNAVAILABLE', 'IM_PEER_UNREACHABLE', 'IM_REPLICATION_TIMEOUT', 'IM_PRESENCE_UNAVAILABLE', 'IM_HANDLER_FAILED', 'IM_WEBHOOK_FAILED',
+]
+
+describe('a simulated world', { timeout: 120_000 }, () => {
+  const seen = new Set<string>()
+
+  for (let index = 0; index < PART_COUNT; index++) {
+    const first = 1 + index * SEEDS_PER_PART
+    test(`keeps every promise with seeds ${first} to ${first + SEEDS_PER_PART - 1}`, async () => {
+      for (let seed = first; seed < first + SEEDS_PER_PART; seed++) {
+        const plan = planOf(seed)
+        const { violations, counts } = await run(plan)
+        for (const name of Object.keys(counts)) seen.add(name)
+        if (violations.length > 0) expect.fail(report(plan, await shrink(plan)))
+      }
+    })
+  }
+
+  test('has met everything that it is made of', () => {
+    expect(MEANT.filter((name) => !seen.has(name))).toEqual([])
+  })
+
+  test('has the same history again, in this process and in another', async () => {
+    const seeds = [3, 4, 5, 6, 7, 8]
+    expect(new Set(seeds.map((seed) => planOf(seed).setup.topology)).size).toBe(3)
+    const hashes: string[] = []
+    for (const seed of seeds) hashes.push((await run(planOf(seed))).hash)
+    for (const [index, seed] of seeds.entries()) expect((await run(planOf(seed))).hash, `seed ${seed}`).toBe(hashes[index])
+    const program = await bundle('again')
+    try {
+      expect((await runChild(program, { firstSeed: seeds[0]!, seedCount: seeds.length })).hashes).toEqual(hashes)
+    } finally {
+      await rm(program)
+    }
+    expect(new Set(hashes).size).toBe(seeds.length)
+  })
+})
+
+describe('a broken promise', { timeout: 120_000 }, () => {
+  const planted = DEFECTS.find(({ found }) => found[0] === 'P1')!.planted!
+
+  test('is told with the shortest history that breaks it, and with how to see it again', async () => {
+    const plan = planOf(1, { topology: 'single' })
+    const shrunk = await shrink(plan, planted())
+    expect(shrunk.result.violations[0]?.promise).toBe('P1')
+    expect(shrunk.kept.length).toBeLessThan(5)
+    for (const left of shrunk.kept) {
+      const { violations } = await run(part(plan, shrunk.kept.filter((index) => index !== left)), planted())
+      expect(violations[0]?.promise).not.toBe('P1')
+    }
+    const text = report(plan, shrunk, ' --topology single')
+    expect(text).toContain(`npm run simulate -- --seed 1 --topology single --keep ${shrunk.kept.join(',')}`)
+    expect((await run(part(plan, shrunk.kept), planted())).hash).toBe(shrunk.result.hash)
+  })
+
+  test('is none without the defect', async () => {
+    expect((await run(planOf(1, { topology: 'single' }))).violations).toEqual([])
+  })
+})
