@@ -1,3 +1,4 @@
+import { AppliedLog } from './applied-log.ts'
 import type { IMEngineOptions, Limits } from './config.ts'
 import { ConnectionRegistry } from './connection/connection-registry.ts'
 import type { Connection, ConnectionHost } from './connection/connection.ts'
@@ -8,13 +9,12 @@ import type { Diagnostics } from './contracts/diagnostics.ts'
 import type { PresenceChange } from './contracts/facts.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { Logger } from './contracts/logger.ts'
-import type { AppendResult, LogPosition } from './contracts/message-store.ts'
 import type { Outbox } from './contracts/outbox.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
 import type { EngineMetrics } from './contracts/metrics.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
 import type { Random } from './contracts/random.ts'
-import type { LogEntry, Replicator, ReplicatorHost } from './contracts/replicator.ts'
+import type { Replicator, ReplicatorHost } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
 import { asIMError, IMError } from './errors.ts'
 import { ChainRegistry } from './events/chain-registry.ts'
@@ -26,7 +26,7 @@ import { Turn } from './events/turn.ts'
 import { runInOrder, UserPool, type QueueGauge } from './events/user-pool.ts'
 import { builtInChains } from './handlers/chains.ts'
 import type { DistributeItem } from './handlers/channel/distribute-item.ts'
-import { DistributeEvent, type AnnouncementPort, type DistributeServices } from './handlers/channel/distribute.ts'
+import { DistributeEvent, type DistributeServices } from './handlers/channel/distribute.ts'
 import { PushOnlineEvent, type PushOnlineServices, type PushSource } from './handlers/pusher/push-online.ts'
 import { NoticeEvent, type NoticeServices } from './handlers/pusher/notice.ts'
 import { ConnCloseEvent } from './handlers/user/conn-close.ts'
@@ -35,7 +35,7 @@ import { receiveSend, type OnSendServices, type SendEvent } from './handlers/use
 import { PingEvent } from './handlers/user/ping.ts'
 import { RecvAckEvent, type RecvAckServices } from './handlers/user/recv-ack.ts'
 import { sendPolicy } from './handlers/send-policy.ts'
-import { channelKeyOf, channelKeyString, ChannelType, keepsConversations, personChannelUIDs, sourceKey, type ChannelKey } from './model/channel.ts'
+import { channelKeyOf, channelKeyString, keepsConversations, type ChannelKey } from './model/channel.ts'
 import type { ConnectPacket, SendPacket } from './model/frames.ts'
 import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
 import type { Message } from './model/message.ts'
@@ -145,8 +145,7 @@ export class Pipeline implements ConnectionHost {
   readonly #logger: Logger
   readonly #logins: Logins
   readonly #replicator: Replicator | undefined
-  readonly #replicated: ReplicatedStorage | undefined
-  readonly #snapshots: Pick<Storage, 'snapshot' | 'restore'>
+  readonly #appliedLog: AppliedLog
   readonly #replays: boolean
   readonly #online: OnlineUsers
   /** undefined: users may send as much as their connections may */
@@ -171,8 +170,6 @@ export class Pipeline implements ConnectionHost {
 
   constructor({ options, limits, nodeID, storage, replicated, snapshots, outbox, clock, random, logger, facts, counters, presenceChanged }: PipelineOptions) {
     const { report } = facts
-    this.#replicated = replicated
-    this.#snapshots = snapshots
     this.#replicator = options.replicator
     const { presence, replicator, peerPush, webhook } = options
     this.counts = counters
@@ -413,6 +410,20 @@ export class Pipeline implements ConnectionHost {
         facts.emit('undelivered', { key, messages, nodeID: peerID, uid: undefined })
       },
     }
+    this.#appliedLog = new AppliedLog({
+      nodeID,
+      store: this.#distributeServices.store,
+      snapshots,
+      replicated,
+      handOvers: this.#handOvers,
+      pushers: this.#pushers,
+      notifier,
+      facts,
+      counts: counters,
+      proposed: this.#proposed,
+      isHere: (uid) => this.registry.of(uid).length > 0,
+      handOver: (channel, key, sources, reach) => this.#handOver(channel, key, sources, undefined, reach),
+    })
     this.queues = {
       user: this.#users.requests,
       sign: this.#users.signs,
@@ -510,20 +521,7 @@ export class Pipeline implements ConnectionHost {
 
   /** What a replicator needs of this node. @param isolated  is told when this node loses the others, and has them again */
   replicatorHost(isolated: (isIsolated: boolean) => void): ReplicatorHost {
-    const { store } = this.#distributeServices
-    const snapshots = this.#snapshots
-    return {
-      nodeID: this.#pushServices.nodeID,
-      ...(snapshots.snapshot !== undefined && { snapshot: () => snapshots.snapshot!() }),
-      ...(snapshots.restore !== undefined && { restore: (chunks) => snapshots.restore!(chunks) }),
-      isolated,
-      ...(store.logPosition !== undefined && { logPosition: (log) => store.logPosition!(log) }),
-      apply: (entries, position) => this.#appliedInTurn(entries, position),
-      operate: (operation, position) => {
-        if (this.#replicated === undefined) throw new IMError('IM_LOG_FORMAT', { detail: 'an operation that nobody can have proposed here' })
-        return this.#replicated.apply(operation, position)
-      },
-    }
+    return this.#appliedLog.host(isolated)
   }
 
   /**
@@ -556,72 +554,6 @@ export class Pipeline implements ConnectionHost {
         if (startSeq > 0) this.deliveries.acknowledge(uid, key, 1, startSeq)
       }
     }
-  }
-
-  /**
-   * What is stored may not be turned away from the pushers. A node that does not get rid of it, because its directory takes its
-   * time, waits before it applies more: it falls behind the log, and holds no more than it may.
-   */
-  #appliedInTurn(entries: readonly LogEntry[], position: LogPosition | undefined): ReturnType<ReplicatorHost['apply']> {
-    const isQuiet = this.#handOvers.depth === 0 && this.#pushers.depth === 0
-    const full = isQuiet ? undefined : entries.find(({ key }) => this.#isFull(channelKeyString(key)))
-    if (full === undefined) return this.#applied(entries, position)
-    const channel = channelKeyString(full.key)
-    const relieved = new Promise<void>((resolve) => {
-      this.#handOvers.onceRelieved(channel, () => this.#pushers.onceRelieved(channel, resolve))
-    })
-    return relieved.then(() => this.#appliedInTurn(entries, position))
-  }
-
-  #isFull(channel: string): boolean {
-    return this.#pushers.isFull(channel) || this.#handOvers.isFull(channel)
-  }
-
-  /**
-   * Committed entries of the log: number and keep them, and deliver them to the connections of this node. What this node has
-   * proposed is delivered from here, too, so that receivers see everything in log order.
-   */
-  #applied(entries: readonly LogEntry[], position: LogPosition | undefined): MaybePromise<readonly (readonly AppendResult[])[]> {
-    if (this.notifier?.wants('msg.notify') === true && entries.some((entry) => this.#isOwn(entry))) return this.#appliedAnnounced(entries, position)
-    const appended = this.#distributeServices.store.append(entries, position)
-    const deliver = (results: readonly (readonly AppendResult[])[]): readonly (readonly AppendResult[])[] => {
-      entries.forEach((entry, index) => this.#deliverApplied(entry, results[index]!))
-      return results
-    }
-    return isPromise(appended) ? appended.then(deliver) : deliver(appended)
-  }
-
-  /** The webhook is told by the node that has proposed a message, once, and after a crash of it when it is back. */
-  async #appliedAnnounced(entries: readonly LogEntry[], position: LogPosition | undefined): Promise<readonly (readonly AppendResult[])[]> {
-    const announcements = new Map<LogEntry, AnnouncementPort>()
-    try {
-      for (const entry of entries) {
-        if (!this.#isOwn(entry)) continue
-        const messageIDs = entry.messages.map((message) => message.messageID)
-        announcements.set(entry, this.notifier!.announce(channelKeyString(entry.key), messageIDs))
-      }
-      for (const { written } of announcements.values()) await written
-    } catch (reason) {
-      for (const announcement of announcements.values()) announcement.drop()
-      throw reason
-    }
-    let results: readonly (readonly AppendResult[])[]
-    try {
-      results = await this.#distributeServices.store.append(entries, position)
-    } catch (reason) {
-      for (const announcement of announcements.values()) announcement.release([]) // whoever failed may have stored them all the same
-      throw reason
-    }
-    entries.forEach((entry, index) => {
-      const stored = this.#deliverApplied(entry, results[index]!)
-      if (stored.length > 0) announcements.get(entry)?.release(stored)
-      else announcements.get(entry)?.drop()
-    })
-    return results
-  }
-
-  #isOwn({ nodeID }: LogEntry): boolean {
-    return nodeID === this.#pushServices.nodeID
   }
 
   get isIdle(): boolean {
@@ -841,38 +773,6 @@ export class Pipeline implements ConnectionHost {
       if (!isFailureOf(reason, 'IM_ABORTED') || this.waits.isAborted) throw reason
       throw new IMError('IM_DIRECTORY_UNAVAILABLE', { cause: reason, detail: `${this.limits.stepTimeoutMs} ms` })
     }
-  }
-
-  /** @returns what is new of it, for the node that has proposed it */
-  #deliverApplied(entry: LogEntry, results: readonly AppendResult[]): readonly Message[] {
-    const { key, messages } = entry
-    const isOwn = this.#isOwn(entry)
-    for (const { status } of results) if (status === 'stored') this.counts.storedCount++
-    // Every node applies everything, and most conversations of two concern nobody on most nodes.
-    if (!isOwn && !this.#facts.has('messageStored') && !this.#mayConcernUsersHere(key)) return []
-    const stored: Message[] = []
-    results.forEach(({ status, messageSeq }, index) => {
-      if (status === 'stored') stored.push({ ...messages[index]!, messageSeq })
-    })
-    if (stored.length === 0) return stored
-    this.#facts.emit('messageStored', { key, messages: stored })
-    // Asked now: whoever has proposed them forgets soon which connections they came in on.
-    const channel = channelKeyString(key)
-    const items = isOwn ? this.#proposed.get(channel) : undefined
-    let at = 0
-    const sources = stored.map((message): PushSource => {
-      // In the order in which they were proposed; none of them is there when their senders have been told to try again.
-      while (items !== undefined && at < items.length && items[at]!.message.messageID !== message.messageID) at++
-      return { message, connectionID: items?.[at]?.connectionID, receivedAtMs: items?.[at]?.receivedAtMs, trace: items?.[at]?.trace }
-    })
-    this.#handOver(channel, key, sources, undefined, isOwn ? 'logged' : 'here')
-    return stored
-  }
-
-  #mayConcernUsersHere(key: ChannelKey): boolean {
-    const { channelID, channelType } = sourceKey(key)
-    const pair = channelType === ChannelType.Person ? personChannelUIDs(channelID) : undefined
-    return pair === undefined || pair.some((uid) => this.registry.of(uid).length > 0)
   }
 
   #opened(connection: Connection): void {

@@ -67,6 +67,7 @@ const mayImport: Readonly<Record<string, readonly string[] | 'everything'>> = {
   plugins: [...plain, 'config.ts', 'events', 'management', 'services'],
   testing: withProtocol,
   'pipeline.ts': 'everything',
+  'applied-log.ts': 'everything',
   'engine.ts': 'everything',
   'index.ts': 'everything',
 }

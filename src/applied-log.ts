@@ -1,0 +1,161 @@
+import type { AppendResult, LogPosition, MessageStore } from './contracts/message-store.ts'
+import type { LogEntry, ReplicatorHost } from './contracts/replicator.ts'
+import type { Storage } from './contracts/storage.ts'
+import { IMError } from './errors.ts'
+import type { HandOverPool } from './events/hand-over-pool.ts'
+import type { PusherPool } from './events/pusher-pool.ts'
+import type { DistributeItem } from './handlers/channel/distribute-item.ts'
+import type { AnnouncementPort } from './handlers/channel/distribute.ts'
+import type { PushSource } from './handlers/pusher/push-online.ts'
+import { channelKeyString, ChannelType, personChannelUIDs, sourceKey, type ChannelKey } from './model/channel.ts'
+import { isPromise, type MaybePromise } from './model/maybe-promise.ts'
+import type { Message } from './model/message.ts'
+import type { Reach } from './model/reach.ts'
+import type { Counters } from './services/counters.ts'
+import type { FactEmitter } from './services/fact-emitter.ts'
+import type { ReplicatedStorage } from './services/replicated-storage.ts'
+import type { WebhookNotifier } from './services/webhook-notifier.ts'
+
+export interface AppliedLogOptions {
+  readonly nodeID: number
+  readonly store: MessageStore
+  readonly snapshots: Pick<Storage, 'snapshot' | 'restore'>
+  /** undefined when the log has messages only */
+  readonly replicated: ReplicatedStorage | undefined
+  readonly handOvers: Pick<HandOverPool<PushSource>, 'depth' | 'isFull' | 'onceRelieved'>
+  readonly pushers: Pick<PusherPool<never>, 'depth' | 'isFull' | 'onceRelieved'>
+  readonly notifier: Pick<WebhookNotifier, 'wants' | 'announce'> | undefined
+  readonly facts: FactEmitter
+  readonly counts: Counters
+  /** by channel: what of this node is being agreed upon */
+  readonly proposed: ReadonlyMap<string, readonly DistributeItem[]>
+  readonly isHere: (uid: string) => boolean
+  readonly handOver: (channel: string, key: ChannelKey, sources: readonly PushSource[], reach: Reach) => void
+}
+
+/** What comes back from the log of all nodes: kept in this node's store, and delivered to its connections. */
+export class AppliedLog {
+  readonly #options: AppliedLogOptions
+
+  constructor(options: AppliedLogOptions) {
+    this.#options = options
+  }
+
+  /** What a replicator needs of this node. @param isolated  is told when this node loses the others, and has them again */
+  host(isolated: (isIsolated: boolean) => void): ReplicatorHost {
+    const { nodeID, store, snapshots, replicated } = this.#options
+    return {
+      nodeID,
+      ...(snapshots.snapshot !== undefined && { snapshot: () => snapshots.snapshot!() }),
+      ...(snapshots.restore !== undefined && { restore: (chunks) => snapshots.restore!(chunks) }),
+      isolated,
+      ...(store.logPosition !== undefined && { logPosition: (log) => store.logPosition!(log) }),
+      apply: (entries, position) => this.#appliedInTurn(entries, position),
+      operate: (operation, position) => {
+        if (replicated === undefined) throw new IMError('IM_LOG_FORMAT', { detail: 'an operation that nobody can have proposed here' })
+        return replicated.apply(operation, position)
+      },
+    }
+  }
+
+  /**
+   * What is stored may not be turned away from the pushers. A node that does not get rid of it, because its directory takes its
+   * time, waits before it applies more: it falls behind the log, and holds no more than it may.
+   */
+  #appliedInTurn(entries: readonly LogEntry[], position: LogPosition | undefined): ReturnType<ReplicatorHost['apply']> {
+    const { handOvers, pushers } = this.#options
+    const isQuiet = handOvers.depth === 0 && pushers.depth === 0
+    const full = isQuiet ? undefined : entries.find(({ key }) => this.#isFull(channelKeyString(key)))
+    if (full === undefined) return this.#applied(entries, position)
+    const channel = channelKeyString(full.key)
+    const relieved = new Promise<void>((resolve) => {
+      handOvers.onceRelieved(channel, () => pushers.onceRelieved(channel, resolve))
+    })
+    return relieved.then(() => this.#appliedInTurn(entries, position))
+  }
+
+  #isFull(channel: string): boolean {
+    return this.#options.pushers.isFull(channel) || this.#options.handOvers.isFull(channel)
+  }
+
+  /**
+   * Committed entries of the log: number and keep them, and deliver them to the connections of this node. What this node has
+   * proposed is delivered from here, too, so that receivers see everything in log order.
+   */
+  #applied(entries: readonly LogEntry[], position: LogPosition | undefined): MaybePromise<readonly (readonly AppendResult[])[]> {
+    const { notifier, store } = this.#options
+    if (notifier?.wants('msg.notify') === true && entries.some((entry) => this.#isOwn(entry))) return this.#appliedAnnounced(notifier, entries, position)
+    const appended = store.append(entries, position)
+    const deliver = (results: readonly (readonly AppendResult[])[]): readonly (readonly AppendResult[])[] => {
+      entries.forEach((entry, index) => this.#deliverApplied(entry, results[index]!))
+      return results
+    }
+    return isPromise(appended) ? appended.then(deliver) : deliver(appended)
+  }
+
+  /** The webhook is told by the node that has proposed a message, once, and after a crash of it when it is back. */
+  async #appliedAnnounced(notifier: Pick<WebhookNotifier, 'announce'>, entries: readonly LogEntry[], position: LogPosition | undefined): Promise<readonly (readonly AppendResult[])[]> {
+    const announcements = new Map<LogEntry, AnnouncementPort>()
+    try {
+      for (const entry of entries) {
+        if (!this.#isOwn(entry)) continue
+        const messageIDs = entry.messages.map((message) => message.messageID)
+        announcements.set(entry, notifier.announce(channelKeyString(entry.key), messageIDs))
+      }
+      for (const { written } of announcements.values()) await written
+    } catch (reason) {
+      for (const announcement of announcements.values()) announcement.drop()
+      throw reason
+    }
+    let results: readonly (readonly AppendResult[])[]
+    try {
+      results = await this.#options.store.append(entries, position)
+    } catch (reason) {
+      for (const announcement of announcements.values()) announcement.release([]) // whoever failed may have stored them all the same
+      throw reason
+    }
+    entries.forEach((entry, index) => {
+      const stored = this.#deliverApplied(entry, results[index]!)
+      if (stored.length > 0) announcements.get(entry)?.release(stored)
+      else announcements.get(entry)?.drop()
+    })
+    return results
+  }
+
+  #isOwn({ nodeID }: LogEntry): boolean {
+    return nodeID === this.#options.nodeID
+  }
+
+  /** @returns what is new of it, for the node that has proposed it */
+  #deliverApplied(entry: LogEntry, results: readonly AppendResult[]): readonly Message[] {
+    const { key, messages } = entry
+    const { counts, facts, proposed, handOver } = this.#options
+    const isOwn = this.#isOwn(entry)
+    for (const { status } of results) if (status === 'stored') counts.storedCount++
+    // Every node applies everything, and most conversations of two concern nobody on most nodes.
+    if (!isOwn && !facts.has('messageStored') && !this.#mayConcernUsersHere(key)) return []
+    const stored: Message[] = []
+    results.forEach(({ status, messageSeq }, index) => {
+      if (status === 'stored') stored.push({ ...messages[index]!, messageSeq })
+    })
+    if (stored.length === 0) return stored
+    facts.emit('messageStored', { key, messages: stored })
+    // Asked now: whoever has proposed them forgets soon which connections they came in on.
+    const channel = channelKeyString(key)
+    const items = isOwn ? proposed.get(channel) : undefined
+    let at = 0
+    const sources = stored.map((message): PushSource => {
+      // In the order in which they were proposed; none of them is there when their senders have been told to try again.
+      while (items !== undefined && at < items.length && items[at]!.message.messageID !== message.messageID) at++
+      return { message, connectionID: items?.[at]?.connectionID, receivedAtMs: items?.[at]?.receivedAtMs, trace: items?.[at]?.trace }
+    })
+    handOver(channel, key, sources, isOwn ? 'logged' : 'here')
+    return stored
+  }
+
+  #mayConcernUsersHere(key: ChannelKey): boolean {
+    const { channelID, channelType } = sourceKey(key)
+    const pair = channelType === ChannelType.Person ? personChannelUIDs(channelID) : undefined
+    return pair === undefined || pair.some((uid) => this.#options.isHere(uid))
+  }
+}
