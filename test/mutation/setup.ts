@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeEach, inject } from 'vitest'
+import type { RunRequest } from './run.ts'
+
+// Runs in the worker, before every test file, and before it has loaded any of the source.
+
+const request = JSON.parse(inject('mutation' as never)) as RunRequest
+const { mutantID, hitLimit, testsOf, folder } = request
+
+mkdirSync(folder, { recursive: true })
+writeFileSync(join(folder, 'pid'), String(process.pid))
+
+/** mutants reached, by test; '' is what runs outside of any test, as the file loads */
+const reached = new Map<string, Set<number>>()
+const hits = new Map<number, number>()
+let current = new Set<number>()
+reached.set('', current)
+
+let mutantHits = 0
+const isMutant =
+  mutantID === undefined
+    ? (id: number): boolean => {
+        current.add(id)
+        hits.set(id, (hits.get(id) ?? 0) + 1)
+        return false
+      }
+    : (id: number): boolean => {
+        if (id !== mutantID) return false
+        // A mutant that turns a loop into an endless one is reached without end.
+        if (++mutantHits > hitLimit) throw new Error('timed out: the mutant was reached too often')
+        return true
+      }
+Reflect.set(globalThis, 'isMutant', isMutant)
+
+let testFile = ''
+
+beforeEach(({ task, skip }) => {
+  testFile = task.file.filepath
+  const name = nameOf(task)
+  const tests = testsOf?.[testFile]
+  if (tests !== undefined && !tests.includes(name)) skip()
+  current = new Set()
+  reached.set(name, current)
+})
+
+afterEach(() => {
+  current = reached.get('')!
+})
+
+afterAll(() => {
+  if (mutantID !== undefined) return
+  const record = { testFile, reached: [...reached].map(([name, ids]) => [name, [...ids]]), hits: [...hits] }
+  writeFileSync(join(folder, `${createHash('sha1').update(testFile).digest('hex')}.json`), JSON.stringify(record))
+})
+
+interface Named {
+  readonly name: string
+  readonly suite?: Named | undefined
+}
+
+function nameOf(task: Named): string {
+  return task.suite === undefined ? task.name : `${nameOf(task.suite)} > ${task.name}`
+}
