@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, inject } from 'vitest'
@@ -34,12 +33,9 @@ const isMutant =
       }
 Reflect.set(globalThis, 'isMutant', isMutant)
 
-let testFile = ''
-
 beforeEach(({ task, skip }) => {
-  testFile = task.file.filepath
   const name = nameOf(task)
-  const tests = testsOf?.[testFile]
+  const tests = testsOf?.[task.file.filepath]
   if (tests !== undefined && !tests.includes(name)) skip()
   current = new Set()
   reached.set(name, current)
@@ -51,8 +47,8 @@ afterEach(() => {
 
 afterAll(() => {
   if (mutantID !== undefined) return
-  const record = { testFile, reached: [...reached].map(([name, ids]) => [name, [...ids]]), hits: [...hits] }
-  writeFileSync(join(folder, `${createHash('sha1').update(testFile).digest('hex')}.json`), JSON.stringify(record))
+  const record = { reached: [...reached].map(([name, ids]) => [name, [...ids]]), hits: [...hits] }
+  writeFileSync(join(folder, 'reached.json'), JSON.stringify(record))
 })
 
 interface Named {
