@@ -83,6 +83,20 @@ test('a batch is counted in messages and not in hand-overs', async () => {
   await end()
 })
 
+test('all that a batch holds already counts for what is added to it', async () => {
+  const { pool, delivered, submit, end } = heldPool()
+  submit('0')
+  pool.drain()
+  submit('1')
+  submit('2')
+  submit('3', { sources: ['3a', '3b'] })
+  await end()
+  expect(delivered.slice(1)).toEqual([`${TEAM} 1+2 to members all`])
+  await end()
+  expect(delivered.slice(2)).toEqual([`${TEAM} 3a+3b to members all`])
+  await end()
+})
+
 test('those for other receivers, or of another reach, are delivered by themselves', async () => {
   const { pool, delivered, submit, end } = heldPool()
   submit('0')
