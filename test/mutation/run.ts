@@ -19,6 +19,7 @@ import { instrument, type Mutant } from './mutants.ts'
 export interface RunRequest {
   /** undefined: none is on, and what is reached is written down */
   readonly mutantID: number | undefined
+  /** how often all mutants of a test file may be reached, together */
   readonly hitLimit: number
   /** by test file: the names of the tests that are to run; not there: all */
   readonly testsOf: Readonly<Record<string, readonly string[]>> | undefined
@@ -44,7 +45,7 @@ const TESTS = [
   /^flows\/(channel-types|close|connect|conversations|distribute|fan-out|offline|on-send|revisions)\.test\.ts$/,
   /^faults\/(handler-policies|hanging-adapters|host-misbehaves|storage-failures)\.test\.ts$/,
 ]
-const TEST_TIMEOUT_MS = 15_000
+const TEST_TIMEOUT_MS = 10_000
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const kept = join(root, 'artifacts', 'mutation')
@@ -118,6 +119,7 @@ async function open(bail: number): Promise<Vitest> {
       isolate: false,
       maxWorkers: 1,
       testTimeout: TEST_TIMEOUT_MS,
+      hookTimeout: TEST_TIMEOUT_MS,
       reporters: [reporter],
       setupFiles: [join(root, 'test/mutation/setup.ts')],
       sequence: { sequencer: InOrder },
@@ -195,7 +197,6 @@ async function whatTestsReach(): Promise<Reached[]> {
 const reached = await whatTestsReach()
 // Slow files last: most mutants are found by a fast one.
 reached.sort((a, b) => a.durationMs - b.durationMs)
-reached.forEach(({ testFile }, index) => order.set(testFile, index))
 
 const idsByPath = new Map<string, Set<number>>()
 for (const { id, path } of mutants) idsByPath.set(path, (idsByPath.get(path) ?? new Set()).add(id))
@@ -235,10 +236,13 @@ async function fateOf(vitest: Vitest, mutant: Mutant): Promise<{ readonly fate: 
   const testsOf = testsFor(mutant)
   const files = reached.filter(({ testFile }) => testsOf[testFile] !== undefined)
   if (files.length === 0) return { fate: 'not reached' }
-  const usualHits = files.flatMap(({ hits }) => hits.filter(([id]) => id === mutant.id).map(([, count]) => count))
+  // The tests beside it first: they do not load a whole engine.
+  const isBeside = ({ testFile }: Reached): boolean => testFile.includes(`/test/${mutant.path.split('/')[1]}/`)
+  files.forEach((file, index) => order.set(file.testFile, isBeside(file) ? index - files.length : index))
+  const usualHits = Math.max(...files.map(({ hits }) => hits.reduce((sum, [, count]) => sum + count, 0)))
   const usualMs = files.reduce((sum, { durationMs }) => sum + durationMs, 0)
   const folder = join(kept, 'worker')
-  const request = { mutantID: mutant.id, hitLimit: 10_000 + 3 * usualHits.reduce((sum, count) => sum + count, 0), testsOf, folder }
+  const request = { mutantID: mutant.id, hitLimit: 1_000_000 + 2 * usualHits, testsOf, folder }
   const limitMs = 2 * TEST_TIMEOUT_MS + 2 * usualMs
   const { failed, hung } = await runTests(vitest, files.map(({ testFile }) => testFile), request, limitMs)
   if (hung) return { fate: 'timed out', by: 'the time limit of the run' }

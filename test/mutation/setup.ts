@@ -20,7 +20,7 @@ const hits = new Map<number, number>()
 let current = new Set<number>()
 reached.set('', current)
 
-let mutantHits = 0
+let hitCount = 0
 const isMutant =
   mutantID === undefined
     ? (id: number): boolean => {
@@ -29,10 +29,9 @@ const isMutant =
         return false
       }
     : (id: number): boolean => {
-        if (id !== mutantID) return false
-        // A mutant that makes a loop endless is reached without end. An error might be caught, and the loop go on.
-        if (++mutantHits > hitLimit) process.kill(process.pid, 'SIGKILL')
-        return true
+        // In an endless loop something is reached without end. An error might be caught, and the loop go on.
+        if (++hitCount > hitLimit) process.kill(process.pid, 'SIGKILL')
+        return id === mutantID
       }
 Reflect.set(globalThis, 'isMutant', isMutant)
 
