@@ -1,6 +1,7 @@
 /**
  * `npm run mutate -- [--count N] [--seed S] [--folder protocol|events|handlers] [--minutes N]`, or
- * `npm run mutate -- --at src/FILE.ts:LINE` for all mutants of one line: are the tests able to fail? Changes one small thing in the source at a time and runs those tests that reach it, until one fails.
+ * `npm run mutate -- --at src/FILE.ts:LINE` for all mutants of one line: are the tests able to fail? Changes one small thing in
+ * the source at a time and runs those tests that reach it, until one fails.
  *
  * The changes are built into the source as vitest loads it, all at once, and a number says which is on: files on disk stay as
  * they are. What each test reaches is found in a run without any change, and is kept in `artifacts/mutation` until the source
