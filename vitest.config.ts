@@ -25,5 +25,15 @@ export default defineConfig({
     maxWorkers: '100%',
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // Only with `npm run coverage`.
+    coverage: {
+      provider: 'v8',
+      include: ['src/**/*.ts'],
+      // AssemblyScript, which runs as what it is compiled to; and those bytes.
+      exclude: ['src/protocol/wasm/**', 'src/protocol/seal-module-bytes.ts'],
+      reporter: ['text-summary', 'json-summary'],
+      reportsDirectory: 'coverage',
+      thresholds: { lines: 95, branches: 90 },
+    },
   },
 })

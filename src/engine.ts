@@ -383,7 +383,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const { signal } = options
     if (signal !== undefined && typeof signal?.addEventListener !== 'function') badOption('signal', 'an AbortSignal', signal)
     this.#patience.heed({ drainMs, signal })
-    return (this.#closed ??= this.#close())
+    if (this.#closed === undefined) {
+      let ended = (): void => undefined
+      this.#closed = new Promise((resolve) => (ended = resolve)) // first: whoever hears of what follows may call again
+      void this.#close().then(ended, ended)
+    }
+    return this.#closed
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -487,8 +492,10 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       timer = this.#clock.setTimer(closeTimeoutMs, () => resolve(`after ${closeTimeoutMs} ms`))
     })
     const ended = ending.then(() => undefined, () => undefined)
-    const hurried = this.#patience.hurried().then(() => 'the caller waits no longer')
-    const why = await Promise.race(patiently ? [ended, late] : [ended, late, hurried])
+    const waits: Promise<string | undefined>[] = [ended, late]
+    // While nobody closes, nobody is in a hurry, and whoever waited for it would be kept until somebody does.
+    if (!patiently && this.#closed !== undefined) waits.push(this.#patience.hurried().then(() => 'the caller waits no longer'))
+    const why = await Promise.race(waits)
     this.#clock.clearTimer(timer)
     if (why === undefined) return true
     this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: why, context }))

@@ -166,6 +166,7 @@ export class ChannelMembers implements SubscribersAPI {
       await directory.removeMembers(key, uids)
     } finally {
       changed(key)
+      moved(key, uids) // now, and not when the positions are gone: what is said from here on is not for them
     }
     if (!keepsConversations(key.channelType)) return
     for (const log of [key, commandKey(key)]) {

@@ -55,14 +55,14 @@ export class BoundedLog implements Logger {
     if (!isKnown || this.#admits(code, 'error', { code }, ERRORS[code as keyof typeof ERRORS].message)) this.#logger.error(fields, message)
   }
 
-  /** The engine closes: what was left out is told now, and nothing is left out any more. */
+  /** The engine closes: what was left out is told now, and no timer is left. What is left out later is told with the next line of its kind. */
   close(): void {
     this.#isClosed = true
     this.#tell()
   }
 
   #admits(kind: string, level: Window['level'], fields: Window['fields'], message: string): boolean {
-    if (this.#maxPerSecond === 0 || this.#isClosed) return true
+    if (this.#maxPerSecond === 0) return true
     const nowMs = this.#clock.monotonicMs()
     let window = this.#windows.get(kind)
     if (window === undefined) this.#windows.set(kind, (window = { sinceMs: nowMs, count: 0, leftOutCount: 0, level, fields, message }))
@@ -76,7 +76,7 @@ export class BoundedLog implements Logger {
       return true
     }
     window.leftOutCount++
-    if (this.#timer === undefined) {
+    if (this.#timer === undefined && !this.#isClosed) {
       this.#timer = this.#clock.setTimer(WINDOW_MS, () => this.#tell())
       ;(this.#timer as { unref?(): void }).unref?.()
     }

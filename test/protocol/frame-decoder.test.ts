@@ -285,6 +285,14 @@ test('payloads that are copied stay as they were when the chunk is used again', 
   }
 })
 
+test('channel ids of one length that differ in a single character, wherever it stands, are never taken for each other', () => {
+  const seen: string[] = []
+  const decoder = new FrameDecoder({})
+  const ids = ['g12', 'h12', 'h22', 'h23']
+  for (const channelID of ids) decoder.feed(encode({ ...send('x'), channelID }, 5), (frame) => void seen.push((frame as SendPacket).channelID))
+  expect(seen).toEqual(ids)
+})
+
 test('a channel id is read anew for every frame, also when it only looks like the one before', () => {
   const ids = ['g1', 'g2', 'g2', 'g22', 'ü', 'ü', 'Ã¼', '', 'g1', 'größe', 'größe', 'gr\u00f6sse']
   const seen: string[] = []

@@ -114,7 +114,7 @@ function textOf({ kind, from, to, nodeIDs, agreeingNodeIDs }: DigestVerdict): st
       if (agreeingNodeIDs.length + 1 === nodeIDs.length) {
         return `${others} read something else in ${where}, and as many read what this node did: all stop. Decide whose storage stays and start that node as it is; end the others, empty their folders, start them`
       }
-      return `${others} read something else in ${where}, more than read what this node did: end this node, empty its folder, start it, and it copies another node's storage`
+      return `${others} read something else in ${where}, more than read what this node did: end this node, put a backup of another node into its folder, and start it`
     }
     case 'goOn':
       return `${others} read something else in ${where}, fewer than read what this node did, which goes on: end ${others}, empty the folder, start it`

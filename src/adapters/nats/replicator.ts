@@ -243,25 +243,22 @@ export class NatsReplicator implements Replicator {
   }
 
   /**
-   * A node that has been away for longer than the log reaches back begins with what another one has. So does one that has nothing: the
-   * server that it reads from may have brought it something else the last time, and would again.
+   * A node that has been away for longer than the log reaches back begins with what another one has. One that has only come to no
+   * position yet does not: its storage may hold what no log has brought, and a snapshot takes the place of everything.
    * @returns whether it does
    */
   async #bringUp(host: ReplicatorHost, jetStream: JetStream, patience: Patience): Promise<boolean> {
     const needed = new Map<string, number>()
     let isBehind = false
-    let isThere = false
     const positions = await this.#positionsOf(host)
     for (const [partition, position] of positions.entries()) {
       const log = streamName(this.#limits, partition)
       const { state } = await insist(patience, this.#limits, () => jetStream.streamInfo(log, patience.atMost(ASK_TIMEOUT_MS)))
       needed.set(log, state.first_seq - 1) // of all of them: a snapshot takes the place of everything
       if (state.first_seq > position + 1) isBehind = true
-      if (state.last_seq > 0) isThere = true
     }
-    const isEmpty = isThere && positions.every((position) => position === 0)
-    // When nobody can help, the followers find the gap and say so, or there is none.
-    return (isBehind || isEmpty) && (await this.#snapshots!.fetch(needed))
+    // When nobody can help, the followers find the gap and say so.
+    return isBehind && (await this.#snapshots!.fetch(needed))
   }
 
   #positionsOf(host: ReplicatorHost): Promise<number[]> {

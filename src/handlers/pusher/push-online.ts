@@ -245,9 +245,11 @@ function encode(ctx: PushOnlineEvent): Outcome {
 function write(ctx: PushOnlineEvent): Outcome {
   const { batch, sources } = ctx
   if (batch !== undefined) {
-    for (const { receivedAtMs } of sources) if (receivedAtMs !== undefined) ctx.services.counts.pushing(receivedAtMs)
     ctx.tally = sources.some(({ trace }) => trace !== undefined) ? sources.map(() => 0) : undefined
     const origins = originsOf(sources)
+    if (ctx.targets.some(({ connectionID }) => !origins.includes(connectionID))) {
+      for (const { receivedAtMs } of sources) if (receivedAtMs !== undefined) ctx.services.counts.pushing(receivedAtMs)
+    }
     const isToBeShown = sources.every((source) => !isRecalled(ctx.services.current(source.message)))
     let encoders: readonly RecvEncoder[] | undefined
     for (const connection of ctx.targets) {
@@ -277,7 +279,7 @@ function tellPush({ services, key: { channelID, channelType }, sources, uids, ta
 }
 
 function tellTraces({ sources, tally, remote, services }: PushOnlineEvent): void {
-  if (tally === undefined && remote === undefined) return
+  if (tally === undefined && (remote === undefined || sources.every(({ trace }) => trace === undefined))) return
   const nowMs = services.nowMs()
   sources.forEach(({ trace }, index) => trace?.pushed(tally?.[index] ?? 0, remote?.size ?? 0, nowMs))
 }
