@@ -8,6 +8,7 @@ import { receiverUID, senderUID, type Job, type SoakJob, type SoakProgress, type
 import { openClient, type Client } from './client.ts'
 import { Histogram } from './histogram.ts'
 import { DeliveryCheck, Sender } from './sender.ts'
+import { sum, wait } from './traffic.ts'
 
 /** How many messages of one sender may be told apart; a pause of the server of seconds must not look like a loss. */
 const RING_COUNT = 32_768
@@ -262,14 +263,4 @@ class Soak {
 /** Between the least and the most, so that logins do not fall together. */
 function stayMs(): number {
   return STAY_MS.least + Math.random() * (STAY_MS.most - STAY_MS.least)
-}
-
-function sum<T>(items: readonly T[], value: (item: T) => number): number {
-  let total = 0
-  for (const item of items) total += value(item)
-  return total
-}
-
-function wait(delayMs: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, delayMs))
 }

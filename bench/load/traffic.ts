@@ -264,12 +264,12 @@ function targetTable({ topology, spread = 'own', receiverCount }: Job): Uint16Ar
   return table
 }
 
-function sum<T>(items: readonly T[], value: (item: T) => number): number {
+export function sum<T>(items: readonly T[], value: (item: T) => number): number {
   let total = 0
   for (const item of items) total += value(item)
   return total
 }
 
-function wait(delayMs: number): Promise<void> {
+export function wait(delayMs: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, delayMs))
 }

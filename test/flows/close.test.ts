@@ -29,6 +29,24 @@ describe('close', () => {
     expect(await storage.messages.lastSeq(TEAM)).toBe(1)
   })
 
+  it('runs once, also when who hears of a socket that it refuses calls it again', async () => {
+    const calls: string[] = []
+    const gate = deferred()
+    const storage = memoryStorage()
+    const { engine, clock } = await stage({ storage: { ...storage, close: () => gate.promise.then(() => void calls.push('storage closed')) } })
+    const pair = socketPair()
+    pair.attach(engine.accept(pair.server))
+    engine.on('connectionRefused', () => void engine.close({ drainMs: 0 }).then(() => calls.push('again')))
+    const closing = engine.close().then(() => calls.push('closed'))
+    await clock.advance(1_000)
+    expect(calls).toEqual([])
+    gate.resolve()
+    await clock.advance(1_000)
+    await closing
+    expect(calls[0]).toBe('storage closed')
+    expect(calls.toSorted()).toEqual(['again', 'closed', 'storage closed'])
+  })
+
   it('waits for positions that an earlier flush is still writing', async () => {
     const gate = deferred()
     const calls: string[] = []

@@ -51,6 +51,14 @@ describe('log lines', () => {
     expect(engine.metrics().connections.refused).toEqual([{ cause: 'refused', reason: 'AuthFail', count: 6 }])
   })
 
+  test('after close refused connections are bounded as before', async () => {
+    const logger = recordingLogger()
+    const { engine } = await stage({ logger, limits: { maxLogLinesPerSecond: 2 } })
+    await engine.close()
+    for (let count = 0; count < 50; count++) engine.accept(socketPair().server)
+    expect(logger.at('info').filter(({ message }) => message === 'connection refused')).toHaveLength(2)
+  })
+
   test('failures are bounded by their code, and the fact has all of them', async () => {
     const logger = recordingLogger()
     const storage = memoryStorage()
