@@ -16,6 +16,7 @@ interface MachineRun {
   readonly messagesPerSecond: number
   readonly engineMicros: number
   readonly serverMicros: number
+  readonly messagesPerEntry: number
   /** of the node that did worst */
   readonly latencyMs: Quantiles
 }
@@ -41,7 +42,7 @@ const rows = topologies.flatMap((topology): Row[] => [
 printHead(`${PAIR_COUNT} channels a node, payload 100 bytes, level, ${options.runs} runs of ${options.measureMs / 1_000} s`)
 const measured = await interleave(rows, options.runs, ({ topology, job }) => measure(topology, job))
 printTable(
-  ['engines', 'nats-servers', 'under way, or a second, on each', 'messages/s', 'p50 ms', 'p99 ms', 'p99.9 ms', 'engines CPU µs/message', 'nats-servers CPU µs/message'],
+  ['engines', 'nats-servers', 'under way, or a second, on each', 'messages/s', 'p50 ms', 'p99 ms', 'p99.9 ms', 'engines CPU µs/message', 'nats-servers CPU µs/message', 'messages an entry'],
   measured.map(({ topology, job, runs }) => [
     String(topology.engineCount),
     `${topology.natsCount}, R${topology.replicas}`,
@@ -50,6 +51,7 @@ printTable(
     ...(['p50', 'p99', 'p999'] as const).map((quantile) => range(runs.map(({ latencyMs }) => latencyMs[quantile]), 1)),
     mid(runs.map(({ engineMicros }) => engineMicros)),
     mid(runs.map(({ serverMicros }) => serverMicros)),
+    mid(runs.map(({ messagesPerEntry }) => messagesPerEntry)),
   ]),
 )
 writeJSON('cluster-machine', { runs: options.runs, rows: measured })
@@ -84,6 +86,7 @@ async function measure({ engineCount, natsCount, replicas }: Topology, job: Row[
       messagesPerSecond: (count / spanMs) * 1_000,
       engineMicros: (enginesCPUMs / count) * 1_000,
       serverMicros: (serversCPUMs / count) * 1_000,
+      messagesPerEntry: count / (after[0]!.entryCount - before[0]!.entryCount),
       latencyMs: after.map(({ latencyMs }) => latencyMs).reduce((worst, each) => (each.p99 > worst.p99 ? each : worst)),
     }
   } finally {

@@ -11,7 +11,8 @@ import { Histogram } from './load/histogram.ts'
 const { nodeID, servers, replicas, window, ratePerSecond, pairCount } = JSON.parse(process.argv[2]!) as MachineSpec
 const folder = mkdtempSync(join(tmpdir(), 'imengine-bench-'))
 const storage = levelStorage({ path: folder })
-const engine = new IMEngine({ nodeID, storage, tokenVerifier: allowAnyToken(), ...natsCluster({ servers, replicas, name: 'bench' }), limits: { replicateTimeoutMs: 30_000 } })
+const cluster = natsCluster({ servers, replicas, name: 'bench' })
+const engine = new IMEngine({ nodeID, storage, tokenVerifier: allowAnyToken(), ...cluster, limits: { replicateTimeoutMs: 30_000 } })
 engine.on('error', (error) => console.error('engine:', error))
 await engine.start()
 const tell = (message: FromMachine): void => void process.send!(message)
@@ -60,12 +61,12 @@ process.on('message', (message: ToMachine) => {
     case 'measure':
       isMeasuring = true
       latencies.clear()
-      tell({ type: 'measuring', cpuMs: cpuMs() })
+      tell({ type: 'measuring', cpuMs: cpuMs(), entryCount: entryCount() })
       break
     case 'end':
       isMeasuring = false
       isOver = true
-      tell({ type: 'measured', cpuMs: cpuMs(), count: latencies.count, latencyMs: latencies.quantiles() })
+      tell({ type: 'measured', cpuMs: cpuMs(), entryCount: entryCount(), count: latencies.count, latencyMs: latencies.quantiles() })
       void (underWayCount === 0 ? Promise.resolve() : new Promise<void>((resolve) => (becameIdle = resolve))).then(() => tell({ type: 'idle', acked: [...acked] }))
       break
     case 'look':
@@ -82,6 +83,11 @@ tell({ type: 'ready' })
 function cpuMs(): number {
   const { user, system } = process.cpuUsage()
   return (user + system) / 1_000
+}
+
+/** applied here, of all partitions and nodes */
+function entryCount(): number {
+  return cluster.replicator.status().partitions.reduce((sum, { appliedIndex }) => sum + appliedIndex, 0)
 }
 
 async function close(): Promise<void> {

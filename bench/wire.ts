@@ -198,8 +198,8 @@ export type ToMachine =
   | { readonly type: 'look'; readonly channelIDs: readonly string[] }
 export type FromMachine =
   | { readonly type: 'ready' }
-  | { readonly type: 'measuring'; readonly cpuMs: number }
-  | { readonly type: 'measured'; readonly cpuMs: number; readonly count: number; readonly latencyMs: Quantiles }
+  | { readonly type: 'measuring'; readonly cpuMs: number; readonly entryCount: number }
+  | { readonly type: 'measured'; readonly cpuMs: number; readonly entryCount: number; readonly count: number; readonly latencyMs: Quantiles }
   /** everything has been acknowledged: by channel the last number */
   | { readonly type: 'idle'; readonly acked: readonly (readonly [channelID: string, messageSeq: number])[] }
   | { readonly type: 'stored'; readonly lastSeqs: readonly number[] }
