@@ -25,6 +25,8 @@ export default defineConfig({
     maxWorkers: '100%',
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // How long something may take is never what is tested: only that it comes.
+    expect: { poll: { timeout: 20_000 } },
     // Only with `npm run coverage`.
     coverage: {
       provider: 'v8',

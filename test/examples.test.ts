@@ -120,7 +120,7 @@ describe('examples', () => {
       expect(await ann.send({ ...TEAM, payload: 'darn it' })).toMatchObject({ reasonCode: ReasonCode.Success, messageSeq: 1 })
       expect(await bob.nextRecv()).toMatchObject({ text: '**** it' })
       const printed = vi.spyOn(console, 'log')
-      await vi.waitFor(() => expect(printed).toHaveBeenCalledWith('ann in team: **** it'))
+      await vi.waitFor(() => expect(printed).toHaveBeenCalledWith('ann in team: **** it'), { timeout: 20_000 })
       return [ann, bob]
     })
   })

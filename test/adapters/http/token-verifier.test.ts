@@ -80,10 +80,10 @@ describe('httpTokenVerifier', () => {
     const far = await server((request) => void held.push(request))
     const gone = new AbortController()
     const verdict = httpTokenVerifier({ url: far.url })(asked({ signal: gone.signal }))
-    await vi.waitFor(() => expect(held.length).toBe(1))
+    await vi.waitFor(() => expect(held.length).toBe(1), { timeout: 20_000 })
     gone.abort()
     await expect(verdict).rejects.toMatchObject({ code: 'IM_VERIFIER_FAILED' })
-    await vi.waitFor(() => expect(held[0]!.signal.aborted).toBe(true))
+    await vi.waitFor(() => expect(held[0]!.signal.aborted).toBe(true), { timeout: 20_000 })
   })
 
   it('asks nobody who has failed too often, until resetMs have passed', async () => {
@@ -105,7 +105,7 @@ describe('httpTokenVerifier', () => {
     for (let n = 1; n <= 5; n++) {
       const gone = new AbortController()
       const verdict = verify(asked({ signal: gone.signal }))
-      await vi.waitFor(() => expect(held.length).toBe(n))
+      await vi.waitFor(() => expect(held.length).toBe(n), { timeout: 20_000 })
       gone.abort()
       await expect(verdict).rejects.toMatchObject({ code: 'IM_VERIFIER_FAILED' })
     }
@@ -124,7 +124,7 @@ describe('httpTokenVerifier', () => {
     answer = (request) => held.push(request)
     const gone = new AbortController()
     const verdict = verify(asked({ signal: gone.signal }))
-    await vi.waitFor(() => expect(held.length).toBe(1))
+    await vi.waitFor(() => expect(held.length).toBe(1), { timeout: 20_000 })
     await expect(verify(asked())).rejects.toMatchObject({ code: 'IM_VERIFIER_FAILED' }) // one at a time
     expect(far.requests.length).toBe(2)
     gone.abort()

@@ -168,9 +168,9 @@ describe('message.send', () => {
     const webhook = httpWebhook({ url: far.url, beforeSend: { maxConcurrent: 2, maxQueued: 1 } })
     const asked = [ask(webhook), ask(webhook), ask(webhook)]
     expect((await failureOf(ask(webhook))).message).toContain('1 questions are waiting')
-    await vi.waitFor(() => expect(held.length).toBe(2))
+    await vi.waitFor(() => expect(held.length).toBe(2), { timeout: 20_000 })
     for (const request of held.splice(0)) reply(request, { code: 0 })
-    await vi.waitFor(() => expect(held.length).toBe(1))
+    await vi.waitFor(() => expect(held.length).toBe(1), { timeout: 20_000 })
     reply(held[0]!, { code: 0 })
     expect(await Promise.all(asked)).toEqual([{ code: 0 }, { code: 0 }, { code: 0 }])
   })
@@ -180,7 +180,7 @@ describe('message.send', () => {
     const far = await server((request) => void held.push(request))
     const webhook = httpWebhook({ url: far.url, beforeSend: { maxConcurrent: 1 } })
     const first = ask(webhook)
-    await vi.waitFor(() => expect(held.length).toBe(1))
+    await vi.waitFor(() => expect(held.length).toBe(1), { timeout: 20_000 })
     const patience = new AbortController()
     const second = failureOf(ask(webhook, QUESTION, patience.signal))
     patience.abort()
@@ -223,7 +223,7 @@ describe('message.send', () => {
     isDown = false
     isHeld = true
     const probe = ask(webhook)
-    await vi.waitFor(() => expect(held.length).toBe(1))
+    await vi.waitFor(() => expect(held.length).toBe(1), { timeout: 20_000 })
     await failureOf(ask(webhook)) // not while it is being tried
     isHeld = false
     reply(held[0]!, { code: 0 })

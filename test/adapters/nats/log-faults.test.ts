@@ -25,7 +25,7 @@ class Load {
   }
 
   /** Resolves when so many more have been acknowledged. */
-  async goesOn(count = 300, timeoutMs = 25_000): Promise<void> {
+  async goesOn(count = 300, timeoutMs = 45_000): Promise<void> {
     const wanted = this.acked.length + count
     await until(() => this.acked.length >= wanted, timeoutMs, 'nothing is acknowledged any more')
   }
@@ -106,7 +106,7 @@ describe.skipIf(NATS_SERVER === undefined || !isWanted)('under load on three ser
     await expectNothingLost(load)
     for (const { replicator } of nodes) for (const { stopped } of replicator.status().partitions) expect(stopped).toBeUndefined()
     if (what === 'all of them') expect(nodes.flatMap(({ problems }) => problems).map(({ error }) => error.code)).toContain('IM_CLUSTER_UNAVAILABLE')
-  }, 60_000)
+  }, 120_000)
 
   it('a leader that hangs holds nobody up for good, and comes back to the others', async () => {
     const load = new Load(nodes, 12)
@@ -118,5 +118,5 @@ describe.skipIf(NATS_SERVER === undefined || !isWanted)('under load on three ser
     await load.goesOn()
     await load.end()
     await expectNothingLost(load)
-  }, 60_000)
+  }, 120_000)
 })

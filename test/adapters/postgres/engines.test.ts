@@ -56,7 +56,7 @@ describe.skipIf(binaries === undefined)('several engines over one PostgreSQL dat
       expect(await ann.send({ ...TEAM, payload: `ann ${count}` })).toMatchObject({ reasonCode: 1 })
       expect(await bob.send({ ...TEAM, payload: `bob ${count}` })).toMatchObject({ reasonCode: 1 })
     }
-    await vi.waitUntil(() => ann.messages.length === 5 && bob.messages.length === 5)
+    await vi.waitUntil(() => ann.messages.length === 5 && bob.messages.length === 5, { timeout: 20_000 })
     expect(ann.messages.map(({ messageSeq, text }) => [messageSeq, text])).toEqual([1, 2, 3, 4, 5].map((count) => [2 * count, `bob ${count}`]))
     expect(bob.messages.map(({ messageSeq, text }) => [messageSeq, text])).toEqual([1, 2, 3, 4, 5].map((count) => [2 * count - 1, `ann ${count}`]))
   })
@@ -144,7 +144,7 @@ describe.skipIf(binaries === undefined)('several engines over one PostgreSQL dat
     const [one, two] = await pair((nodeID) => ({ webhook: webhookOf(nodeID) }))
     const requests = Array.from({ length: 20 }, (_, index) => ({ ...TEAM, fromUID: 'ann', clientMsgNo: `no-${index}`, payload: Buffer.from('x') }))
     await Promise.all(requests.map((request, index) => (index % 2 === 0 ? one : two).messages.send(request)))
-    await vi.waitUntil(() => told.length >= 20)
+    await vi.waitUntil(() => told.length >= 20, { timeout: 20_000 })
     expect(told.sort((a, b) => Number(a[1].slice(3)) - Number(b[1].slice(3)))).toEqual(requests.map(({ clientMsgNo }, index) => [index % 2 === 0 ? 1 : 2, clientMsgNo]))
   })
 

@@ -276,8 +276,8 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
       await append(storage, 1)
       await storage.outbox.count() // holds a connection of its own
       await server.ask(database, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()`, [database])
-      await vi.waitFor(async () => expect((await append(storage, 2)).messageSeq).toBe(2))
-      await vi.waitFor(async () => expect(await storage.outbox.count()).toBe(0))
+      await vi.waitFor(async () => expect((await append(storage, 2)).messageSeq).toBe(2), { timeout: 20_000 })
+      await vi.waitFor(async () => expect(await storage.outbox.count()).toBe(0), { timeout: 20_000 })
       await storage.close()
     }
     expect(pool.listenerCount('error')).toBe(0)
@@ -295,7 +295,7 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
       expect(await codeOf(append(storage, 2))).toBe('IM_STORE_UNAVAILABLE')
       expect(await codeOf(Promise.resolve(storage.messages.lastSeq(ROOM)))).toBe('IM_STORE_UNAVAILABLE')
       await Promise.all([storage.close(), storage.close()])
-      await vi.waitFor(() => expect(socketCount()).toBe(before))
+      await vi.waitFor(() => expect(socketCount()).toBe(before), { timeout: 20_000 })
     } finally {
       for (const pid of [server.pid, ...backends]) process.kill(pid, 'SIGCONT')
     }
@@ -368,7 +368,7 @@ describe.skipIf(binaries === undefined)('imengine/postgres', () => {
       await storage.close()
       await vi.waitFor(async () => {
         expect(await server.ask(database, `SELECT 1 FROM pg_stat_activity WHERE application_name = 'imengine'`)).toEqual([])
-      })
+      }, { timeout: 20_000 })
       expect(await codeOf(append(storage, 1))).toBe('IM_STORE_UNAVAILABLE')
     })
 
