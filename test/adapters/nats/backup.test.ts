@@ -131,7 +131,7 @@ describe.skipIf(NATS_SERVER === undefined)('a backup', () => {
     for (const each of [one, two]) expect(await historyOf(each)).toEqual(['1 one', '2 two'])
     expect(await say(two, 'one')).toBe(1) // a repeat is one
     expect(await say(two, 'next')).toBe(3)
-    await until(async () => (await historyOf(one)).length === 3, 5_000, 'the other node has not applied it')
+    await until(async () => (await historyOf(one)).length === 3, 25_000, 'the other node has not applied it')
     const { connack } = await connectTestClient(one.engine, { uid: 'bob', token: 'token-of-bob' })
     expect(connack.reasonCode).toBe(ReasonCode.Success)
   })
@@ -145,10 +145,10 @@ describe.skipIf(NATS_SERVER === undefined)('a node', () => {
       nodes.push(node)
       expect(isFit(node)).toBe(true)
       await own.kill(0)
-      await until(() => !isFit(node), 10_000, 'it is fit without a server')
+      await until(() => !isFit(node), 25_000, 'it is fit without a server')
       await own.start(0)
       await own.ready()
-      await until(() => isFit(node), 10_000, 'it is not fit again')
+      await until(() => isFit(node), 25_000, 'it is not fit again')
       await node.engine.close()
       expect(isFit(node)).toBe(false)
     } finally {

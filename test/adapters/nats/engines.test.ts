@@ -52,7 +52,7 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
     )
     const expected = [...told].sort(([, a], [, b]) => a - b)
     expect(expected.map(([, messageSeq]) => messageSeq)).toEqual(Array.from({ length: 90 }, (_, i) => i + 1))
-    await until(() => clients.every(({ messages }) => messages.length === 60), 5_000, 'not everybody has heard everything')
+    await until(() => clients.every(({ messages }) => messages.length === 60), 25_000, 'not everybody has heard everything')
     for (const [i, { messages }] of clients.entries()) {
       const heard = expected.filter(([number]) => !number.startsWith(UIDS[i]!))
       expect(messages.map(({ text, messageSeq }) => [text, messageSeq])).toEqual(heard)
@@ -94,7 +94,7 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
     const nats = await connect({ servers: servers.urls })
     await nats.request(`${name}.log.0`, 'not an entry')
     await nats.close()
-    await until(() => errors.includes('IM_LOG_FORMAT'), 5_000, 'nobody was told')
+    await until(() => errors.includes('IM_LOG_FORMAT'), 25_000, 'nobody was told')
     await expect(engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('two') })).rejects.toMatchObject({ code: 'IM_SEND_FAILED' })
     expect(cluster.replicator.status().partitions[0]).toMatchObject({ appliedIndex: lastIndex, stopped: { code: 'IM_LOG_FORMAT' } })
     expect(told).toEqual([true]) // nothing of that partition would reach the clients here

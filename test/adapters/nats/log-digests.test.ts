@@ -80,7 +80,7 @@ async function forget(name: string): Promise<void> {
     (await nats.request(`$JS.API.STREAM.${what}.${log}`, JSON.stringify(body))).json()
   const { config } = await ask('INFO', {})
   await ask('UPDATE', { ...config, max_msgs: 1 })
-  await until(async () => (({ first_seq, last_seq }) => first_seq === last_seq)((await ask('INFO', {})).state), 10_000, 'it keeps more')
+  await until(async () => (({ first_seq, last_seq }) => first_seq === last_seq)((await ask('INFO', {})).state), 25_000, 'it keeps more')
   await nats.close()
 }
 
@@ -93,12 +93,12 @@ describe.skipIf(NATS_SERVER === undefined)('a node that has read something else 
     await send(one, 'first')
     await send(one, TOLD)
     await settled([one, two, misled])
-    await until(() => stopOf(misled) !== undefined, 10_000, 'it goes on')
+    await until(() => stopOf(misled) !== undefined, 25_000, 'it goes on')
     expect(stopOf(misled)).toBe('IM_LOG_DIVERGED')
     expect(misled.replicator.status().partitions[0]!.stopped?.detail).toMatch(/_log_0: nodes 1, 2 read something else in entry 2, more than .* a backup of another node/)
     expect(misled.isolations).toEqual([true])
     await expect(send(misled, 'no')).rejects.toMatchObject({ code: 'IM_LOG_DIVERGED' })
-    await until(() => [one, two].every((node) => divergences(node).length > 0), 10_000, 'the others do not say so')
+    await until(() => [one, two].every((node) => divergences(node).length > 0), 25_000, 'the others do not say so')
     for (const node of [one, two]) {
       expect(divergences(node)).toEqual([false])
       expect(node.problems.find(({ error }) => error.code === 'IM_LOG_DIVERGED')!.error.detail).toMatch(/node 3 read something else in entry 2, fewer/)
@@ -114,7 +114,7 @@ describe.skipIf(NATS_SERVER === undefined)('a node that has read something else 
     const name = logName()
     const [one, misled] = await Promise.all([started({ nodeID: 1, name }), started({ nodeID: 2, name, isMisled: true })])
     await send(one, TOLD)
-    await until(() => stopOf(one) !== undefined && stopOf(misled) !== undefined, 10_000, 'one goes on')
+    await until(() => stopOf(one) !== undefined && stopOf(misled) !== undefined, 25_000, 'one goes on')
     expect([stopOf(one), stopOf(misled)]).toEqual(['IM_LOG_DIVERGED', 'IM_LOG_DIVERGED'])
     expect(one.replicator.status().partitions[0]!.stopped?.detail).toMatch(/node 2 read something else in entry 1, and as many read what this node did: all stop/)
   })
@@ -124,7 +124,7 @@ describe.skipIf(NATS_SERVER === undefined)('a node that has read something else 
     const [one, misled] = await Promise.all([started({ nodeID: 1, name, partitions: 3 }), started({ nodeID: 2, name, partitions: 3, isMisled: true })])
     await send(one, TOLD)
     const stoppedCount = (node: LogNode): number => node.replicator.status().partitions.filter(({ stopped }) => stopped !== undefined).length
-    await until(() => stoppedCount(one) > 0 && stoppedCount(misled) > 0, 10_000, 'one goes on')
+    await until(() => stoppedCount(one) > 0 && stoppedCount(misled) > 0, 25_000, 'one goes on')
     expect([stoppedCount(one), stoppedCount(misled)]).toEqual([1, 1])
   })
 
@@ -146,7 +146,7 @@ describe.skipIf(NATS_SERVER === undefined)('a node that has read something else 
     }
     const misled = made({ nodeID: 3, name, isMisled: true, store })
     const outcome = misled.start().catch((error: unknown) => error)
-    await until(() => stopOf(misled) !== undefined, 10_000, 'it goes on')
+    await until(() => stopOf(misled) !== undefined, 25_000, 'it goes on')
     expect(misled.appliedIndexes).toEqual([1])
     release()
     expect(await outcome).toMatchObject({ code: 'IM_LOG_DIVERGED' })
@@ -167,7 +167,7 @@ describe.skipIf(NATS_SERVER === undefined)('a node that the log cannot help any 
     }
     const [misled, one, two] = await Promise.all([giver(1, true).start(), giver(2).start(), giver(3).start()])
     await send(one, TOLD)
-    await until(() => stopOf(misled) !== undefined && divergences(one).length > 0 && divergences(two).length > 0, 10_000, 'nobody notices')
+    await until(() => stopOf(misled) !== undefined && divergences(one).length > 0 && divergences(two).length > 0, 25_000, 'nobody notices')
     await send(one, 'goes on')
     await settled([one, two])
     await forget(name)
@@ -214,9 +214,9 @@ describe.skipIf(NATS_SERVER === undefined)('a node that the log cannot help any 
       isWhole = true
     }
     const outcome = emptied.start().catch((error: unknown) => error)
-    await until(() => chunkCount === 1, 10_000, 'nothing is given')
+    await until(() => chunkCount === 1, 25_000, 'nothing is given')
     await send(one, TOLD)
-    await until(() => stopOf(misled) !== undefined, 10_000, 'it goes on')
+    await until(() => stopOf(misled) !== undefined, 25_000, 'it goes on')
     go()
     expect(await outcome).toMatchObject({ code: 'IM_CLUSTER_UNAVAILABLE' })
     expect(isWhole).toBe(false)
@@ -267,12 +267,12 @@ describe.skipIf(NATS_SERVER === undefined)('nodes that have read the same', () =
     // Of a partition that there is not.
     nats.publish(`${name}.digests`, Buffer.from('0101000007000000000000000100ff00000000000100010000002a', 'hex'))
     await nats.flush()
-    await until(() => one.problems.length > 0, 10_000, 'it tells nobody')
+    await until(() => one.problems.length > 0, 25_000, 'it tells nobody')
     expect(one.problems.map(({ error, log, isStopped }) => [error.code, log, isStopped])).toEqual([['IM_PEER_UNREACHABLE', undefined, false]])
     expect(one.problems[0]!.error.detail).toMatch(/what another node says of its log could not be read/)
     expect([stopOf(one), stopOf(misled)]).toEqual([undefined, undefined])
     await send(one, TOLD)
-    await until(() => stopOf(one) !== undefined && stopOf(misled) !== undefined, 10_000, 'they do not compare any more')
+    await until(() => stopOf(one) !== undefined && stopOf(misled) !== undefined, 25_000, 'they do not compare any more')
     await stranger.release()
   })
 })

@@ -65,7 +65,7 @@ describe.skipIf(NATS_SERVER === undefined)('Presence over NATS', () => {
     // Who comes now reads the beat of a dead node, and must not take it for one of a living node.
     const three = await nodeOn(servers, 3, { name })
     expect(located(three, 'ann', 'bob', 'cleo')).toEqual({ ann: [1] })
-    await until(() => one.uidCount === 0, 10_000, 'it is not forgotten')
+    await until(() => one.uidCount === 0, 25_000, 'it is not forgotten')
     const connection = new ClusterConnection({ servers: servers.urls, clientName: 'test', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 1_000 })
     const { Kvm } = await import('@nats-io/kv')
     const kv = await new Kvm(await connection.acquire()).open(`${name}_presence`)

@@ -58,7 +58,7 @@ class FarPresence implements Presence {
     await sync.heartbeat(999, LONG_MS)
     const uid = `sync ${++this.#syncCount}`
     await sync.online(entry(uid, 999, uid))
-    await until(() => this.#reader.locate([uid]).size === 1, 5_000, 'the reader does not catch up')
+    await until(() => this.#reader.locate([uid]).size === 1, 25_000, 'the reader does not catch up')
     await sync.offline(entry(uid, 999, uid))
   }
 

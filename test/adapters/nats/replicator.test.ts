@@ -85,7 +85,7 @@ describe.skipIf(NATS_SERVER === undefined)('three nodes of one log', () => {
     const sent = Array.from({ length: 20 }, (_, i) => message(room('a'), `n${i}`))
     for (const each of sent) await fast.propose(room('a'), [each])
     const { replicator } = slow
-    await until(() => replicator.status().partitions[0]!.lastIndex === 20, 5_000, 'they have not arrived')
+    await until(() => replicator.status().partitions[0]!.lastIndex === 20, 25_000, 'they have not arrived')
     expect(slow.appliedIndexes).toEqual([0])
     gate.open()
     await settled([slow, fast])
@@ -178,7 +178,7 @@ describe.skipIf(NATS_SERVER === undefined)('what is proposed', () => {
     servers.thaw(0)
     for (const outcome of outcomes) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'IM_REPLICATION_TIMEOUT' } })
     const after = message(room('a'), 'after')
-    await until(async () => (await Promise.allSettled([node.propose(room('a'), [after], 1_000)]))[0].status === 'fulfilled', 10_000, 'it does not go on')
+    await until(async () => (await Promise.allSettled([node.propose(room('a'), [after], 1_000)]))[0].status === 'fulfilled', 25_000, 'it does not go on')
     const numbers = await node.numbersIn(room('a'))
     expect(numbers.filter((number) => number !== 'on its way')).toEqual(['before', 'after'])
   })
@@ -259,7 +259,7 @@ describe.skipIf(NATS_SERVER === undefined)('a log that cannot be followed', () =
     const [one, two] = await Promise.all([1, 2].map((nodeID) => started({ nodeID, name, partitions: 1 })))
     await one!.propose(room('a'), [message(room('a'), 'before')])
     await asOperator(async (nats) => void (await nats.request(`${name}.log.0`, bytes)))
-    await until(() => [one!, two!].every((node) => node.replicator.status().partitions[0]!.stopped !== undefined), 5_000, 'not stopped')
+    await until(() => [one!, two!].every((node) => node.replicator.status().partitions[0]!.stopped !== undefined), 25_000, 'not stopped')
     for (const node of [one!, two!]) {
       expect(node.replicator.status().partitions[0]!.stopped).toMatchObject({ code, retryable: false })
       expect(node.problems.filter(({ isStopped }) => isStopped)).toMatchObject([{ error: { code }, log: `${name}_log_0` }])
@@ -275,7 +275,7 @@ describe.skipIf(NATS_SERVER === undefined)('a log that cannot be followed', () =
     await node.propose(room('a'), [message(room('a'))])
     await api(`STREAM.DELETE.${name}_log_0`)
     await expect(node.propose(room('a'), [message(room('a'))], 20_000)).rejects.toMatchObject({ code: 'IM_LOG_REPLACED' })
-    await until(() => node.replicator.status().partitions[0]!.stopped?.code === 'IM_LOG_REPLACED', 15_000, 'it has not stopped')
+    await until(() => node.replicator.status().partitions[0]!.stopped?.code === 'IM_LOG_REPLACED', 25_000, 'it has not stopped')
     await expect(node.propose(room('a'), [message(room('a'))])).rejects.toMatchObject({ code: 'IM_LOG_REPLACED' })
   })
 

@@ -288,7 +288,7 @@ export const SCENARIOS: readonly Scenario[] = [
       await nats.request(`${cluster.name}.log.0`, bytes, { timeout: 5_000 })
       await nats.close()
       const stopped = async (): Promise<boolean> => (await cluster.statuses()).every(({ partitions }) => partitions[0]!.stopped === 'IM_LOG_FORMAT')
-      await until(stopped, 10_000, 'not every node has stopped')
+      await until(stopped, 25_000, 'not every node has stopped')
       const through0 = history.rooms.filter(({ key }) => partitionOf(key, cluster.partitionCount) === 0)
       const before = await cluster.logs(through0)
       await stage.leave()
