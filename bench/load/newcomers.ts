@@ -34,7 +34,7 @@ export class Newcomers {
     this.#fail = fail
   }
 
-  /** Until `end`. @throws when one of them is not let in */
+  /** Until `end`, and one at least. @throws when one of them is not let in */
   async run(): Promise<void> {
     const { newcomersPerSecond } = this.#job
     if (newcomersPerSecond === 0) return
@@ -50,13 +50,14 @@ export class Newcomers {
     }
     listener.link.afterChunk = () => listener.link.flush()
     const visits = new Set<Promise<void>>()
-    while (!this.#isOver) {
+    do {
+      if (visits.size < MAX_UNDER_WAY) {
+        const visit = this.#visit(`new-${this.#name}-${this.#startedCount++}`).catch(this.#fail)
+        visits.add(visit)
+        void visit.finally(() => visits.delete(visit))
+      }
       await wait((2 * Math.random() * 1_000) / newcomersPerSecond)
-      if (visits.size >= MAX_UNDER_WAY) continue
-      const visit = this.#visit(`new-${this.#name}-${this.#startedCount++}`).catch(this.#fail)
-      void visits.add(visit)
-      void visit.finally(() => visits.delete(visit))
-    }
+    } while (!this.#isOver)
     await Promise.all(visits)
     for (const endMs = performance.now() + this.#job.drainMs; this.heardCount < this.count; await wait(5)) {
       if (performance.now() > endMs) throw new Error(`lost: of ${this.count} messages of newcomers ${this.heardCount} were delivered`)
