@@ -17,6 +17,9 @@ const CHURN_COUNT = 20
 const PAYLOAD_BYTES = 100
 const BATCH_COUNT = 8
 const SAMPLE_EVERY_MS = 10_000
+const NEWCOMERS_PER_SECOND = 20
+/** What is bounded by count is full when so many newcomers have been there: in the first half, so that the second shows growth alone. */
+const CACHED_COUNT = 1_000
 const MIB = 1_048_576
 
 type Sample = SoakProgress & Inspection
@@ -28,19 +31,26 @@ const minutes = positive('minutes', more['minutes']!)
 const fraction = positive('fraction', more['fraction']!)
 const maxGrowth = positive('max-growth', more['max-growth']!)
 // The store is full soon, and holds little: what is asked about is everything else. Who is away for a while must find what was missed.
-const server: ServerSpec = { kind: 'engine', ...choice!, maxMessagesPerChannel: 250 }
+const server: ServerSpec = {
+  kind: 'engine', ...choice!, maxMessagesPerChannel: 250,
+  limits: { maxRecentMessages: CACHED_COUNT, maxCachedPermissions: CACHED_COUNT, maxCachedChannels: CACHED_COUNT, maxTrackedDeliveries: CACHED_COUNT },
+}
 const startedAt = new Date()
 
 const capacity = more['rate'] === '' ? await measureCapacity() : undefined
 const ratePerSecond = capacity === undefined ? positive('rate', more['rate']!) : Math.round(capacity * fraction)
-console.log(`${startedAt.toISOString().slice(0, 16).replace('T', ' ')} UTC, ${machine()}: ${nameOf(server)}, ${minutes} minutes at ${ratePerSecond.toLocaleString('en')} messages/s${capacity === undefined ? '' : `, ${fraction} of ${Math.round(capacity).toLocaleString('en')}`}, ${PAIR_COUNT} pairs that stay and ${CHURN_COUNT} that come and go\n`)
+console.log(`${startedAt.toISOString().slice(0, 16).replace('T', ' ')} UTC, ${machine()}: ${nameOf(server)}, ${minutes} minutes at ${ratePerSecond.toLocaleString('en')} messages/s${capacity === undefined ? '' : `, ${fraction} of ${Math.round(capacity).toLocaleString('en')}`}, ${PAIR_COUNT} pairs that stay, ${CHURN_COUNT} that come and go, ${NEWCOMERS_PER_SECOND} new users a second\n`)
 
 const samples: Sample[] = []
 const problems: string[] = []
 const result = await soak()
 const half = samples.slice(Math.floor(samples.length / 2))
 const trends = { heapUsed: trend(half, ({ heapUsedBytes }) => heapUsedBytes), rss: trend(half, ({ rssBytes }) => rssBytes), external: trend(half, ({ externalBytes }) => externalBytes) }
-if (isAbove(trends.heapUsed, maxGrowth)) problems.push(`the heap grows by ${show(trends.heapUsed)} MiB a minute, which is more than ${maxGrowth}`)
+if (half.length > 0 && half[0]!.newcomerCount < CACHED_COUNT) {
+  console.log(`Too short to say whether the heap grows: after ${half[0]!.newcomerCount} new users the caches, of ${CACHED_COUNT} entries each, were still filling.\n`)
+} else if (isAbove(trends.heapUsed, maxGrowth)) {
+  problems.push(`the heap grows by ${show(trends.heapUsed)} MiB a minute, which is more than ${maxGrowth}`)
+}
 for (const kind of new Set(samples.flatMap(({ handles }) => Object.keys(handles)))) {
   if (grows(samples.map((sample) => handlesOf(sample, kind)))) problems.push(`${kind} handles grow: ${samples.map((sample) => handlesOf(sample, kind)).join(', ')}`)
 }
@@ -68,7 +78,7 @@ async function soak(): Promise<SoakResult | undefined> {
     loading = new Child<FromLoad, 'done'>('load-process.js', {
       task: 'soak',
       job: {
-        transport, encryption, port, pairCount: PAIR_COUNT, churnCount: CHURN_COUNT, ratePerSecond, batchCount: BATCH_COUNT, payloadBytes: PAYLOAD_BYTES,
+        transport, encryption, port, pairCount: PAIR_COUNT, churnCount: CHURN_COUNT, newcomersPerSecond: NEWCOMERS_PER_SECOND, ratePerSecond, batchCount: BATCH_COUNT, payloadBytes: PAYLOAD_BYTES,
         lastsMs: minutes * 60_000, tellEveryMs: SAMPLE_EVERY_MS, drainMs: 30_000,
       },
     })
@@ -115,9 +125,9 @@ function handlesOf({ handles, connectionCount }: Sample, kind: string): number {
 function printSamples(): void {
   const everyNth = Math.max(1, Math.ceil(samples.length / 20))
   const shown = samples.filter((_, index) => index % everyNth === everyNth - 1)
-  printTable(['s', 'heap MiB', 'RSS MiB', 'external MiB', 'connections', 'handles', 'under way', 'messages sent', 'logins'], shown.map((sample) => [
+  printTable(['s', 'heap MiB', 'RSS MiB', 'external MiB', 'connections', 'handles', 'under way', 'messages sent', 'logins', 'new users'], shown.map((sample) => [
     String(Math.round(sample.atSeconds)), mib(sample.heapUsedBytes), mib(sample.rssBytes), mib(sample.externalBytes), String(sample.connectionCount),
-    Object.entries(sample.handles).map(([kind, count]) => `${kind} ${count}`).join(', '), String(sample.underWayCount), sample.sentCount.toLocaleString('en'), sample.loginCount.toLocaleString('en'),
+    Object.entries(sample.handles).map(([kind, count]) => `${kind} ${count}`).join(', '), String(sample.underWayCount), sample.sentCount.toLocaleString('en'), sample.loginCount.toLocaleString('en'), sample.newcomerCount.toLocaleString('en'),
   ]))
 }
 

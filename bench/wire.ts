@@ -1,4 +1,5 @@
 /** What the processes of a benchmark agree on: what is served, what load is made, and what they tell each other. */
+import type { Limits } from 'imengine'
 
 export type ServerKind = 'engine' | 'relay' | 'codec' | 'aedes' | 'mosquitto' | 'socket.io'
 export type Transport = 'tcp' | 'ws'
@@ -15,6 +16,8 @@ export interface ServerSpec {
   readonly cluster?: { readonly nodeID: number; readonly servers: readonly string[]; readonly replicas: number }
   /** engine, in memory: so many messages of a channel are kept; default as the store's own */
   readonly maxMessagesPerChannel?: number
+  /** engine: bounds other than the default ones */
+  readonly limits?: Partial<Limits>
   /** engine: groups that exist from the start */
   readonly groups?: readonly { readonly channelID: string; readonly subscribers: readonly string[] }[]
 }
@@ -109,11 +112,14 @@ export interface SoakJob {
   readonly pairCount: number
   /** pairs whose two ends log in and leave all the time */
   readonly churnCount: number
+  /** users who come for the first time, write one message that is not stored, and never come again; 0 for none */
+  readonly newcomersPerSecond: number
   /** of the pairs that stay, all together, in runs of `batchCount` */
   readonly ratePerSecond: number
   readonly batchCount: number
   readonly payloadBytes: number
   readonly lastsMs: number
+  /** on average: at moments that keep no time with anything that goes up and down in the server */
   readonly tellEveryMs: number
   readonly drainMs: number
 }
@@ -126,7 +132,9 @@ export interface SoakProgress {
   readonly deliveredCount: number
   /** delivered once more after a login, because the acknowledgement had not arrived */
   readonly repeatedCount: number
+  /** of all, newcomers too */
   readonly loginCount: number
+  readonly newcomerCount: number
   readonly underWayCount: number
 }
 

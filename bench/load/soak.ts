@@ -1,12 +1,13 @@
 /**
  * Messages at one rate between pairs that stay, and beside them pairs whose ends log in and leave all the time, in order or by a
- * reset. Nothing may be lost, come out of order, or come twice but for what a client had no time to acknowledge before it left.
+ * reset, and users who come once. Nothing may be lost, come out of order, or come twice but for what a client had no time to acknowledge before it left.
  */
 import { randomBytes } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import { receiverUID, senderUID, type Job, type SoakJob, type SoakProgress, type SoakResult } from '../wire.ts'
 import { openClient, type Client } from './client.ts'
 import { Histogram } from './histogram.ts'
+import { Newcomers } from './newcomers.ts'
 import { DeliveryCheck, Sender } from './sender.ts'
 import { sum, wait } from './traffic.ts'
 
@@ -70,6 +71,7 @@ class Soak {
   readonly #senders: Sender[]
   readonly #checks: DeliveryCheck[]
   readonly #visitors: ComingAndGoing[]
+  readonly #newcomers: Newcomers
   readonly #ackTimes = new Histogram()
   readonly #deliveryTimes = new Histogram()
   #fail: (error: Error) => void = () => undefined
@@ -89,6 +91,7 @@ class Soak {
       this.#fail = reject
     })
     this.failed.catch(() => undefined)
+    this.#newcomers = new Newcomers(job, this.#payload, this.#fail)
   }
 
   async run(tell: (progress: SoakProgress) => void): Promise<SoakResult> {
@@ -100,17 +103,19 @@ class Soak {
       staying.push(...(await Promise.all(indexes.map((index) => this.#openSender(index)))))
     }
     this.#beganAtMs = performance.now()
-    const telling = setInterval(() => tell(this.#progress), tellEveryMs)
+    const stopTelling = this.#tellNowAndThen(tell, tellEveryMs)
     const stop = this.#startSending(staying)
     const visits = Array.from({ length: churnCount }, (_, at) => [this.#sendNowAndThen(pairCount + at), this.#readNowAndThen(at)]).flat()
+    visits.push(this.#newcomers.run().catch(this.#fail))
     try {
       await wait(lastsMs)
       this.#isOver = true
+      this.#newcomers.end()
       stop()
       await Promise.all(visits)
       await this.#drain()
     } finally {
-      clearInterval(telling)
+      stopTelling()
       stop()
     }
     return { ...this.#progress, ackMs: this.#ackTimes.quantiles(), deliveryMs: this.#deliveryTimes.quantiles() }
@@ -118,6 +123,7 @@ class Soak {
 
   close(): void {
     this.#isOver = true
+    this.#newcomers.close()
     for (const { link } of this.#clients) link.close()
   }
 
@@ -128,7 +134,8 @@ class Soak {
       refusedCount: this.#refusedCount,
       deliveredCount: sum(this.#checks, ({ deliveredCount }) => deliveredCount) + sum(this.#visitors, ({ deliveredCount }) => deliveredCount),
       repeatedCount: sum(this.#visitors, ({ repeatedCount }) => repeatedCount),
-      loginCount: this.#loginCount,
+      loginCount: this.#loginCount + this.#newcomers.count,
+      newcomerCount: this.#newcomers.count,
       underWayCount: sum(this.#senders, ({ underWayCount }) => underWayCount),
     }
   }
@@ -166,6 +173,19 @@ class Soak {
       check.deliveredAt(0, seq, from, number)
       this.#deliveryTimes.add(performance.now() - this.#senders[from]!.sentAt(number))
     })
+  }
+
+  /** @returns a function that ends it */
+  #tellNowAndThen(tell: (progress: SoakProgress) => void, everyMs: number): () => void {
+    let timer: NodeJS.Timeout
+    const tellLater = (): void => {
+      timer = setTimeout(() => {
+        tell(this.#progress)
+        tellLater()
+      }, everyMs * (0.5 + Math.random()))
+    }
+    tellLater()
+    return () => clearTimeout(timer)
   }
 
   /** Every run of messages has its time, whatever becomes of the ones before. */

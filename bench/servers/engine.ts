@@ -12,17 +12,18 @@ import type { ServerSpec } from '../wire.ts'
 import { listen, type Running } from './listen.ts'
 
 /** @param prepare  for tests: what else becomes of the engine before it starts */
-export async function serveEngine({ transport, storage, cluster, groups = [], maxMessagesPerChannel }: ServerSpec, prepare: (engine: IMEngine) => void = () => undefined): Promise<Running> {
+export async function serveEngine({ transport, storage, cluster, groups = [], maxMessagesPerChannel, limits = {} }: ServerSpec, prepare: (engine: IMEngine) => void = () => undefined): Promise<Running> {
   const folder = storage === 'level' ? mkdtempSync(join(tmpdir(), 'imengine-bench-')) : undefined
   const engine = new IMEngine({
     tokenVerifier: allowAnyToken(),
     plaintext: 'allow',
+    limits,
     ...(folder === undefined && maxMessagesPerChannel !== undefined && { storage: memoryStorage({ maxMessagesPerChannel }) }),
     ...(folder !== undefined && { storage: levelStorage({ path: folder }) }),
     ...(cluster !== undefined && {
       nodeID: cluster.nodeID,
       ...(await import('imengine/nats')).natsCluster({ ...cluster, name: 'bench' }),
-      limits: { replicateTimeoutMs: 30_000 }, // a pause is measured to its end: the load repeats nothing
+      limits: { ...limits, replicateTimeoutMs: 30_000 }, // a pause is measured to its end: the load repeats nothing
     }),
   })
   const errorCounts = new Map<string, number>()

@@ -48,9 +48,11 @@ export class CachedDirectory implements ChannelDirectory {
     const { directory, maxCount } = options
     this.#options = options
     this.#directory = directory
-    this.#answers = new LRUCache({ max: maxCount })
+    // Bounded by a size of one each: `max` would make room for all of them now, which takes longer than all the rest of an engine.
+    const bound = { maxSize: maxCount, sizeCalculation: () => 1 }
+    this.#answers = new LRUCache(bound)
     this.#changes = new LRUCache({
-      max: maxCount,
+      ...bound,
       dispose: (change, _subject, reason) => {
         if (reason === 'evict') this.#forgottenChange = Math.max(this.#forgottenChange, change)
       },

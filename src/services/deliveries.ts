@@ -18,7 +18,7 @@ export interface DeliveriesOptions {
 /** Acknowledged runs beyond a gap are remembered up to so many; what is forgotten is sent once more at the next login. */
 const MAX_RUNS = 32
 
-/** What the name of one may take on average: who invents channels with long names pushes out others the sooner. */
+/** A name of more than that counts as several: who invents channels with long names pushes out others the sooner. */
 const NAME_LENGTH = 512
 
 /** How far one user has come in one channel. */
@@ -111,9 +111,9 @@ export class Deliveries {
   constructor(options: DeliveriesOptions) {
     this.#options = options
     this.#deliveries = new LRUCache({
-      max: options.maxCount,
+      // Which bounds their number, too; `max` would make room for all of them now.
       maxSize: options.maxCount * NAME_LENGTH,
-      sizeCalculation: (_delivery, name) => name.length,
+      sizeCalculation: (_delivery, name) => Math.max(name.length, NAME_LENGTH),
       dispose: (delivery) => {
         delivery.isDropped = true
       },

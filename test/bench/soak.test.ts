@@ -10,7 +10,7 @@ async function soak(job: Partial<SoakJob> = {}, prepare?: (engine: IMEngine) => 
   onTestFinished(() => running.close())
   const told: SoakProgress[] = []
   const result = await runSoak(
-    { transport: 'tcp', encryption: 'off', port: running.port, pairCount: 3, churnCount: 3, ratePerSecond: 800, batchCount: 8, payloadBytes: 100, lastsMs: 2_500, tellEveryMs: 500, drainMs: 20_000, ...job },
+    { transport: 'tcp', encryption: 'off', port: running.port, pairCount: 3, churnCount: 3, newcomersPerSecond: 40, ratePerSecond: 800, batchCount: 8, payloadBytes: 100, lastsMs: 2_500, tellEveryMs: 500, drainMs: 20_000, ...job },
     (progress) => told.push(progress),
   )
   return { result, told }
@@ -24,6 +24,24 @@ describe('a soak', () => {
     expect(result.loginCount).toBeGreaterThan(3 * 2 + 3 * 2)
     expect(result.underWayCount).toBe(0)
     expect(told.length).toBeGreaterThan(0)
+  })
+
+  it('has new users, and waits until what they wrote has arrived', async () => {
+    const { result } = await soak()
+    expect(result.newcomerCount).toBeGreaterThan(0)
+    expect(result.loginCount).toBeGreaterThan(result.newcomerCount)
+  })
+
+  it('notices that a message of a new user was acknowledged and never delivered', async () => {
+    const withheld = soak({ drainMs: 500, lastsMs: 500 }, (engine) => {
+      let isFirst = true
+      void engine.use('EventPushOnline', function withholdOne({ messages }) {
+        if (!isFirst || !messages.some(({ noPersist }) => noPersist)) return undefined
+        isFirst = false
+        return refuse(ReasonCode.NotAllowSend)
+      })
+    })
+    await expect(withheld).rejects.toThrow(/lost: of \d+ messages of newcomers \d+ were delivered/)
   })
 
   it('notices that a message was acknowledged and never delivered', async () => {

@@ -27,10 +27,10 @@ export class HeldMessage implements Omit<Message, 'revision'> {
   /** when the store may forget it, by its own `expireSec` or by the store's retention; Infinity for never */
   readonly endsAtMs: number
   heapIndex = -1
-  /** its id was above all before it: see `Arrivals` */
-  isAscending = false
-  /** it has left the store */
-  isGone = false
+  /** its neighbours in the order of storing, and where it is found by its id: see `Arrivals` */
+  earlier: HeldMessage | undefined = undefined
+  later: HeldMessage | undefined = undefined
+  place = -1
 
   constructor(message: Message, maxAgeMs: number) {
     this.messageID = message.messageID

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import { memoryMessageStore } from '../../../src/adapters/memory/index.ts'
 import { isPromise } from '../../../src/model/maybe-promise.ts'
@@ -54,6 +56,35 @@ describe('memoryMessageStore', () => {
     const [results] = await store.append([{ key: ROOM, messages: messages(1, 10) }])
     expect(results?.map((result) => result.messageSeq)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
     expect(await seqsOf(store)).toEqual([8, 9, 10])
+  })
+
+  it('holds on to nothing of a message that it has dropped, while an older one of another channel is there', async () => {
+    const store = memoryMessageStore({ maxMessagesPerChannel: 1 })
+    await store.append([{ key: HALL, messages: [sampleMessage(1, HALL)] }])
+    const before = usedBytes()
+    for (let n = 2; n <= 1_001; n++) {
+      const topic = Buffer.alloc(20_000, `${n} `).toString('latin1') // a text of its own, not pieces of another one
+      await store.append([{ key: ROOM, messages: [sampleMessage(n, { topic })] }])
+    }
+    expect(usedBytes() - before).toBeLessThan(5_000_000) // a thousand topics are 20 MB
+    const found = await store.get([1, 1_000, 1_001].map((n) => sampleMessage(n).messageID))
+    expect(found.map((message) => message?.clientMsgNo)).toEqual(['no-1', undefined, 'no-1001'])
+  })
+
+  it('finds what is left by its id, whichever messages in between have been dropped, and drops in the order of storing', async () => {
+    const store = memoryMessageStore({ maxMessagesPerChannel: 3, maxMessages: 5 })
+    for (let n = 1; n <= 5_000; n++) {
+      const key = n % 2_500 === 0 ? HALL : ROOM
+      await store.append([{ key, messages: [sampleMessage(n, key)] }])
+    }
+    const asked = [2_499, 2_500, 4_000, 4_996, 4_997, 4_998, 4_999, 5_000, 5_001]
+    const kept = async (): Promise<number[]> => {
+      const found = await store.get(asked.map((n) => sampleMessage(n).messageID))
+      return asked.filter((_, index) => found[index] !== undefined)
+    }
+    expect(await kept()).toEqual([2_500, 4_997, 4_998, 4_999, 5_000])
+    await store.append([{ key: HALL, messages: [sampleMessage(5_001, HALL)] }]) // one too many in all: the oldest goes
+    expect(await kept()).toEqual([4_997, 4_998, 4_999, 5_000, 5_001])
   })
 
   it('drops the message stored longest ago beyond the bound over all channels', async () => {
@@ -202,3 +233,11 @@ describe('memoryMessageStore', () => {
     expect(await store.lastSeq(ROOM)).toBe(0)
   })
 })
+
+/** The heap after a collection, so that only what is still reachable counts: texts are in it. */
+function usedBytes(): number {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  collect()
+  return process.memoryUsage().heapUsed
+}
