@@ -632,7 +632,10 @@ export class Connection implements ConnectingPort, ReplayPort {
   }
 
   #wantFlush(): void {
-    if (this.#outbound.flushableBytes >= FLUSH_BYTES) return this.#outbound.flush()
+    if (this.#outbound.flushableBytes >= FLUSH_BYTES) {
+      this.#outbound.flush()
+      return this.#noteBlocked()
+    }
     if (this.#flushWanted) return
     this.#flushWanted = true
     this.#host.flushWanted(this)

@@ -239,6 +239,18 @@ describe('metrics', () => {
     expect(engine.metrics().queues.send).toMatchObject({ depth: 0, oldestMs: 0 })
   })
 
+  test('say since when a transport takes nothing, also when one frame was enough and left in the middle of a turn', async () => {
+    const { engine, connect, clock } = await stage({ slowConsumer: 'skip', plaintext: 'allow', limits: { maxPayloadBytes: 200_000 } })
+    const { pair } = await connect('bob', { highWaterBytes: 1, plaintext: true })
+    pair.client.pauseReading()
+    await engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.alloc(100_000, 97) })
+    await clock.advance(500)
+    expect(engine.metrics().queues.send).toMatchObject({ depth: 0, oldestMs: 500 }) // the transport has it
+    pair.client.resumeReading()
+    await clock.settle()
+    expect(engine.metrics().queues.send).toMatchObject({ oldestMs: 0 })
+  })
+
   test('count what the webhook was told, and what failed', async () => {
     let isDown = true
     const told: number[] = []
