@@ -623,10 +623,10 @@ export class Pipeline implements ConnectionHost {
     }
   }
 
-  recvAckArrived(connection: Connection, message: Message): void {
+  recvAckArrived(connection: Connection, message: Message, isFirst: boolean): void {
+    if (isFirst) this.traces?.acknowledged(message.messageID)
     // At the bound the acknowledgement is lost, and the message is sent once more.
     if (this.#users.turnsSignAway(connection.connectionID)) return
-    this.traces?.acknowledged(message.messageID)
     this.#users.submitSign(connection.connectionID, new RecvAckEvent(connection, message, this.#recvAckServices))
   }
 

@@ -160,6 +160,25 @@ describe('trace', () => {
     expect(engine.trace(messageID)).toMatchObject({ acknowledgedCount: 1 })
   })
 
+  test('counts a connection once, however often it acknowledges, where a handler of the host keeps the message unsettled', async () => {
+    const { engine, connect, clock } = await stage({ limits: { ...TRACED, redeliverAfterMs: 1_000, maxRedeliveries: 2 } })
+    engine.replace('EventRecvAck', 'settleRecv', function keep() {})
+    const { client: ann } = await connect('ann')
+    const [{ client: bob }, { client: cat }] = [await connect('bob', { autoAck: false }), await connect('cat', { autoAck: false })]
+    const { messageID } = await ann.send(text('one'))
+    const received = await bob.nextRecv()
+    for (let count = 0; count < 3; count++) bob.ack(received) // in one turn
+    await bob.ping()
+    await clock.advance(1_100)
+    bob.ack(await bob.nextRecv()) // it has been sent again
+    await bob.ping()
+    expect(engine.metrics().messages.redeliveredCount).toBe(2)
+    expect(engine.trace(messageID)).toMatchObject({ pushedCount: 2, acknowledgedCount: 1 })
+    cat.ack(received)
+    await cat.ping()
+    expect(engine.trace(messageID)).toMatchObject({ acknowledgedCount: 2 })
+  })
+
   test('of a message that was refused on its way has the reason', async () => {
     const { engine, connect } = await stage({ limits: TRACED })
     let messageID = ''
