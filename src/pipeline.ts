@@ -545,6 +545,8 @@ export class Pipeline implements ConnectionHost {
     if (write.part === 'channels') {
       if (write.call === 'setUserFlags') this.directory.forgetUser(write.args[0])
       else this.channelChanged(write.args[0])
+      // Now, and not when the positions are gone, which is another entry of the log: messages may come in between.
+      if (write.call === 'removeMembers') for (const uid of write.args[1]) this.moved(uid, write.args[0])
     } else if (write.part === 'cursors' && write.call === 'remove') {
       const [key, uids] = write.args
       for (const uid of uids) this.moved(uid, key)
