@@ -51,6 +51,12 @@ export interface CloseOptions {
 /** Between two pieces of one sweep. */
 const SWEEP_AGAIN_MS = 10
 
+/** One step of `start`; `close` is for what it opens, should that come too late. */
+interface Opening {
+  open(): MaybePromise<void> | undefined
+  close?(): Promise<unknown>
+}
+
 type State = 'new' | 'starting' | 'running' | 'closing' | 'closed'
 
 /**
@@ -86,9 +92,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
   #connectionCount = 0
-  #adaptersClosed = false
-  /** `close` has not waited any longer for `start` to come back */
-  #startGivenUp = false
+  #adaptersClosed: Promise<void> | undefined
+  /** by adapter: the call of its `close` that was made last */
+  readonly #adapterEnds = new Map<string, Promise<void>>()
   #isIsolated = false
   #lastHeartbeatMs = 0
   /** when presence took one last */
@@ -400,22 +406,28 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const { presence, replicator, peerPush } = this.#options
     const pipeline = this.#pipeline
     const nodeID = this.nodeID
-    const openings: (() => MaybePromise<void> | undefined)[] = [
-      () => this.#storage.open?.(),
-      () => presence?.start?.({ nodeID, intervalMs: this.limits.presenceHeartbeatMs }),
-      () => presence?.leave(nodeID), // what an earlier life of this node has left behind
-      () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#setIsolated(isIsolated))),
-      () =>
-        peerPush?.start({
-          nodeID,
-          pushed: (request) => pipeline.pushed(request),
-          kicked: (request) => pipeline.kicked(request),
-        }),
-      () => this.#plugins.start(),
-      () => pipeline.notifier?.start(), // last: once it runs it uses the storage
+    const openings: Opening[] = [
+      { open: () => this.#storage.open?.(), close: () => this.#closeStorage() },
+      { open: () => presence?.start?.({ nodeID, intervalMs: this.limits.presenceHeartbeatMs }), close: () => this.#closePresence() },
+      { open: () => presence?.leave(nodeID) }, // what an earlier life of this node has left behind
+      {
+        open: () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#setIsolated(isIsolated))),
+        close: () => this.#closeReplicator(),
+      },
+      {
+        open: () =>
+          peerPush?.start({
+            nodeID,
+            pushed: (request) => pipeline.pushed(request),
+            kicked: (request) => pipeline.kicked(request),
+          }),
+        close: () => this.#closePeerPush(),
+      },
+      { open: () => this.#plugins.start() },
+      { open: () => pipeline.notifier?.start() }, // last: once it runs it uses the storage
     ]
     try {
-      for (const open of openings) if (this.state === 'starting') await open()
+      for (const opening of openings) if (this.state === 'starting') await this.#open(opening)
     } catch (error) {
       await this.#plugins.close()
       if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
@@ -423,11 +435,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       if (this.state === 'starting') this.#state = 'closed'
       throw error
     }
-    if (this.state !== 'starting') {
-      // Closed meanwhile. `close` waits for us and then closes what is open, unless it has given up on us.
-      if (this.#startGivenUp) await this.#closeAdapters()
-      return
-    }
+    if (this.state !== 'starting') return // closed meanwhile, and `close` closes what is open
     this.#state = 'running'
     if (presence !== undefined) this.#scheduleHeartbeat()
     if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs)
@@ -440,12 +448,11 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const patience = this.#patience
     this.#state = 'closing'
     if (before === 'starting') {
-      let hasEnded = await this.#limited(this.#started!)
+      const hasEnded = await this.#limited(this.#started!)
       if (!hasEnded && this.#plugins.isStarting) {
-        await this.#plugins.close() // storage is open behind one that hangs, and must not stay so
-        hasEnded = await this.#limited(this.#started!)
+        await this.#plugins.close() // then `start` comes back from one that hangs
+        await this.#limited(this.#started!)
       }
-      this.#startGivenUp = !hasEnded
     }
     const pipeline = this.#pipeline
     this.#clock.clearTimer(this.#sweepTimer)
@@ -464,7 +471,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
     await this.#limited(this.#sweeping)
     await this.#plugins.close()
-    if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()
+    if (before !== 'new' && before !== 'closed') await this.#closeAdapters() // also when `start` has not come back
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
     pipeline.timers.stop()
     patience.end()
@@ -502,21 +509,60 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     return false
   }
 
-  async #closeAdapters(): Promise<void> {
-    if (this.#adaptersClosed) return
-    this.#adaptersClosed = true
-    const { presence, replicator, peerPush } = this.#options
+  /** What `close` has not waited for any longer, and has closed before it was open, is closed again. */
+  async #open({ open, close }: Opening): Promise<void> {
+    try {
+      await open()
+    } finally {
+      if (this.#adaptersClosed !== undefined) {
+        await this.#adaptersClosed
+        await close?.()
+      }
+    }
+  }
+
+  /** Whoever calls it, `close` or a `start` that has failed: they are closed once, and the others wait for it. */
+  #closeAdapters(): Promise<void> {
+    return (this.#adaptersClosed ??= this.#closeAllAdapters())
+  }
+
+  async #closeAllAdapters(): Promise<void> {
+    const { presence } = this.#options
     const { deliveries } = this.#pipeline
     deliveries.close()
     await this.#limited(deliveries.settled()) // what moves positions still, and what writes them already
     await this.#limited(deliveries.flush())
     await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush()))
     await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID)))
-    await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.close?.()))
-    await this.#limited(this.#attempt('IM_PEER_UNREACHABLE', () => peerPush?.close()))
-    await this.#limited(this.#attempt('IM_REPLICATION_TIMEOUT', () => replicator?.close()))
-    // Also in a hurry: whoever opens it next, this process or another one, must not find it locked or half written.
-    await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.close?.()), {}, true)
+    await this.#closePresence()
+    await this.#closePeerPush()
+    await this.#closeReplicator()
+    await this.#closeStorage()
+  }
+
+  #closePresence(): Promise<unknown> {
+    return this.#closeAdapter('presence', 'IM_PRESENCE_UNAVAILABLE', () => this.#options.presence?.close?.())
+  }
+
+  #closePeerPush(): Promise<unknown> {
+    return this.#closeAdapter('peerPush', 'IM_PEER_UNREACHABLE', () => this.#options.peerPush?.close())
+  }
+
+  #closeReplicator(): Promise<unknown> {
+    return this.#closeAdapter('replicator', 'IM_REPLICATION_TIMEOUT', () => this.#options.replicator?.close())
+  }
+
+  /** Also in a hurry: whoever opens it next, this process or another one, must not find it locked or half written. */
+  #closeStorage(): Promise<unknown> {
+    return this.#closeAdapter('storage', 'IM_STORE_UNAVAILABLE', () => this.#storage.close?.(), true)
+  }
+
+  /** One call at a time: a second one is made when the first has come back, though nobody waited for it. */
+  #closeAdapter(name: string, code: IMErrorCode, close: () => MaybePromise<void>, patiently = false): Promise<boolean> {
+    const before = this.#adapterEnds.get(name)
+    const end = before === undefined ? this.#attempt(code, close) : before.then(() => this.#attempt(code, close))
+    this.#adapterEnds.set(name, end)
+    return this.#limited(end, {}, patiently)
   }
 
   /** A write of the storage comes through the log. @returns what to do when it has been carried out */
