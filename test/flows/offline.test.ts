@@ -565,6 +565,28 @@ describe('the fact offlineMessage', () => {
     expect(offline.map(summary)).toEqual([[['cat'], {}]])
   })
 
+  test('is not told when nobody but the sender is offline', async () => {
+    const made = await stage()
+    const offline = heard(made.engine, 'offlineMessage')
+    for (const uid of ['bob', 'cat']) await made.connect(uid)
+    await say(made, 'from ann, who is offline')
+    await made.clock.settle()
+    expect(offline).toEqual([])
+  })
+
+  test('leaves each sender out of what is told of their own message, and of nobody else\'s', async () => {
+    const made = await stage()
+    const offline = heard(made.engine, 'offlineMessage')
+    const cat = await made.connect('cat')
+    await made.engine.messages.sendMany([
+      { ...TEAM, fromUID: 'ann', payload: Buffer.from('1') }, { ...TEAM, fromUID: 'bob', payload: Buffer.from('2') }, { ...TEAM, fromUID: 'cat', payload: Buffer.from('3') },
+    ])
+    await made.clock.settle()
+    expect(textsOf(cat)).toEqual(['1', '2', '3'])
+    const told = offline.flatMap(({ messages, uids }) => messages.map(({ fromUID }) => [fromUID, ...uids.toSorted()]))
+    expect(told).toEqual([['ann', 'bob'], ['bob', 'ann'], ['cat', 'ann', 'bob']])
+  })
+
   test('names those whom isOffline calls so, with what they have connected', async () => {
     const made = await stage({ isOffline: ({ devices }) => !devices.some(({ deviceFlag }) => deviceFlag === DeviceFlag.App) })
     const offline = heard(made.engine, 'offlineMessage')

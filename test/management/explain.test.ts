@@ -1,6 +1,17 @@
-import { ChannelType, memoryReplicatorHub, memoryStorage, personChannelID, ReasonCode, type Replicator } from 'imengine'
+import { ChannelType, memoryPresence, memoryReplicatorHub, memoryStorage, personChannelID, ReasonCode, type PeerPush, type Replicator } from 'imengine'
+import { FakeClock } from 'imengine/testing'
 import { describe, expect, test } from 'vitest'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
+
+/** Counts who asks for the time of day. */
+class CountingClock extends FakeClock {
+  readCount = 0
+
+  override nowMs(): number {
+    this.readCount++
+    return super.nowMs()
+  }
+}
 
 const TRACED = { tracedMessages: 1_000 }
 
@@ -223,6 +234,29 @@ describe('trace', () => {
     await bob.nextRecv()
     await bob.ping()
     expect(engine.trace(messageID)).toMatchObject({ reason: 'Success', messageSeq: 1, pushedCount: 1, acknowledgedCount: 1 })
+  })
+
+  test('costs no look at the clock where it is off, also for what goes to other nodes', async () => {
+    const readCounts: number[] = []
+    for (const tracedMessages of [0, 10]) {
+      const clock = new CountingClock()
+      const presence = memoryPresence({ nowMs: () => 0 })
+      await presence.online({ uid: 'cat', nodeID: 2, connectionID: 'x', deviceFlag: 0, deviceLevel: 0 })
+      const pushed: string[] = []
+      const peerPush: PeerPush = {
+        start: () => undefined, kick: () => undefined, close: () => undefined, push: (_nodeID, { messages }) => void pushed.push(...messages.map(({ clientMsgNo }) => clientMsgNo)),
+      }
+      const { engine, connect } = await stage({ clock, presence, peerPush, limits: { tracedMessages }, storage: memoryStorage({ nowMs: () => 0 }) })
+      const { client: bob } = await connect('bob')
+      clock.readCount = 0
+      await engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('hello'), clientMsgNo: 'n1' })
+      await bob.nextRecv()
+      await clock.settle()
+      expect(pushed).toEqual(['n1'])
+      readCounts.push(clock.readCount)
+      await engine.close()
+    }
+    expect(readCounts).toEqual([2, 5]) // its id and its time; and when it was stored, pushed and acknowledged
   })
 
   test('knows the last tracedMessages, and none by default', async () => {

@@ -1,4 +1,4 @@
-import { IMError, memoryPeerHub, memoryPresence, memoryStorage, ReasonCode, type EngineMetrics, type IMEngine, type QueueName } from 'imengine'
+import { DeviceFlag, IMError, memoryPeerHub, memoryPresence, memoryStorage, ReasonCode, type EngineMetrics, type IMEngine, type QueueName } from 'imengine'
 import { FrameType } from 'imengine/protocol'
 import { socketPair, TestClient } from 'imengine/testing'
 import { describe, expect, test } from 'vitest'
@@ -168,6 +168,17 @@ describe('metrics', () => {
     expect(steps.map(({ event, step }) => `${event}.${step}`).filter((name) => name.startsWith('EventOnSend'))).toEqual([
       'EventOnSend.checkPermission', 'EventOnSend.callWebhook', 'EventOnSend.acceptSend',
     ])
+  })
+
+  test('have no time to RECV of a message that went to its own sender alone, and one when another device of theirs gets it', async () => {
+    const { engine, connect } = await stage()
+    const { client: ann } = await connect('ann', { deviceID: 'phone' })
+    await ann.send(text('nobody is there'))
+    expect(engine.metrics().latency).toMatchObject({ sendToSendack: { count: 1 }, sendToRecv: { count: 0 } })
+    const { client: desk } = await connect('ann', { deviceID: 'desk', deviceFlag: DeviceFlag.Pc })
+    await ann.send(text('to my desk'))
+    await desk.nextRecv()
+    expect(engine.metrics().latency).toMatchObject({ sendToSendack: { count: 2 }, sendToRecv: { count: 1 } })
   })
 
   test.each([[0, 0], [1, 5], [2, 3], [4, 2]])('time one event in %i of each kind: %i of five', async (stepTimesEvery, timedCount) => {
