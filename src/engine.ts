@@ -37,6 +37,7 @@ import { Patience } from './services/patience.ts'
 import { ReplicatedStorage, type StorageWrite } from './services/replicated-storage.ts'
 import { safeLogger, systemClock, systemRandom } from './services/system.ts'
 import { effectiveReadSeq } from './services/unread.ts'
+import { ThisNode } from './this-node.ts'
 
 export interface CloseOptions {
   /** how long to wait for what is under way, in milliseconds; default 10 000 */
@@ -88,6 +89,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #patience: Patience
   readonly #readiness: ReadinessCheck
   readonly #explain: Explain
+  readonly #node: ThisNode
   #state: State = 'new'
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -95,10 +97,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #adaptersClosed: Promise<void> | undefined
   /** by adapter: the call of its `close` that was made last */
   readonly #adapterEnds = new Map<string, Promise<void>>()
-  #isIsolated = false
-  #lastHeartbeatMs = 0
-  /** when presence took one last */
-  #presenceBeatMs = 0
   #sweepTimer: unknown
   #sweeping: Promise<unknown> = Promise.resolve()
 
@@ -141,11 +139,22 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       presenceChanged: (change) => this.presence.tell(change),
     }))
     const { registry, notifier } = pipeline
-    const { replicator } = options
+    const { presence, replicator, whenIsolated = 'close' } = options
+    this.#node = new ThisNode({
+      nodeID: this.nodeID,
+      limits: this.limits,
+      clock: this.#clock,
+      logger: this.#log,
+      facts: this.#facts,
+      pipeline,
+      presence,
+      whenIsolated,
+      isRunning: () => this.#state === 'running',
+    })
     const { maxConnections, maxUnauthenticated, maxWebhookNotifications, maxLogLag, storageFailureMs, presenceHeartbeatMs } = this.limits
     this.#readiness = new ReadinessCheck({
       state: () => this.#state,
-      isIsolated: () => this.#isIsolated,
+      isIsolated: () => this.#node.isIsolated,
       monotonicMs: () => this.#clock.monotonicMs(),
       storedCount: () => this.#counters.storedCount,
       storageFailureMs,
@@ -157,7 +166,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       maxOutboxCount: maxWebhookNotifications,
       log: replicator?.status && (() => replicator.status!()),
       maxLogLag,
-      lastBeatMs: () => (options.presence === undefined ? undefined : this.#presenceBeatMs),
+      lastBeatMs: () => (presence === undefined ? undefined : this.#node.presenceBeatMs),
       presenceHeartbeatMs,
     })
     const { messages, cursors } = this.#storage
@@ -205,7 +214,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     this.presence = new PresenceAPI({
       nodeID: this.nodeID,
       of: (uid) => pipeline.registry.of(uid),
-      presence: options.presence,
+      presence,
       limited: (ask) => pipeline.limited(ask, this.limits.presenceTimeoutMs),
       maxMembersPerCall,
       pause,
@@ -411,7 +420,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       { open: () => presence?.start?.({ nodeID, intervalMs: this.limits.presenceHeartbeatMs }), close: () => this.#closePresence() },
       { open: () => presence?.leave(nodeID) }, // what an earlier life of this node has left behind
       {
-        open: () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#setIsolated(isIsolated))),
+        open: () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#node.setIsolated(isIsolated))),
         close: () => this.#closeReplicator(),
       },
       {
@@ -437,7 +446,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
     if (this.state !== 'starting') return // closed meanwhile, and `close` closes what is open
     this.#state = 'running'
-    if (presence !== undefined) this.#scheduleHeartbeat()
+    this.#node.start()
     if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs)
     const storage = this.#storage.description ?? 'the host’s own'
     this.#log.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
@@ -587,22 +596,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
   }
 
-  /** This node has lost the others, or has them again: who is connected here is better off elsewhere until then. */
-  #setIsolated(isIsolated: boolean): void {
-    if (this.#isIsolated === isIsolated) return
-    this.#isIsolated = isIsolated
-    this.#log.warn({ nodeID: this.nodeID, isIsolated }, isIsolated ? 'this node has lost the others' : 'this node has the others again')
-    this.#facts.emit('isolated', { nodeID: this.nodeID, isIsolated })
-    if (!isIsolated || this.#options.whenIsolated === 'keep') return
-    for (const connection of [...this.#pipeline.registry.sockets]) connection.end('isolated')
-  }
-
   /** Why no further socket can be served. */
   #obstacle(remoteAddress: string | undefined): string | undefined {
     const { registry } = this.#pipeline
     const { maxConnections, maxUnauthenticated, maxConnectionsPerAddress } = this.limits
     if (this.#state !== 'running') return 'the engine is not running'
-    if (this.#isIsolated && this.#options.whenIsolated !== 'keep') return 'this node has lost the others'
+    if (this.#node.keepsClientsAway) return 'this node has lost the others'
     if (registry.sockets.size >= maxConnections) return 'too many connections'
     if (registry.unauthenticatedCount >= maxUnauthenticated) {
       this.#counters.unauthenticatedRejectedCount++
@@ -628,23 +627,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     return IGNORES_EVERYTHING
   }
 
-  /** Tell presence that this node lives; after a pause that outlived its entries, announce everyone again. */
-  #scheduleHeartbeat(): void {
-    const intervalMs = this.limits.presenceHeartbeatMs
-    this.#lastHeartbeatMs = this.#presenceBeatMs = this.#clock.monotonicMs()
-    const beat = (): void => {
-      if (this.#state !== 'running') return
-      const nowMs = this.#clock.monotonicMs()
-      const wasSilent = nowMs - this.#lastHeartbeatMs >= 3 * intervalMs
-      this.#lastHeartbeatMs = nowMs
-      void this.#attempt('IM_PRESENCE_UNAVAILABLE', () =>
-        this.#pipeline.limited(() => this.#beat(intervalMs, wasSilent), intervalMs),
-      )
-      this.#pipeline.timers.after(intervalMs, beat)
-    }
-    this.#pipeline.timers.after(intervalMs, beat)
-  }
-
   /**
    * Let the store remove what has expired; piece by piece, so that nothing else waits long. A timer of its own, because the
    * wheel would turn for it all the time, and one that does not keep a process alive that has nothing else to do.
@@ -668,22 +650,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       isDone = swept?.isDone ?? true
     })
     return isDone
-  }
-
-  async #beat(intervalMs: number, announceAll: boolean): Promise<void> {
-    const presence = this.#options.presence!
-    await presence.heartbeat(this.nodeID, intervalMs)
-    this.#presenceBeatMs = this.#clock.monotonicMs()
-    await this.#pipeline.settlePresence(presence)
-    if (!announceAll) return
-    const { registry } = this.#pipeline
-    for (const { info } of [...registry.all()]) {
-      const { uid, connectionID, deviceFlag, deviceLevel } = info
-      if (registry.byID(connectionID) === undefined) continue
-      const entry = { uid, nodeID: this.nodeID, connectionID, deviceFlag, deviceLevel }
-      await presence.online(entry)
-      if (registry.byID(connectionID) === undefined) await presence.offline(entry) // it has left meanwhile
-    }
   }
 }
 

@@ -68,6 +68,7 @@ const mayImport: Readonly<Record<string, readonly string[] | 'everything'>> = {
   testing: withProtocol,
   'pipeline.ts': 'everything',
   'applied-log.ts': 'everything',
+  'this-node.ts': 'everything',
   'engine.ts': 'everything',
   'index.ts': 'everything',
 }
