@@ -24,6 +24,7 @@ import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { ChannelKey } from './model/channel.ts'
 import type { MaybePromise } from './model/maybe-promise.ts'
+import { Parts } from './parts.ts'
 import { Pipeline } from './pipeline.ts'
 import { Causes } from './plugins/causes.ts'
 import type { Plugin, PluginsAPI } from './plugins/plugin.ts'
@@ -83,6 +84,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #log: BoundedLog
   readonly #counters = new Counters()
   readonly #facts: FactEmitter
+  readonly #parts: Parts
   readonly #pipeline: Pipeline
   readonly #plugins: Plugins
   /** of whoever has called `close` */
@@ -123,7 +125,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       this.#readiness.failed(error.code)
     })
     const random = options.random ?? systemRandom()
-    const pipeline = (this.#pipeline = new Pipeline({
+    const parts = (this.#parts = new Parts({
       options,
       limits: this.limits,
       nodeID: this.nodeID,
@@ -138,7 +140,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       counters: this.#counters,
       presenceChanged: (change) => this.presence.tell(change),
     }))
-    const { registry, notifier } = pipeline
+    const pipeline = (this.#pipeline = new Pipeline(parts))
+    const { registry, notifier } = parts
     const { presence, replicator, whenIsolated = 'close' } = options
     this.#node = new ThisNode({
       nodeID: this.nodeID,
@@ -146,7 +149,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       clock: this.#clock,
       logger: this.#log,
       facts: this.#facts,
-      pipeline,
+      parts,
+      settlePresence: (told) => pipeline.settlePresence(told),
       presence,
       whenIsolated,
       isRunning: () => this.#state === 'running',
@@ -170,7 +174,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       presenceHeartbeatMs,
     })
     const { messages, cursors } = this.#storage
-    const directory = pipeline.directory.fresh
+    const directory = parts.directory.fresh
     const keysOf = (uid: string): AsyncGenerator<readonly ChannelKey[]> =>
       conversationKeys({ uid, channels: directory, messages, pageCount: 500, limited: async (ask) => ask() })
     const { maxMembersPerCall } = this.limits
@@ -184,9 +188,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         const { channel, handOver, pusher } = pipeline.queues
         return { channel: channel.countOf(name), handOver: handOver.countOf(name), pusher: pusher.countOf(name) }
       },
-      recentCount: (name) => pipeline.recent.countOf(name),
+      recentCount: (name) => parts.recent.countOf(name),
       logOf: replicator?.logOf && ((key) => replicator.logOf!(key)),
-      limited: (ask) => pipeline.limited(ask),
+      limited: (ask) => parts.limited(ask),
     })
     const pause = (): Promise<void> => new Promise((resolve) => this.#clock.defer(resolve))
     this.channels = new ChannelsAPI({
@@ -198,7 +202,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       pause,
       changed: (key) => pipeline.channelChanged(key),
       moved: (key, uids) => uids.forEach((uid) => pipeline.moved(uid, key)),
-      settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
+      settled: (uid, key, seq) => parts.deliveries.acknowledge(uid, key, 1, seq),
     })
     this.users = new UsersAPI({
       directory,
@@ -213,9 +217,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     })
     this.presence = new PresenceAPI({
       nodeID: this.nodeID,
-      of: (uid) => pipeline.registry.of(uid),
+      of: (uid) => parts.registry.of(uid),
       presence,
-      limited: (ask) => pipeline.limited(ask, this.limits.presenceTimeoutMs),
+      limited: (ask) => parts.limited(ask, this.limits.presenceTimeoutMs),
       maxMembersPerCall,
       pause,
       report: this.#facts.report,
@@ -226,7 +230,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       channels: directory,
       keysOf,
       effectiveReadSeq,
-      settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
+      settled: (uid, key, seq) => parts.deliveries.acknowledge(uid, key, 1, seq),
     })
     const hasPeers = options.replicator !== undefined || options.peerPush !== undefined
     const revisions = new Revisions({
@@ -245,13 +249,13 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         messages,
         cursors,
         keysOf,
-        startOf: async (uid, key) => Math.max(startOf(await cursors.cursor(uid, key)), pipeline.deliveries.deliveredSeq(uid, key)),
-        isAcknowledged: (uid, key, messageSeq) => pipeline.deliveries.isAcknowledged(uid, key, messageSeq),
-        acknowledge: (uid, key, first, last) => pipeline.deliveries.acknowledge(uid, key, first, last),
+        startOf: async (uid, key) => Math.max(startOf(await cursors.cursor(uid, key)), parts.deliveries.deliveredSeq(uid, key)),
+        isAcknowledged: (uid, key, messageSeq) => parts.deliveries.isAcknowledged(uid, key, messageSeq),
+        acknowledge: (uid, key, first, last) => parts.deliveries.acknowledge(uid, key, first, last),
       }),
       revisions,
-      channel: (key, isFresh) => pipeline.limited(() => (isFresh ? directory : pipeline.directory).channel(key)),
-      ids: pipeline.ids,
+      channel: (key, isFresh) => parts.limited(() => (isFresh ? directory : parts.directory).channel(key)),
+      ids: parts.ids,
       clock: this.#clock,
       random,
       maxPayloadBytes: this.limits.maxPayloadBytes,
@@ -262,10 +266,10 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
     this.messages = new MessagesAPI(messagesOptions)
     this.connections = new ConnectionsAPI({
-      count: () => pipeline.registry.count,
-      all: () => pipeline.registry.all(),
-      of: (uid) => pipeline.registry.of(uid),
-      byID: (connectionID) => pipeline.registry.byID(connectionID),
+      count: () => parts.registry.count,
+      all: () => parts.registry.all(),
+      of: (uid) => parts.registry.of(uid),
+      byID: (connectionID) => parts.registry.byID(connectionID),
     })
     this.plugins = this.#plugins = new Plugins({
       nodeID: this.nodeID,
@@ -273,7 +277,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       clock: this.#clock,
       logger: this.#log,
       facts: this.#facts,
-      chains: pipeline.chains,
+      chains: parts.chains,
       causes,
       messages: messagesOptions,
       channels: this.channels,
@@ -327,12 +331,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
 
   /** What became of a message, if it is one of the last `tracedMessages` (by default none) that this node has accepted. */
   trace(messageID: string): MessageTrace | undefined {
-    return this.#pipeline.traces?.of(messageID)
+    return this.#parts.traces?.of(messageID)
   }
 
   /** Take over one socket; see `SocketAcceptor`. A socket that comes while the engine is not running is closed. */
   accept(socket: Socket, info: AcceptInfo = {}): SocketEvents {
-    const { registry } = this.#pipeline
+    const { registry } = this.#parts
     const { remoteAddress } = info
     const obstacle = this.#obstacle(remoteAddress)
     if (obstacle !== undefined) return this.#turnAway(socket, remoteAddress, obstacle)
@@ -353,7 +357,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   use<O = void>(plugin: Plugin<O>, ...options: undefined extends O ? [options?: O] : [options: O]): void
   use(eventOrPlugin: EventName | Plugin<unknown>, ...rest: unknown[]): (() => void) | void {
     if (typeof eventOrPlugin !== 'string') return this.#plugins.use(eventOrPlugin, rest[0])
-    return this.#pipeline.chains.use(eventOrPlugin, rest[0] as Handler<unknown>, rest[1] as UseOptions | undefined)
+    return this.#parts.chains.use(eventOrPlugin, rest[0] as Handler<unknown>, rest[1] as UseOptions | undefined)
   }
 
   /**
@@ -361,12 +365,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
    * @returns a function that takes it back; of several, one on the other, in any order
    */
   replace<E extends EventName>(event: E, stepName: string, handler: Handler<EventContexts[E]>, options?: WatchOptions): () => void {
-    return this.#pipeline.chains.replace(event, stepName, handler, options)
+    return this.#parts.chains.replace(event, stepName, handler, options)
   }
 
   /** The names of an event's steps, in order. */
   steps(event: EventName): string[] {
-    return this.#pipeline.chains.names(event)
+    return this.#parts.chains.names(event)
   }
 
   /** Hear of a fact; see `Facts`. A listener cannot veto, and one that throws is reported as IM_LISTENER_FAILED. */
@@ -413,7 +417,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   async #start(): Promise<void> {
     this.#state = 'starting'
     const { presence, replicator, peerPush } = this.#options
-    const pipeline = this.#pipeline
+    const [parts, pipeline] = [this.#parts, this.#pipeline]
     const nodeID = this.nodeID
     const openings: Opening[] = [
       { open: () => this.#storage.open?.(), close: () => this.#closeStorage() },
@@ -433,13 +437,13 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         close: () => this.#closePeerPush(),
       },
       { open: () => this.#plugins.start() },
-      { open: () => pipeline.notifier?.start() }, // last: once it runs it uses the storage
+      { open: () => parts.notifier?.start() }, // last: once it runs it uses the storage
     ]
     try {
       for (const opening of openings) if (this.state === 'starting') await this.#open(opening)
     } catch (error) {
       await this.#plugins.close()
-      if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
+      if (parts.notifier !== undefined) await this.#limited(parts.notifier.close())
       await this.#closeAdapters()
       if (this.state === 'starting') this.#state = 'closed'
       throw error
@@ -463,26 +467,26 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         await this.#limited(this.#started!)
       }
     }
-    const pipeline = this.#pipeline
+    const [parts, pipeline] = [this.#parts, this.#pipeline]
     this.#clock.clearTimer(this.#sweepTimer)
-    for (const connection of [...pipeline.registry.sockets]) {
+    for (const connection of [...parts.registry.sockets]) {
       // Who is not in yet would be let in only to be sent away: at once their SDK finds another node the sooner.
       if (connection.isOpen || connection.closed) connection.quiesce()
       else connection.end('shutdown')
     }
-    pipeline.notifier?.quiesce()
+    parts.notifier?.quiesce()
     await this.#drain()
-    for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
+    for (const connection of [...parts.registry.sockets]) connection.end('shutdown')
     await Promise.race([pipeline.allReleased(), patience.hurried()]) // each is destroyed after closeTimeoutMs
-    for (const connection of [...pipeline.registry.sockets]) connection.destroy('shutdown')
+    for (const connection of [...parts.registry.sockets]) connection.destroy('shutdown')
     await this.#limited(pipeline.idle()) // EventConnClose of each
-    await this.#limited(pipeline.offlineReplay.idle()) // each ends with its connection
-    if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
+    await this.#limited(parts.offlineReplay.idle()) // each ends with its connection
+    if (parts.notifier !== undefined) await this.#limited(parts.notifier.close())
     await this.#limited(this.#sweeping)
     await this.#plugins.close()
     if (before !== 'new' && before !== 'closed') await this.#closeAdapters() // also when `start` has not come back
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
-    pipeline.timers.stop()
+    parts.timers.stop()
     patience.end()
     this.#log.close()
     this.#state = 'closed'
@@ -537,7 +541,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
 
   async #closeAllAdapters(): Promise<void> {
     const { presence } = this.#options
-    const { deliveries } = this.#pipeline
+    const { deliveries } = this.#parts
     deliveries.close()
     await this.#limited(deliveries.settled()) // what moves positions still, and what writes them already
     await this.#limited(deliveries.flush())
@@ -598,7 +602,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
 
   /** Why no further socket can be served. */
   #obstacle(remoteAddress: string | undefined): string | undefined {
-    const { registry } = this.#pipeline
+    const { registry } = this.#parts
     const { maxConnections, maxUnauthenticated, maxConnectionsPerAddress } = this.limits
     if (this.#state !== 'running') return 'the engine is not running'
     if (this.#node.keepsClientsAway) return 'this node has lost the others'

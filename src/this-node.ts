@@ -3,7 +3,7 @@ import type { Clock } from './contracts/clock.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { Presence } from './contracts/presence.ts'
 import { asIMError } from './errors.ts'
-import type { Pipeline } from './pipeline.ts'
+import type { Parts } from './parts.ts'
 import type { FactEmitter } from './services/fact-emitter.ts'
 
 export interface ThisNodeOptions {
@@ -12,7 +12,9 @@ export interface ThisNodeOptions {
   readonly clock: Clock
   readonly logger: Logger
   readonly facts: FactEmitter
-  readonly pipeline: Pipeline
+  readonly parts: Parts
+  /** tell presence of connections that have gone, as far as it could not be told before */
+  readonly settlePresence: (presence: Presence) => Promise<void>
   /** undefined on a single node */
   readonly presence: Presence | undefined
   /** what becomes of who is connected while this node has lost the others */
@@ -56,16 +58,16 @@ export class ThisNode {
   setIsolated(isIsolated: boolean): void {
     if (this.#isIsolated === isIsolated) return
     this.#isIsolated = isIsolated
-    const { nodeID, logger, facts, pipeline } = this.#options
+    const { nodeID, logger, facts, parts } = this.#options
     logger.warn({ nodeID, isIsolated }, isIsolated ? 'this node has lost the others' : 'this node has the others again')
     facts.emit('isolated', { nodeID, isIsolated })
     if (!this.keepsClientsAway) return
-    for (const connection of [...pipeline.registry.sockets]) connection.end('isolated')
+    for (const connection of [...parts.registry.sockets]) connection.end('isolated')
   }
 
   /** Tell presence that this node lives; after a pause that outlived its entries, announce everyone again. */
   #scheduleHeartbeat(presence: Presence): void {
-    const { limits, clock, pipeline, isRunning } = this.#options
+    const { limits, clock, parts, isRunning } = this.#options
     const intervalMs = limits.presenceHeartbeatMs
     this.#lastHeartbeatMs = this.#presenceBeatMs = clock.monotonicMs()
     const beat = (): void => {
@@ -74,28 +76,28 @@ export class ThisNode {
       const wasSilent = nowMs - this.#lastHeartbeatMs >= 3 * intervalMs
       this.#lastHeartbeatMs = nowMs
       void this.#beatInTime(presence, wasSilent)
-      pipeline.timers.after(intervalMs, beat)
+      parts.timers.after(intervalMs, beat)
     }
-    pipeline.timers.after(intervalMs, beat)
+    parts.timers.after(intervalMs, beat)
   }
 
   /** Never rejects. */
   async #beatInTime(presence: Presence, announceAll: boolean): Promise<void> {
-    const { nodeID, limits, pipeline, facts } = this.#options
+    const { nodeID, limits, parts, facts } = this.#options
     try {
-      await pipeline.limited(() => this.#beat(presence, announceAll), limits.presenceHeartbeatMs)
+      await parts.limited(() => this.#beat(presence, announceAll), limits.presenceHeartbeatMs)
     } catch (error) {
       facts.report(asIMError(error, 'IM_PRESENCE_UNAVAILABLE', { nodeID }))
     }
   }
 
   async #beat(presence: Presence, announceAll: boolean): Promise<void> {
-    const { nodeID, limits, clock, pipeline } = this.#options
+    const { nodeID, limits, clock, parts, settlePresence } = this.#options
     await presence.heartbeat(nodeID, limits.presenceHeartbeatMs)
     this.#presenceBeatMs = clock.monotonicMs()
-    await pipeline.settlePresence(presence)
+    await settlePresence(presence)
     if (!announceAll) return
-    const { registry } = pipeline
+    const { registry } = parts
     for (const { info } of [...registry.all()]) {
       const { uid, connectionID, deviceFlag, deviceLevel } = info
       if (registry.byID(connectionID) === undefined) continue

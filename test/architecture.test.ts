@@ -66,6 +66,7 @@ const mayImport: Readonly<Record<string, readonly string[] | 'everything'>> = {
   handlers: withProtocol,
   plugins: [...plain, 'config.ts', 'events', 'management', 'services'],
   testing: withProtocol,
+  'parts.ts': 'everything',
   'pipeline.ts': 'everything',
   'applied-log.ts': 'everything',
   'this-node.ts': 'everything',
