@@ -24,6 +24,7 @@ import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { ChannelKey } from './model/channel.ts'
 import type { MaybePromise } from './model/maybe-promise.ts'
+import { Parts } from './parts.ts'
 import { Pipeline } from './pipeline.ts'
 import { Causes } from './plugins/causes.ts'
 import type { Plugin, PluginsAPI } from './plugins/plugin.ts'
@@ -37,6 +38,7 @@ import { Patience } from './services/patience.ts'
 import { ReplicatedStorage, type StorageWrite } from './services/replicated-storage.ts'
 import { safeLogger, systemClock, systemRandom } from './services/system.ts'
 import { effectiveReadSeq } from './services/unread.ts'
+import { ThisNode } from './this-node.ts'
 
 export interface CloseOptions {
   /** how long to wait for what is under way, in milliseconds; default 10 000 */
@@ -50,6 +52,12 @@ export interface CloseOptions {
 
 /** Between two pieces of one sweep. */
 const SWEEP_AGAIN_MS = 10
+
+/** One step of `start`; `close` is for what it opens, should that come too late. */
+interface Opening {
+  open(): MaybePromise<void> | undefined
+  close?(): Promise<unknown>
+}
 
 type State = 'new' | 'starting' | 'running' | 'closing' | 'closed'
 
@@ -76,23 +84,21 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #log: BoundedLog
   readonly #counters = new Counters()
   readonly #facts: FactEmitter
+  readonly #parts: Parts
   readonly #pipeline: Pipeline
   readonly #plugins: Plugins
   /** of whoever has called `close` */
   readonly #patience: Patience
   readonly #readiness: ReadinessCheck
   readonly #explain: Explain
+  readonly #node: ThisNode
   #state: State = 'new'
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
   #connectionCount = 0
-  #adaptersClosed = false
-  /** `close` has not waited any longer for `start` to come back */
-  #startGivenUp = false
-  #isIsolated = false
-  #lastHeartbeatMs = 0
-  /** when presence took one last */
-  #presenceBeatMs = 0
+  #adaptersClosed: Promise<void> | undefined
+  /** by adapter: the call of its `close` that was made last */
+  readonly #adapterEnds = new Map<string, Promise<void>>()
   #sweepTimer: unknown
   #sweeping: Promise<unknown> = Promise.resolve()
 
@@ -119,7 +125,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       this.#readiness.failed(error.code)
     })
     const random = options.random ?? systemRandom()
-    const pipeline = (this.#pipeline = new Pipeline({
+    const parts = (this.#parts = new Parts({
       options,
       limits: this.limits,
       nodeID: this.nodeID,
@@ -134,12 +140,25 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       counters: this.#counters,
       presenceChanged: (change) => this.presence.tell(change),
     }))
-    const { registry, notifier } = pipeline
-    const { replicator } = options
+    const pipeline = (this.#pipeline = new Pipeline(parts))
+    const { registry, notifier } = parts
+    const { presence, replicator, whenIsolated = 'close' } = options
+    this.#node = new ThisNode({
+      nodeID: this.nodeID,
+      limits: this.limits,
+      clock: this.#clock,
+      logger: this.#log,
+      facts: this.#facts,
+      parts,
+      settlePresence: (told) => pipeline.settlePresence(told),
+      presence,
+      whenIsolated,
+      isRunning: () => this.#state === 'running',
+    })
     const { maxConnections, maxUnauthenticated, maxWebhookNotifications, maxLogLag, storageFailureMs, presenceHeartbeatMs } = this.limits
     this.#readiness = new ReadinessCheck({
       state: () => this.#state,
-      isIsolated: () => this.#isIsolated,
+      isIsolated: () => this.#node.isIsolated,
       monotonicMs: () => this.#clock.monotonicMs(),
       storedCount: () => this.#counters.storedCount,
       storageFailureMs,
@@ -151,11 +170,11 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       maxOutboxCount: maxWebhookNotifications,
       log: replicator?.status && (() => replicator.status!()),
       maxLogLag,
-      lastBeatMs: () => (options.presence === undefined ? undefined : this.#presenceBeatMs),
+      lastBeatMs: () => (presence === undefined ? undefined : this.#node.presenceBeatMs),
       presenceHeartbeatMs,
     })
     const { messages, cursors } = this.#storage
-    const directory = pipeline.directory.fresh
+    const directory = parts.directory.fresh
     const keysOf = (uid: string): AsyncGenerator<readonly ChannelKey[]> =>
       conversationKeys({ uid, channels: directory, messages, pageCount: 500, limited: async (ask) => ask() })
     const { maxMembersPerCall } = this.limits
@@ -169,9 +188,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         const { channel, handOver, pusher } = pipeline.queues
         return { channel: channel.countOf(name), handOver: handOver.countOf(name), pusher: pusher.countOf(name) }
       },
-      recentCount: (name) => pipeline.recent.countOf(name),
+      recentCount: (name) => parts.recent.countOf(name),
       logOf: replicator?.logOf && ((key) => replicator.logOf!(key)),
-      limited: (ask) => pipeline.limited(ask),
+      limited: (ask) => parts.limited(ask),
     })
     const pause = (): Promise<void> => new Promise((resolve) => this.#clock.defer(resolve))
     this.channels = new ChannelsAPI({
@@ -183,7 +202,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       pause,
       changed: (key) => pipeline.channelChanged(key),
       moved: (key, uids) => uids.forEach((uid) => pipeline.moved(uid, key)),
-      settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
+      settled: (uid, key, seq) => parts.deliveries.acknowledge(uid, key, 1, seq),
     })
     this.users = new UsersAPI({
       directory,
@@ -198,9 +217,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     })
     this.presence = new PresenceAPI({
       nodeID: this.nodeID,
-      of: (uid) => pipeline.registry.of(uid),
-      presence: options.presence,
-      limited: (ask) => pipeline.limited(ask, this.limits.presenceTimeoutMs),
+      of: (uid) => parts.registry.of(uid),
+      presence,
+      limited: (ask) => parts.limited(ask, this.limits.presenceTimeoutMs),
       maxMembersPerCall,
       pause,
       report: this.#facts.report,
@@ -211,7 +230,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       channels: directory,
       keysOf,
       effectiveReadSeq,
-      settled: (uid, key, seq) => pipeline.deliveries.acknowledge(uid, key, 1, seq),
+      settled: (uid, key, seq) => parts.deliveries.acknowledge(uid, key, 1, seq),
     })
     const hasPeers = options.replicator !== undefined || options.peerPush !== undefined
     const revisions = new Revisions({
@@ -230,13 +249,13 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         messages,
         cursors,
         keysOf,
-        startOf: async (uid, key) => Math.max(startOf(await cursors.cursor(uid, key)), pipeline.deliveries.deliveredSeq(uid, key)),
-        isAcknowledged: (uid, key, messageSeq) => pipeline.deliveries.isAcknowledged(uid, key, messageSeq),
-        acknowledge: (uid, key, first, last) => pipeline.deliveries.acknowledge(uid, key, first, last),
+        startOf: async (uid, key) => Math.max(startOf(await cursors.cursor(uid, key)), parts.deliveries.deliveredSeq(uid, key)),
+        isAcknowledged: (uid, key, messageSeq) => parts.deliveries.isAcknowledged(uid, key, messageSeq),
+        acknowledge: (uid, key, first, last) => parts.deliveries.acknowledge(uid, key, first, last),
       }),
       revisions,
-      channel: (key, isFresh) => pipeline.limited(() => (isFresh ? directory : pipeline.directory).channel(key)),
-      ids: pipeline.ids,
+      channel: (key, isFresh) => parts.limited(() => (isFresh ? directory : parts.directory).channel(key)),
+      ids: parts.ids,
       clock: this.#clock,
       random,
       maxPayloadBytes: this.limits.maxPayloadBytes,
@@ -247,10 +266,10 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
     this.messages = new MessagesAPI(messagesOptions)
     this.connections = new ConnectionsAPI({
-      count: () => pipeline.registry.count,
-      all: () => pipeline.registry.all(),
-      of: (uid) => pipeline.registry.of(uid),
-      byID: (connectionID) => pipeline.registry.byID(connectionID),
+      count: () => parts.registry.count,
+      all: () => parts.registry.all(),
+      of: (uid) => parts.registry.of(uid),
+      byID: (connectionID) => parts.registry.byID(connectionID),
     })
     this.plugins = this.#plugins = new Plugins({
       nodeID: this.nodeID,
@@ -258,7 +277,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       clock: this.#clock,
       logger: this.#log,
       facts: this.#facts,
-      chains: pipeline.chains,
+      chains: parts.chains,
       causes,
       messages: messagesOptions,
       channels: this.channels,
@@ -312,12 +331,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
 
   /** What became of a message, if it is one of the last `tracedMessages` (by default none) that this node has accepted. */
   trace(messageID: string): MessageTrace | undefined {
-    return this.#pipeline.traces?.of(messageID)
+    return this.#parts.traces?.of(messageID)
   }
 
   /** Take over one socket; see `SocketAcceptor`. A socket that comes while the engine is not running is closed. */
   accept(socket: Socket, info: AcceptInfo = {}): SocketEvents {
-    const { registry } = this.#pipeline
+    const { registry } = this.#parts
     const { remoteAddress } = info
     const obstacle = this.#obstacle(remoteAddress)
     if (obstacle !== undefined) return this.#turnAway(socket, remoteAddress, obstacle)
@@ -338,7 +357,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   use<O = void>(plugin: Plugin<O>, ...options: undefined extends O ? [options?: O] : [options: O]): void
   use(eventOrPlugin: EventName | Plugin<unknown>, ...rest: unknown[]): (() => void) | void {
     if (typeof eventOrPlugin !== 'string') return this.#plugins.use(eventOrPlugin, rest[0])
-    return this.#pipeline.chains.use(eventOrPlugin, rest[0] as Handler<unknown>, rest[1] as UseOptions | undefined)
+    return this.#parts.chains.use(eventOrPlugin, rest[0] as Handler<unknown>, rest[1] as UseOptions | undefined)
   }
 
   /**
@@ -346,12 +365,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
    * @returns a function that takes it back; of several, one on the other, in any order
    */
   replace<E extends EventName>(event: E, stepName: string, handler: Handler<EventContexts[E]>, options?: WatchOptions): () => void {
-    return this.#pipeline.chains.replace(event, stepName, handler, options)
+    return this.#parts.chains.replace(event, stepName, handler, options)
   }
 
   /** The names of an event's steps, in order. */
   steps(event: EventName): string[] {
-    return this.#pipeline.chains.names(event)
+    return this.#parts.chains.names(event)
   }
 
   /** Hear of a fact; see `Facts`. A listener cannot veto, and one that throws is reported as IM_LISTENER_FAILED. */
@@ -398,38 +417,40 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   async #start(): Promise<void> {
     this.#state = 'starting'
     const { presence, replicator, peerPush } = this.#options
-    const pipeline = this.#pipeline
+    const [parts, pipeline] = [this.#parts, this.#pipeline]
     const nodeID = this.nodeID
-    const openings: (() => MaybePromise<void> | undefined)[] = [
-      () => this.#storage.open?.(),
-      () => presence?.start?.({ nodeID, intervalMs: this.limits.presenceHeartbeatMs }),
-      () => presence?.leave(nodeID), // what an earlier life of this node has left behind
-      () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#setIsolated(isIsolated))),
-      () =>
-        peerPush?.start({
-          nodeID,
-          pushed: (request) => pipeline.pushed(request),
-          kicked: (request) => pipeline.kicked(request),
-        }),
-      () => this.#plugins.start(),
-      () => pipeline.notifier?.start(), // last: once it runs it uses the storage
+    const openings: Opening[] = [
+      { open: () => this.#storage.open?.(), close: () => this.#closeStorage() },
+      { open: () => presence?.start?.({ nodeID, intervalMs: this.limits.presenceHeartbeatMs }), close: () => this.#closePresence() },
+      { open: () => presence?.leave(nodeID) }, // what an earlier life of this node has left behind
+      {
+        open: () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#node.setIsolated(isIsolated))),
+        close: () => this.#closeReplicator(),
+      },
+      {
+        open: () =>
+          peerPush?.start({
+            nodeID,
+            pushed: (request) => pipeline.pushed(request),
+            kicked: (request) => pipeline.kicked(request),
+          }),
+        close: () => this.#closePeerPush(),
+      },
+      { open: () => this.#plugins.start() },
+      { open: () => parts.notifier?.start() }, // last: once it runs it uses the storage
     ]
     try {
-      for (const open of openings) if (this.state === 'starting') await open()
+      for (const opening of openings) if (this.state === 'starting') await this.#open(opening)
     } catch (error) {
       await this.#plugins.close()
-      if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
+      if (parts.notifier !== undefined) await this.#limited(parts.notifier.close())
       await this.#closeAdapters()
       if (this.state === 'starting') this.#state = 'closed'
       throw error
     }
-    if (this.state !== 'starting') {
-      // Closed meanwhile. `close` waits for us and then closes what is open, unless it has given up on us.
-      if (this.#startGivenUp) await this.#closeAdapters()
-      return
-    }
+    if (this.state !== 'starting') return // closed meanwhile, and `close` closes what is open
     this.#state = 'running'
-    if (presence !== undefined) this.#scheduleHeartbeat()
+    this.#node.start()
     if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs)
     const storage = this.#storage.description ?? 'the host’s own'
     this.#log.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
@@ -440,33 +461,32 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const patience = this.#patience
     this.#state = 'closing'
     if (before === 'starting') {
-      let hasEnded = await this.#limited(this.#started!)
+      const hasEnded = await this.#limited(this.#started!)
       if (!hasEnded && this.#plugins.isStarting) {
-        await this.#plugins.close() // storage is open behind one that hangs, and must not stay so
-        hasEnded = await this.#limited(this.#started!)
+        await this.#plugins.close() // then `start` comes back from one that hangs
+        await this.#limited(this.#started!)
       }
-      this.#startGivenUp = !hasEnded
     }
-    const pipeline = this.#pipeline
+    const [parts, pipeline] = [this.#parts, this.#pipeline]
     this.#clock.clearTimer(this.#sweepTimer)
-    for (const connection of [...pipeline.registry.sockets]) {
+    for (const connection of [...parts.registry.sockets]) {
       // Who is not in yet would be let in only to be sent away: at once their SDK finds another node the sooner.
       if (connection.isOpen || connection.closed) connection.quiesce()
       else connection.end('shutdown')
     }
-    pipeline.notifier?.quiesce()
+    parts.notifier?.quiesce()
     await this.#drain()
-    for (const connection of [...pipeline.registry.sockets]) connection.end('shutdown')
+    for (const connection of [...parts.registry.sockets]) connection.end('shutdown')
     await Promise.race([pipeline.allReleased(), patience.hurried()]) // each is destroyed after closeTimeoutMs
-    for (const connection of [...pipeline.registry.sockets]) connection.destroy('shutdown')
+    for (const connection of [...parts.registry.sockets]) connection.destroy('shutdown')
     await this.#limited(pipeline.idle()) // EventConnClose of each
-    await this.#limited(pipeline.offlineReplay.idle()) // each ends with its connection
-    if (pipeline.notifier !== undefined) await this.#limited(pipeline.notifier.close())
+    await this.#limited(parts.offlineReplay.idle()) // each ends with its connection
+    if (parts.notifier !== undefined) await this.#limited(parts.notifier.close())
     await this.#limited(this.#sweeping)
     await this.#plugins.close()
-    if (before !== 'new' && before !== 'closed' && !this.#startGivenUp) await this.#closeAdapters()
+    if (before !== 'new' && before !== 'closed') await this.#closeAdapters() // also when `start` has not come back
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
-    pipeline.timers.stop()
+    parts.timers.stop()
     patience.end()
     this.#log.close()
     this.#state = 'closed'
@@ -502,21 +522,60 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     return false
   }
 
-  async #closeAdapters(): Promise<void> {
-    if (this.#adaptersClosed) return
-    this.#adaptersClosed = true
-    const { presence, replicator, peerPush } = this.#options
-    const { deliveries } = this.#pipeline
+  /** What `close` has not waited for any longer, and has closed before it was open, is closed again. */
+  async #open({ open, close }: Opening): Promise<void> {
+    try {
+      await open()
+    } finally {
+      if (this.#adaptersClosed !== undefined) {
+        await this.#adaptersClosed
+        await close?.()
+      }
+    }
+  }
+
+  /** Whoever calls it, `close` or a `start` that has failed: they are closed once, and the others wait for it. */
+  #closeAdapters(): Promise<void> {
+    return (this.#adaptersClosed ??= this.#closeAllAdapters())
+  }
+
+  async #closeAllAdapters(): Promise<void> {
+    const { presence } = this.#options
+    const { deliveries } = this.#parts
     deliveries.close()
     await this.#limited(deliveries.settled()) // what moves positions still, and what writes them already
     await this.#limited(deliveries.flush())
     await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush()))
     await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID)))
-    await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.close?.()))
-    await this.#limited(this.#attempt('IM_PEER_UNREACHABLE', () => peerPush?.close()))
-    await this.#limited(this.#attempt('IM_REPLICATION_TIMEOUT', () => replicator?.close()))
-    // Also in a hurry: whoever opens it next, this process or another one, must not find it locked or half written.
-    await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.close?.()), {}, true)
+    await this.#closePresence()
+    await this.#closePeerPush()
+    await this.#closeReplicator()
+    await this.#closeStorage()
+  }
+
+  #closePresence(): Promise<unknown> {
+    return this.#closeAdapter('presence', 'IM_PRESENCE_UNAVAILABLE', () => this.#options.presence?.close?.())
+  }
+
+  #closePeerPush(): Promise<unknown> {
+    return this.#closeAdapter('peerPush', 'IM_PEER_UNREACHABLE', () => this.#options.peerPush?.close())
+  }
+
+  #closeReplicator(): Promise<unknown> {
+    return this.#closeAdapter('replicator', 'IM_REPLICATION_TIMEOUT', () => this.#options.replicator?.close())
+  }
+
+  /** Also in a hurry: whoever opens it next, this process or another one, must not find it locked or half written. */
+  #closeStorage(): Promise<unknown> {
+    return this.#closeAdapter('storage', 'IM_STORE_UNAVAILABLE', () => this.#storage.close?.(), true)
+  }
+
+  /** One call at a time: a second one is made when the first has come back, though nobody waited for it. */
+  #closeAdapter(name: string, code: IMErrorCode, close: () => MaybePromise<void>, patiently = false): Promise<boolean> {
+    const before = this.#adapterEnds.get(name)
+    const end = before === undefined ? this.#attempt(code, close) : before.then(() => this.#attempt(code, close))
+    this.#adapterEnds.set(name, end)
+    return this.#limited(end, {}, patiently)
   }
 
   /** A write of the storage comes through the log. @returns what to do when it has been carried out */
@@ -541,22 +600,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
   }
 
-  /** This node has lost the others, or has them again: who is connected here is better off elsewhere until then. */
-  #setIsolated(isIsolated: boolean): void {
-    if (this.#isIsolated === isIsolated) return
-    this.#isIsolated = isIsolated
-    this.#log.warn({ nodeID: this.nodeID, isIsolated }, isIsolated ? 'this node has lost the others' : 'this node has the others again')
-    this.#facts.emit('isolated', { nodeID: this.nodeID, isIsolated })
-    if (!isIsolated || this.#options.whenIsolated === 'keep') return
-    for (const connection of [...this.#pipeline.registry.sockets]) connection.end('isolated')
-  }
-
   /** Why no further socket can be served. */
   #obstacle(remoteAddress: string | undefined): string | undefined {
-    const { registry } = this.#pipeline
+    const { registry } = this.#parts
     const { maxConnections, maxUnauthenticated, maxConnectionsPerAddress } = this.limits
     if (this.#state !== 'running') return 'the engine is not running'
-    if (this.#isIsolated && this.#options.whenIsolated !== 'keep') return 'this node has lost the others'
+    if (this.#node.keepsClientsAway) return 'this node has lost the others'
     if (registry.sockets.size >= maxConnections) return 'too many connections'
     if (registry.unauthenticatedCount >= maxUnauthenticated) {
       this.#counters.unauthenticatedRejectedCount++
@@ -582,23 +631,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     return IGNORES_EVERYTHING
   }
 
-  /** Tell presence that this node lives; after a pause that outlived its entries, announce everyone again. */
-  #scheduleHeartbeat(): void {
-    const intervalMs = this.limits.presenceHeartbeatMs
-    this.#lastHeartbeatMs = this.#presenceBeatMs = this.#clock.monotonicMs()
-    const beat = (): void => {
-      if (this.#state !== 'running') return
-      const nowMs = this.#clock.monotonicMs()
-      const wasSilent = nowMs - this.#lastHeartbeatMs >= 3 * intervalMs
-      this.#lastHeartbeatMs = nowMs
-      void this.#attempt('IM_PRESENCE_UNAVAILABLE', () =>
-        this.#pipeline.limited(() => this.#beat(intervalMs, wasSilent), intervalMs),
-      )
-      this.#pipeline.timers.after(intervalMs, beat)
-    }
-    this.#pipeline.timers.after(intervalMs, beat)
-  }
-
   /**
    * Let the store remove what has expired; piece by piece, so that nothing else waits long. A timer of its own, because the
    * wheel would turn for it all the time, and one that does not keep a process alive that has nothing else to do.
@@ -622,22 +654,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       isDone = swept?.isDone ?? true
     })
     return isDone
-  }
-
-  async #beat(intervalMs: number, announceAll: boolean): Promise<void> {
-    const presence = this.#options.presence!
-    await presence.heartbeat(this.nodeID, intervalMs)
-    this.#presenceBeatMs = this.#clock.monotonicMs()
-    await this.#pipeline.settlePresence(presence)
-    if (!announceAll) return
-    const { registry } = this.#pipeline
-    for (const { info } of [...registry.all()]) {
-      const { uid, connectionID, deviceFlag, deviceLevel } = info
-      if (registry.byID(connectionID) === undefined) continue
-      const entry = { uid, nodeID: this.nodeID, connectionID, deviceFlag, deviceLevel }
-      await presence.online(entry)
-      if (registry.byID(connectionID) === undefined) await presence.offline(entry) // it has left meanwhile
-    }
   }
 }
 

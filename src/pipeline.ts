@@ -1,30 +1,19 @@
 import { AppliedLog } from './applied-log.ts'
-import type { IMEngineOptions, Limits } from './config.ts'
-import { ConnectionRegistry } from './connection/connection-registry.ts'
+import type { Limits } from './config.ts'
 import type { Connection, ConnectionHost } from './connection/connection.ts'
-import { Logins } from './connection/logins.ts'
-import { UserSendRates } from './connection/user-send-rates.ts'
-import type { Clock } from './contracts/clock.ts'
-import type { Diagnostics } from './contracts/diagnostics.ts'
-import type { PresenceChange } from './contracts/facts.ts'
+import type { Clock, Timers } from './contracts/clock.ts'
 import type { CloseCause, EventName } from './contracts/handler.ts'
-import type { Logger } from './contracts/logger.ts'
-import type { Outbox } from './contracts/outbox.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
 import type { EngineMetrics } from './contracts/metrics.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
-import type { Random } from './contracts/random.ts'
-import type { Replicator, ReplicatorHost } from './contracts/replicator.ts'
-import type { Storage } from './contracts/storage.ts'
+import type { ReplicatorHost } from './contracts/replicator.ts'
 import { asIMError, IMError } from './errors.ts'
-import { ChainRegistry } from './events/chain-registry.ts'
 import { ChannelPool } from './events/channel-pool.ts'
 import { HandOverPool } from './events/hand-over-pool.ts'
 import { PusherPool } from './events/pusher-pool.ts'
 import { ChainRunner, type ChainResult, type Runnable } from './events/run-chain.ts'
 import { Turn } from './events/turn.ts'
 import { runInOrder, UserPool, type QueueGauge } from './events/user-pool.ts'
-import { builtInChains } from './handlers/chains.ts'
 import type { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { DistributeEvent, type DistributeServices } from './handlers/channel/distribute.ts'
 import { PushOnlineEvent, type PushOnlineServices, type PushSource } from './handlers/pusher/push-online.ts'
@@ -42,49 +31,15 @@ import type { Message } from './model/message.ts'
 import type { Notice } from './model/notice.ts'
 import type { Reach } from './model/reach.ts'
 import { ReasonCode, reasonName } from './model/reason-code.ts'
+import type { Parts } from './parts.ts'
 import { DecoderScratch } from './protocol/frame-decoder.ts'
 import { sealModuleFor } from './protocol/payload-crypto.ts'
 import { Writer } from './protocol/writer.ts'
 import { REFUSED } from './services/bounded-log.ts'
-import { CachedDirectory } from './services/cached-directory.ts'
 import type { Counters } from './services/counters.ts'
-import { RecentMessages } from './services/dedup.ts'
-import { Deliveries } from './services/deliveries.ts'
-import { diagnosticsOf } from './services/diagnostics.ts'
-import type { FactEmitter } from './services/fact-emitter.ts'
-import { snowflake } from './services/message-id.ts'
 import { Metrics } from './services/metrics.ts'
-import { OfflineReplay } from './services/offline-replay.ts'
-import { OnlineUsers } from './services/online-users.ts'
-import { PeerPushes } from './services/peer-pushes.ts'
-import { Receivers } from './services/receivers.ts'
-import type { ReplicatedStorage, StorageWrite } from './services/replicated-storage.ts'
-import { RecentRevisions } from './services/recent-revisions.ts'
-import { Subscribers } from './services/subscribers.ts'
-import { inTime, Waits, withTimeLimit } from './services/time-limit.ts'
-import { TimerWheel } from './services/timer-wheel.ts'
-import { Traces } from './services/traces.ts'
-import { WebhookNotifier } from './services/webhook-notifier.ts'
-
-export interface PipelineOptions {
-  readonly options: IMEngineOptions
-  readonly limits: Limits
-  readonly nodeID: number
-  readonly storage: Storage
-  /** the same storage, when its writes go through the log */
-  readonly replicated: ReplicatedStorage | undefined
-  /** this node's own, of which other nodes may want a copy */
-  readonly snapshots: Pick<Storage, 'snapshot' | 'restore'>
-  /** where notifications wait, and whether they are still there after this engine's end */
-  readonly outbox: { readonly outbox: Outbox; readonly isDurable: boolean }
-  readonly clock: Clock
-  readonly random: Random
-  readonly logger: Logger
-  readonly facts: FactEmitter
-  readonly counters: Counters
-  /** must not throw */
-  readonly presenceChanged: (change: PresenceChange) => void
-}
+import type { StorageWrite } from './services/replicated-storage.ts'
+import { Waits, withTimeLimit } from './services/time-limit.ts'
 
 type UserEvent = ConnectEvent | SendEvent | RecvAckEvent | PingEvent | ConnCloseEvent
 
@@ -101,9 +56,6 @@ const HAND_OVER_BYTES = 512
 /** Pages of one channel that wait to be pushed: from `high` on the next one is read when no more than `low` are left. */
 const WAITING_PAGES = { high: 8, low: 4 }
 
-/** With payloads of the usual bound a page is about half of what may wait for a client to read. */
-const REPLAY_PAGE_COUNT = 50
-
 /**
  * The way of everything through one engine: frames of connections become events, events wait in the three pools, run
  * through their chains, and lead to later events and to frames. Nothing here decides; handlers and connections do.
@@ -111,46 +63,22 @@ const REPLAY_PAGE_COUNT = 50
 export class Pipeline implements ConnectionHost {
   readonly clock: Clock
   readonly limits: Limits
-  readonly timers: TimerWheel
+  readonly timers: Timers
   readonly slowConsumer: 'disconnect' | 'skip'
   readonly writer = new Writer(0)
-  readonly registry = new ConnectionRegistry()
   readonly scratch = new DecoderScratch()
   readonly counts: Counters
-  /** undefined: nobody wants to know what became of single messages */
-  readonly traces: Traces | undefined
-  readonly recent: RecentMessages
-  /** aborted when the engine will wait no longer */
-  readonly waits = new Waits()
-  readonly chains: ChainRegistry
-  readonly directory: CachedDirectory
-  readonly subscribers: Subscribers
-  readonly receivers: Receivers
-  readonly ids: ReturnType<typeof snowflake>
-  readonly deliveries: Deliveries
-  readonly offlineReplay: OfflineReplay
-  readonly notifier: WebhookNotifier | undefined
   readonly queues: Readonly<Record<'user' | 'sign' | 'channel' | 'handOver' | 'pusher', QueueGauge>>
 
+  readonly #parts: Parts
   readonly #runner: ChainRunner
   readonly #turn: Turn
   readonly #metrics: Metrics
-  readonly #diagnostics: Diagnostics
   readonly #users: UserPool<UserEvent>
   readonly #channels: ChannelPool<DistributeItem>
   readonly #pushers: PusherPool<PushOnlineEvent | NoticeEvent>
   readonly #handOvers: HandOverPool<PushSource>
-  readonly #peers: PeerPushes | undefined
-  readonly #facts: FactEmitter
-  readonly #logger: Logger
-  readonly #logins: Logins
-  readonly #replicator: Replicator | undefined
   readonly #appliedLog: AppliedLog
-  readonly #replays: boolean
-  readonly #online: OnlineUsers
-  /** undefined: users may send as much as their connections may */
-  readonly #userSendRates: UserSendRates | undefined
-  readonly #revisions = new RecentRevisions()
   readonly #noticeServices: NoticeServices
   readonly #connectServices: ConnectServices
   readonly #sendServices: OnSendServices
@@ -168,78 +96,17 @@ export class Pipeline implements ConnectionHost {
   #unflushed: Connection[] = []
   #releasedWaiters: (() => void)[] = []
 
-  constructor({ options, limits, nodeID, storage, replicated, snapshots, outbox, clock, random, logger, facts, counters, presenceChanged }: PipelineOptions) {
+  constructor(parts: Parts) {
+    this.#parts = parts
+    const { clock, limits, waits, registry, directory, diagnostics, revisions, peers, notifier, delivered } = parts
+    const { options, nodeID, storage, replicated, snapshots, outbox, random, logger, facts, counters } = parts.given
     const { report } = facts
-    this.#replicator = options.replicator
-    const { presence, replicator, peerPush, webhook } = options
-    this.counts = counters
-    const diagnostics = (this.#diagnostics = diagnosticsOf(nodeID))
-    this.traces = limits.tracedMessages > 0 ? new Traces(limits.tracedMessages, clock) : undefined
-    this.recent = new RecentMessages({ maxCount: limits.maxRecentMessages, maxBytes: limits.maxRecentBytes })
+    const { presence, replicator, webhook } = options
     this.clock = clock
     this.limits = limits
+    this.timers = parts.timers
     this.slowConsumer = options.slowConsumer ?? 'disconnect'
-    this.timers = new TimerWheel(clock, limits.timerTickMs)
-    this.ids = snowflake(nodeID, clock)
-    this.chains = new ChainRegistry(builtInChains(limits), limits.stepTimeoutMs, { every: limits.stepTimesEvery, clock })
-    this.directory = new CachedDirectory({
-      directory: storage.channels,
-      clock,
-      cacheMs: limits.permissionCacheMs,
-      maxCount: limits.maxCachedPermissions,
-      systemUIDs: new Set(options.systemUIDs),
-    })
-    this.subscribers = new Subscribers({
-      directory: storage.channels,
-      clock,
-      pageCount: limits.subscriberPageCount,
-      maxCachedMembers: limits.maxCachedMembers,
-      maxCachedChannels: limits.maxCachedChannels,
-      cacheMs: limits.subscriberCacheMs,
-      limited: (page) => this.#membersInTime(page),
-    })
-    this.receivers = new Receivers({ members: (key, take) => this.subscribers.each(key, take) })
-    this.deliveries = new Deliveries({
-      cursors: storage.cursors,
-      timers: this.timers,
-      flushMs: limits.cursorFlushMs,
-      maxCount: limits.maxTrackedDeliveries,
-      report,
-    })
-    this.offlineReplay = new OfflineReplay({
-      ...storage,
-      deliveries: this.deliveries,
-      maxPerChannel: limits.maxReplayPerChannel,
-      maxInAll: Math.min(limits.maxReplay, limits.maxUnackedRecvs), // what a connection cannot keep track of is not sent
-      pageCount: REPLAY_PAGE_COUNT,
-      maxConcurrent: limits.maxConcurrentReplays,
-      limited: (ask) => this.limited(ask),
-      current: (message) => this.#revisions.current(message),
-      pause: (delayMs) => new Promise((resolve) => this.timers.after(delayMs, resolve)),
-      report,
-    })
-    const sharesPositions = replicator === undefined || replicated !== undefined
-    this.#replays = (options.offline ?? (sharesPositions ? 'push' : 'none')) === 'push'
-    const delivered = (uid: string, message: Message): void => {
-      if (message.messageSeq > 0 && keepsConversations(message.channelType)) this.deliveries.acknowledge(uid, message, message.messageSeq)
-    }
-    this.#facts = facts
-    this.#online = new OnlineUsers({
-      of: (uid) => this.registry.of(uid),
-      tell: (change) => {
-        facts.emit('presenceChanged', change)
-        presenceChanged(change)
-      },
-    })
-    this.#logger = logger
-    this.#logins = new Logins({
-      registry: this.registry,
-      kickPolicy: options.kickPolicy,
-      maxConnectionsPerUID: limits.maxConnectionsPerUID,
-      went: (uid) => this.#online.went(uid),
-    })
-    const { maxSendsPerSecondPerUID } = limits
-    this.#userSendRates = maxSendsPerSecondPerUID > 0 ? new UserSendRates(maxSendsPerSecondPerUID, clock.monotonicMs()) : undefined
+    this.counts = counters
     this.#runner = new ChainRunner({ timers: this.timers, report })
     this.#turn = new Turn(clock, [
       () => this.#users.drain(),
@@ -285,72 +152,36 @@ export class Pipeline implements ConnectionHost {
           this.#push(channel, key, sources, uids, reach)
           return this.#pushers.room(channel, WAITING_PAGES)
         }
-        return receivers === undefined ? this.receivers.each(key, take) : this.subscribers.eachOf(receivers, take)
+        return receivers === undefined ? parts.receivers.each(key, take) : parts.subscribers.eachOf(receivers, take)
       },
     })
-    this.#peers =
-      peerPush &&
-      new PeerPushes({
-        peerPush,
-        timers: this.timers,
-        timeoutMs: limits.peerPushTimeoutMs,
-        kickTimeoutMs: limits.peerKickTimeoutMs,
-        maxCount: limits.maxPeerPushes,
-        waits: this.waits,
-        facts,
-        counts: counters,
-        report,
-      })
-    const notifier = (this.notifier =
-      webhook &&
-      new WebhookNotifier({
-        ...outbox,
-        webhook,
-        messages: storage.messages,
-        timers: this.timers,
-        clock,
-        random,
-        logger,
-        facts,
-        counts: counters,
-        timeoutMs: limits.webhookTimeoutMs,
-        batchCount: limits.webhookBatchCount,
-        batchMs: limits.webhookBatchMs,
-        retryMs: limits.webhookRetryMs,
-        retryForMs: limits.webhookRetryForMs,
-        maxCount: limits.maxWebhookNotifications,
-        limited: (ask) => this.limited(ask),
-        waits: this.waits,
-        report,
-      }))
-
     this.#connectServices = {
       sealModule: sealModuleFor(options.payloadCrypto ?? 'auto', () => {
         logger.warn({}, 'WebAssembly with SIMD is not to be had here: payloads are encrypted by node:crypto, which is slower')
       }),
       verifyToken: options.tokenVerifier,
-      channels: this.directory,
+      channels: directory,
       presence,
-      kickOnPeers: this.#peers && ((login) => this.#peers!.kick(login)),
+      kickOnPeers: peers && ((login) => peers.kick(login)),
       nodeID,
       plaintext: options.plaintext ?? 'refuse',
       clock,
       random,
-      waits: this.waits,
+      waits,
       report,
       owe: (entry) => this.#owedToPresence.set(entry.connectionID, entry),
-      makeRoom: (conn, login) => this.#logins.makeRoom(conn as Connection, login),
+      makeRoom: (conn, login) => parts.logins.makeRoom(conn as Connection, login),
       opened: (conn) => this.#opened(conn as Connection),
-      offlineMessageCount: (uid) => this.offlineReplay.missedCount(uid),
+      offlineMessageCount: (uid) => parts.offlineReplay.missedCount(uid),
     }
-    this.#noticeServices = { connectionsOf: (uid) => this.registry.of(uid), delivered }
-    this.#recvAckServices = { waits: this.waits, report, delivered }
+    this.#noticeServices = { connectionsOf: (uid) => registry.of(uid), delivered }
+    this.#recvAckServices = { waits, report, delivered }
     this.#sendServices = {
-      channels: this.directory,
+      channels: directory,
       authorizeSend: options.authorizeSend ?? sendPolicy(),
       isOwnPolicy: options.authorizeSend === undefined,
       webhook,
-      ids: this.ids,
+      ids: parts.ids,
       clock,
       facts,
       counts: counters,
@@ -358,7 +189,7 @@ export class Pipeline implements ConnectionHost {
       ack: options.ack ?? 'committed',
       plaintext: options.plaintext ?? 'refuse',
       maxPayloadBytes: limits.maxPayloadBytes,
-      waits: this.waits,
+      waits,
       report,
       userTurnsAway: (uid, bytes) => this.#users.turnsAway(uid, bytes),
       onceUserRelieved: (uid, relieved) => this.#users.onceRelieved(uid, relieved),
@@ -372,12 +203,12 @@ export class Pipeline implements ConnectionHost {
     this.#distributeServices = {
       store: storage.messages,
       replicator,
-      recent: this.recent,
+      recent: parts.recent,
       facts,
       counts: counters,
       diagnostics,
       nowMs: () => clock.nowMs(),
-      waits: this.waits,
+      waits,
       report,
       proposed: this.#proposed,
       delivered,
@@ -389,11 +220,11 @@ export class Pipeline implements ConnectionHost {
       handOver: (channel, key, sources, receivers) => this.#handOver(channel, key, sources, receivers, 'all'),
     }
     this.#pushServices = {
-      connectionsOf: (uid) => this.registry.of(uid),
+      connectionsOf: (uid) => registry.of(uid),
       locate: presence && ((uids) => this.#locate(presence, uids)),
-      devices: presence && ((uid) => this.limited(() => presence.devices(uid), limits.presenceTimeoutMs)),
+      devices: presence && ((uid) => parts.limited(() => presence.devices(uid), limits.presenceTimeoutMs)),
       isOffline: options.isOffline,
-      current: (message) => this.#revisions.current(message),
+      current: (message) => revisions.current(message),
       delivered,
       notifyOffline:
         notifier?.wants('msg.offline') === true ? (message, uids) => notifier.tell({ event: 'msg.offline', message, uids }) : undefined,
@@ -402,10 +233,10 @@ export class Pipeline implements ConnectionHost {
       counts: counters,
       diagnostics,
       nowMs: () => clock.nowMs(),
-      waits: this.waits,
+      waits,
       report,
       pushToPeer: (peerID, key, messages, uids) => {
-        if (this.#peers !== undefined) return this.#peers.add(peerID, { key, messages, uids })
+        if (peers !== undefined) return peers.add(peerID, { key, messages, uids })
         counters.undeliveredCount += messages.length
         facts.emit('undelivered', { key, messages, nodeID: peerID, uid: undefined })
       },
@@ -421,7 +252,7 @@ export class Pipeline implements ConnectionHost {
       facts,
       counts: counters,
       proposed: this.#proposed,
-      isHere: (uid) => this.registry.of(uid).length > 0,
+      isHere: (uid) => registry.of(uid).length > 0,
       handOver: (channel, key, sources, reach) => this.#handOver(channel, key, sources, undefined, reach),
     })
     this.queues = {
@@ -437,12 +268,12 @@ export class Pipeline implements ConnectionHost {
       counters,
       limits,
       events: this.queues,
-      connections: () => this.registry.sockets,
-      unauthenticated: () => ({ count: this.registry.unauthenticatedCount, oldest: this.registry.oldestUnauthenticated }),
-      replays: this.offlineReplay,
-      peers: this.#peers,
+      connections: () => registry.sockets,
+      unauthenticated: () => ({ count: registry.unauthenticatedCount, oldest: registry.oldestUnauthenticated }),
+      replays: parts.offlineReplay,
+      peers,
       notifier,
-      steps: () => this.chains.latencies(),
+      steps: () => parts.chains.latencies(),
     })
   }
 
@@ -456,25 +287,25 @@ export class Pipeline implements ConnectionHost {
    */
   async tell(key: ChannelKey, notice: Notice, uids?: readonly string[]): Promise<void> {
     const { type, message } = notice
-    if (type !== 'message.deleted') this.#revisions.add(message)
+    if (type !== 'message.deleted') this.#parts.revisions.add(message)
     const channel = channelKeyString(key)
     // Behind the message it is about, which may still be on its way to the pushers.
     const submit = (page: readonly string[]): undefined =>
       void this.#handOvers.behind(channel, () => this.#pushers.submit(channel, new NoticeEvent(notice, page, this.#noticeServices)))
-    if (uids === undefined) await this.limited(() => this.receivers.each(key, submit))
+    if (uids === undefined) await this.#parts.limited(() => this.#parts.receivers.each(key, submit))
     else submit(uids)
   }
 
   /** The host has changed a channel in the directory by itself. */
   channelChanged(key: ChannelKey): void {
-    this.directory.forgetChannel(key)
-    this.subscribers.forget(key)
+    this.#parts.directory.forgetChannel(key)
+    this.#parts.subscribers.forget(key)
   }
 
   /** A user has joined the channel or left it: where they stood says nothing any more. */
   moved(uid: string, key: ChannelKey): void {
-    this.deliveries.forget(uid, key)
-    this.offlineReplay.moved(uid, key)
+    this.#parts.deliveries.forget(uid, key)
+    this.#parts.offlineReplay.moved(uid, key)
   }
 
   /** Events that wait or run. */
@@ -485,7 +316,7 @@ export class Pipeline implements ConnectionHost {
   /** EventChannelDistribute. @returns false when the channel, or what it pushes, is at its bound */
   distribute(channel: string, item: DistributeItem): boolean {
     if (this.#pushers.turnsAway(channel) || this.#handOvers.turnsAway(channel) || !this.#channels.submit(channel, item)) return false
-    if (this.traces !== undefined) item.trace = this.traces.begin(item.message, item.key, item.connectionID)
+    if (this.#parts.traces !== undefined) item.trace = this.#parts.traces.begin(item.message, item.key, item.connectionID)
     return true
   }
 
@@ -500,7 +331,7 @@ export class Pipeline implements ConnectionHost {
   /** A login on another node: its kick rules hold here, too. Or somebody was sent away there. */
   kicked(request: PeerKickRequest): void {
     const { uid, deviceFlag, out } = request
-    if (out === undefined) this.#logins.endOthers(request)
+    if (out === undefined) this.#parts.logins.endOthers(request)
     else this.sendAway(uid, out.allDevices ? undefined : deviceFlag, out.reason)
   }
 
@@ -508,7 +339,7 @@ export class Pipeline implements ConnectionHost {
   sendAway(uid: string, deviceFlag: number | undefined, reason: string): number {
     // Who is being let in at this moment was judged by what holds no more, and is judged anew when they come back.
     for (const connection of this.connecting(uid)) if (deviceFlag === undefined || connection.deviceFlag === deviceFlag) connection.end('handler')
-    const meant = this.registry.of(uid).filter(({ info }) => deviceFlag === undefined || info.deviceFlag === deviceFlag)
+    const meant = this.#parts.registry.of(uid).filter(({ info }) => deviceFlag === undefined || info.deviceFlag === deviceFlag)
     for (const connection of meant) connection.kick('kick', reason)
     return meant.length
   }
@@ -516,7 +347,7 @@ export class Pipeline implements ConnectionHost {
   /** The same on all other nodes, as far as they can be reached in time. Never rejects. */
   async sendAwayElsewhere(uid: string, deviceFlag: number | undefined, reason: string): Promise<void> {
     const out = { allDevices: deviceFlag === undefined, reason }
-    await this.#peers?.kick({ uid, deviceFlag: deviceFlag ?? 0, deviceID: '', deviceLevel: 0, out })
+    await this.#parts.peers?.kick({ uid, deviceFlag: deviceFlag ?? 0, deviceID: '', deviceLevel: 0, out })
   }
 
   /** What a replicator needs of this node. @param isolated  is told when this node loses the others, and has them again */
@@ -530,12 +361,12 @@ export class Pipeline implements ConnectionHost {
    */
   async operate(lane: string, operation: Uint8Array): Promise<unknown> {
     // At the end, when nothing else is waited for, positions are still to be written: then the replicator's close is the limit.
-    const waits = this.waits.isAborted ? this.#lastWrites : this.waits
+    const waits = this.#parts.waits.isAborted ? this.#lastWrites : this.#parts.waits
     const limit = { timers: this.timers, timeoutMs: this.limits.replicateTimeoutMs, waits }
     try {
-      return await withTimeLimit(limit, (signal) => this.#replicator!.operate!(lane, operation, signal))
+      return await withTimeLimit(limit, (signal) => this.#parts.given.options.replicator!.operate!(lane, operation, signal))
     } catch (reason) {
-      if (!isFailureOf(reason, 'IM_ABORTED') || this.waits.isAborted) throw reason
+      if (!isFailureOf(reason, 'IM_ABORTED') || this.#parts.waits.isAborted) throw reason
       throw new IMError('IM_REPLICATION_TIMEOUT', { cause: reason })
     }
   }
@@ -543,29 +374,31 @@ export class Pipeline implements ConnectionHost {
   /** A write of the storage has come through the log and been carried out here: nothing that is remembered may say otherwise. */
   written(write: StorageWrite): void {
     if (write.part === 'channels') {
-      if (write.call === 'setUserFlags') this.directory.forgetUser(write.args[0])
+      if (write.call === 'setUserFlags') this.#parts.directory.forgetUser(write.args[0])
       else this.channelChanged(write.args[0])
+      // Now, and not when the positions are gone, which is another entry of the log: messages may come in between.
+      if (write.call === 'removeMembers') for (const uid of write.args[1]) this.moved(uid, write.args[0])
     } else if (write.part === 'cursors' && write.call === 'remove') {
       const [key, uids] = write.args
       for (const uid of uids) this.moved(uid, key)
     } else if (write.part === 'cursors' && write.call === 'put') {
       for (const { uid, key, joinSeq = 0, deletedToSeq = 0 } of write.args[0]) {
         const startSeq = Math.max(joinSeq - 1, deletedToSeq)
-        if (startSeq > 0) this.deliveries.acknowledge(uid, key, 1, startSeq)
+        if (startSeq > 0) this.#parts.deliveries.acknowledge(uid, key, 1, startSeq)
       }
     }
   }
 
   get isIdle(): boolean {
-    return this.depth === 0 && this.#peers?.isIdle !== false && this.notifier?.isIdle !== false
+    return this.depth === 0 && this.#parts.peers?.isIdle !== false && this.#parts.notifier?.isIdle !== false
   }
 
   /** Nobody waits any longer: what was accepted and has not come to its end is abandoned. */
   abandon(reason: IMError): void {
     this.#runner.stop(reason)
-    if (this.waits.isAborted) this.#lastWrites.abort(reason) // the adapters are closed by now
-    this.waits.abort(reason)
-    this.notifier?.quiesce()
+    if (this.#parts.waits.isAborted) this.#lastWrites.abort(reason) // the adapters are closed by now
+    this.#parts.waits.abort(reason)
+    this.#parts.notifier?.quiesce()
   }
 
   /** Resolves when no event waits or runs and nothing is on its way to the webhook or to other nodes. */
@@ -575,14 +408,14 @@ export class Pipeline implements ConnectionHost {
       await this.#channels.idle()
       await this.#handOvers.idle()
       await this.#pushers.idle()
-      await this.#peers?.idle()
-      await this.notifier?.idle()
+      await this.#parts.peers?.idle()
+      await this.#parts.notifier?.idle()
     } while (this.depth > 0)
   }
 
   /** Resolves when every socket is gone. */
   allReleased(): Promise<void> {
-    if (this.registry.sockets.size === 0) return Promise.resolve()
+    if (this.#parts.registry.sockets.size === 0) return Promise.resolve()
     return new Promise((resolve) => this.#releasedWaiters.push(resolve))
   }
 
@@ -609,24 +442,24 @@ export class Pipeline implements ConnectionHost {
   }
 
   takeUserSendToken(uid: string): boolean {
-    return this.#userSendRates === undefined || this.#userSendRates.take(uid, this.clock.monotonicMs())
+    return this.#parts.userSendRates === undefined || this.#parts.userSendRates.take(uid, this.clock.monotonicMs())
   }
 
   get settlesRecvAcks(): boolean {
-    return this.chains.isAsShipped('EventRecvAck')
+    return this.#parts.chains.isAsShipped('EventRecvAck')
   }
 
   acknowledged(connection: Connection, message: Message): void {
-    this.traces?.acknowledged(message.messageID)
+    this.#parts.traces?.acknowledged(message.messageID)
     if (message.messageSeq > 0 && keepsConversations(message.channelType)) {
-      this.deliveries.acknowledge(connection.uid, message, message.messageSeq, message.messageSeq, connection)
+      this.#parts.deliveries.acknowledge(connection.uid, message, message.messageSeq, message.messageSeq, connection)
     }
   }
 
-  recvAckArrived(connection: Connection, message: Message): void {
+  recvAckArrived(connection: Connection, message: Message, isFirst: boolean): void {
+    if (isFirst) this.#parts.traces?.acknowledged(message.messageID)
     // At the bound the acknowledgement is lost, and the message is sent once more.
     if (this.#users.turnsSignAway(connection.connectionID)) return
-    this.traces?.acknowledged(message.messageID)
     this.#users.submitSign(connection.connectionID, new RecvAckEvent(connection, message, this.#recvAckServices))
   }
 
@@ -642,12 +475,12 @@ export class Pipeline implements ConnectionHost {
   }
 
   left(connection: Connection, cause: CloseCause): void {
-    this.registry.unregister(connection)
+    this.#parts.registry.unregister(connection)
     this.counts.ended(cause)
     this.#users.submitClose(connection.connectionID, new ConnCloseEvent(connection, cause, this.#connectServices))
-    this.#facts.emit('disconnected', { ...connection.info, cause })
+    this.#parts.given.facts.emit('disconnected', { ...connection.info, cause })
     this.#notifyOnline(connection, false)
-    this.#logins.left(connection)
+    this.#parts.logins.left(connection)
   }
 
   refused(connection: Connection, cause: CloseCause, reasonCode: ReasonCode | undefined, detail: string | undefined): void {
@@ -656,33 +489,33 @@ export class Pipeline implements ConnectionHost {
     const { connectionID, remoteAddress, uid } = connection
     const reason = reasonCode === undefined ? detail : reasonName(reasonCode)
     this.counts.refused.add(cause, reason ?? '')
-    if (this.#diagnostics.connect.hasSubscribers) this.#tellConnect(connection, 'refused', cause, reason)
-    this.#logger.info({ connectionID, remoteAddress, uid, cause, reasonCode, detail }, REFUSED)
-    this.#facts.emit('connectionRefused', { connectionID, remoteAddress, uid, cause, reasonCode, detail })
+    if (this.#parts.diagnostics.connect.hasSubscribers) this.#tellConnect(connection, 'refused', cause, reason)
+    this.#parts.given.logger.info({ connectionID, remoteAddress, uid, cause, reasonCode, detail }, REFUSED)
+    this.#parts.given.facts.emit('connectionRefused', { connectionID, remoteAddress, uid, cause, reasonCode, detail })
   }
 
   released(connection: Connection): void {
-    this.registry.removeSocket(connection)
-    if (this.registry.sockets.size > 0) return
+    this.#parts.registry.removeSocket(connection)
+    if (this.#parts.registry.sockets.size > 0) return
     for (const resolve of this.#releasedWaiters.splice(0)) resolve()
   }
 
   slow(connection: Connection, action: 'disconnected' | 'skipped'): void {
     if (action === 'skipped') this.counts.slowSkippedCount++
     else this.counts.slowDisconnectedCount++
-    this.#facts.emit('slowConsumer', { connection: connection.info, action })
+    this.#parts.given.facts.emit('slowConsumer', { connection: connection.info, action })
   }
 
   undelivered(connection: Connection, messages: readonly Message[]): void {
     this.counts.undeliveredCount += messages.length
     for (const message of messages) {
       const key = { channelID: message.channelID, channelType: message.channelType }
-      this.#facts.emit('undelivered', { key, messages: [message], nodeID: undefined, uid: connection.uid })
+      this.#parts.given.facts.emit('undelivered', { key, messages: [message], nodeID: undefined, uid: connection.uid })
     }
   }
 
   defect(connection: Connection, error: unknown): void {
-    this.#facts.report(asIMError(error, 'IM_HANDLER_FAILED', { connectionID: connection.connectionID, uid: connection.uid }))
+    this.#parts.given.facts.report(asIMError(error, 'IM_HANDLER_FAILED', { connectionID: connection.connectionID, uid: connection.uid }))
   }
 
   // ---- inside
@@ -700,26 +533,15 @@ export class Pipeline implements ConnectionHost {
     return [...this.#connecting.keys()].filter((connection) => connection.uid === uid)
   }
 
-  /** Ask an adapter outside of any chain, for as long as a step would wait. */
-  limited<T>(ask: () => MaybePromise<T>, timeoutMs: number = this.limits.stepTimeoutMs): Promise<T> {
-    return inTime({ timers: this.timers, timeoutMs, waits: this.waits }, ask)
-  }
-
-  /** The same for an answer that is on its way. At the end of the engine nobody may wait for it, and it may be a rejection. */
-  #inTime<T>(answer: Promise<T>, timeoutMs?: number): Promise<T> {
-    answer.then(undefined, () => undefined)
-    return this.limited(() => answer, timeoutMs)
-  }
-
   /** A presence that hangs must not keep messages from those who are connected here. */
   #locate(presence: Presence, uids: readonly string[]): ReturnType<Presence['locate']> {
     const located = presence.locate(uids)
-    return isPromise(located) ? this.#inTime(located, this.limits.presenceTimeoutMs) : located
+    return isPromise(located) ? this.#parts.inTime(located, this.limits.presenceTimeoutMs) : located
   }
 
   /** One event through its chain. Never throws or rejects. */
   #run(event: PipelineEvent): void | Promise<void> {
-    const result = this.#runner.run(this.chains.current<PipelineEvent>(event.event), event)
+    const result = this.#runner.run(this.#parts.chains.current<PipelineEvent>(event.event), event)
     if (isPromise(result)) return result.then((late) => this.#finish(event, late))
     this.#finish(event, result)
   }
@@ -742,12 +564,12 @@ export class Pipeline implements ConnectionHost {
       event.release()
       return runInOrder(items, (item) => this.#runDistribute(channel, [item]), this.#defect)
     }
-    const result = this.#runner.run(this.chains.current<DistributeEvent>('EventChannelDistribute'), event)
+    const result = this.#runner.run(this.#parts.chains.current<DistributeEvent>('EventChannelDistribute'), event)
     return isPromise(result) ? result.then((late) => settle(late)) : settle(result)
   }
 
   /** An error of ours, not of a handler: told, and nothing else stops for it. */
-  readonly #defect = (defect: unknown): void => this.#facts.report(asIMError(defect, 'IM_HANDLER_FAILED', {}))
+  readonly #defect = (defect: unknown): void => this.#parts.given.facts.report(asIMError(defect, 'IM_HANDLER_FAILED', {}))
 
   #push(channel: string, key: ChannelKey, sources: readonly PushSource[], uids: readonly string[], reach: Reach): void {
     this.#pushers.submit(channel, new PushOnlineEvent(key, sources, uids, this.#pushServices, reach))
@@ -759,43 +581,34 @@ export class Pipeline implements ConnectionHost {
     const failed = (reason: unknown): void => {
       const { channelID, channelType } = key
       const context = { channelID, channelType, event: 'EventChannelDistribute', step: 'postProcess' }
-      if (!this.waits.isAborted) this.#facts.report(asIMError(reason, 'IM_DIRECTORY_UNAVAILABLE', context))
+      if (!this.#parts.waits.isAborted) this.#parts.given.facts.report(asIMError(reason, 'IM_DIRECTORY_UNAVAILABLE', context))
       this.counts.undeliveredCount += sources.length
-      this.#facts.emit('undelivered', { key, messages: sources.map(({ message }) => message), nodeID: undefined, uid: undefined })
+      this.#parts.given.facts.emit('undelivered', { key, messages: sources.map(({ message }) => message), nodeID: undefined, uid: undefined })
     }
     this.#handOvers.submit(channel, { sources, receivers, reach, queueBytes, failed })
-  }
-
-  async #membersInTime<T>(page: Promise<T>): Promise<T> {
-    try {
-      return await this.#inTime(page)
-    } catch (reason) {
-      if (!isFailureOf(reason, 'IM_ABORTED') || this.waits.isAborted) throw reason
-      throw new IMError('IM_DIRECTORY_UNAVAILABLE', { cause: reason, detail: `${this.limits.stepTimeoutMs} ms` })
-    }
   }
 
   #opened(connection: Connection): void {
     if (!connection.isOpen) return
     this.counts.openedCount++
-    if (this.#diagnostics.connect.hasSubscribers) this.#tellConnect(connection, 'opened', undefined, undefined)
-    if (this.#replays) this.offlineReplay.start(connection)
+    if (this.#parts.diagnostics.connect.hasSubscribers) this.#tellConnect(connection, 'opened', undefined, undefined)
+    if (this.#parts.replays) this.#parts.offlineReplay.start(connection)
     this.#notifyOnline(connection, true) // first: a listener may end the connection, and that is told then
-    this.#facts.emit('connected', connection.info)
-    this.#online.came(connection.uid)
+    this.#parts.given.facts.emit('connected', connection.info)
+    this.#parts.online.came(connection.uid)
   }
 
   #tellConnect({ connectionID, uid, deviceFlag, remoteAddress, connectedAtMs }: Connection, outcome: 'opened' | 'refused', cause: CloseCause | undefined, reason: string | undefined): void {
-    const { nodeID, connect } = this.#diagnostics
+    const { nodeID, connect } = this.#parts.diagnostics
     const times = { startedAtMs: connectedAtMs, endedAtMs: this.clock.nowMs() }
     connect.publish({ nodeID, connectionID, uid, deviceFlag, remoteAddress, outcome, cause, reason, ...times })
   }
 
   #notifyOnline({ uid, deviceFlag, connectionID }: Connection, online: boolean): void {
-    if (this.notifier?.wants('user.onlinestatus') !== true) return
-    const left = this.registry.of(uid)
+    if (this.#parts.notifier?.wants('user.onlinestatus') !== true) return
+    const left = this.#parts.registry.of(uid)
     const deviceOnlineCount = left.filter((other) => other.deviceFlag === deviceFlag).length
-    this.notifier.tell({ event: 'user.onlinestatus', uid, deviceFlag, online, connectionID, deviceOnlineCount, onlineCount: left.length })
+    this.#parts.notifier.tell({ event: 'user.onlinestatus', uid, deviceFlag, online, connectionID, deviceOnlineCount, onlineCount: left.length })
   }
 
   #flush(): void {

@@ -66,8 +66,10 @@ const mayImport: Readonly<Record<string, readonly string[] | 'everything'>> = {
   handlers: withProtocol,
   plugins: [...plain, 'config.ts', 'events', 'management', 'services'],
   testing: withProtocol,
+  'parts.ts': 'everything',
   'pipeline.ts': 'everything',
   'applied-log.ts': 'everything',
+  'this-node.ts': 'everything',
   'engine.ts': 'everything',
   'index.ts': 'everything',
 }

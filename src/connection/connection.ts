@@ -54,7 +54,8 @@ export interface ConnectionHost {
   sendArrived(connection: Connection, frame: SendPacket): void
   /** may the user send one more, counted over all connections? */
   takeUserSendToken(uid: string): boolean
-  recvAckArrived(connection: Connection, message: Message): void
+  /** @param isFirst  the connection has not acknowledged it before */
+  recvAckArrived(connection: Connection, message: Message, isFirst: boolean): void
   /** Is there nothing but the engine's own steps for EventRecvAck? Then `acknowledged` is told at once, and no event made. */
   readonly settlesRecvAcks: boolean
   acknowledged(connection: Connection, message: Message): void
@@ -473,7 +474,7 @@ export class Connection implements ConnectingPort, ReplayPort {
       if (message !== undefined) this.#host.acknowledged(this, message)
     } else {
       const message = this.#redelivery?.find(decimalFromHalves(high, low))
-      if (message !== undefined) this.#host.recvAckArrived(this, message)
+      if (message !== undefined) this.#host.recvAckArrived(this, message, this.#redelivery!.noteAcknowledged(message.messageID))
     }
     return true
   }
@@ -632,7 +633,10 @@ export class Connection implements ConnectingPort, ReplayPort {
   }
 
   #wantFlush(): void {
-    if (this.#outbound.flushableBytes >= FLUSH_BYTES) return this.#outbound.flush()
+    if (this.#outbound.flushableBytes >= FLUSH_BYTES) {
+      this.#outbound.flush()
+      return this.#noteBlocked()
+    }
     if (this.#flushWanted) return
     this.#flushWanted = true
     this.#host.flushWanted(this)

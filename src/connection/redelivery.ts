@@ -67,6 +67,10 @@ export class Redelivery {
     return this.#unacked.find(messageID)
   }
 
+  noteAcknowledged(messageID: string): boolean {
+    return this.#unacked.noteAcknowledged(messageID)
+  }
+
   acknowledged(messageID: string): void {
     this.#unacked.remove(messageID)
   }

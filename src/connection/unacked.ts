@@ -5,7 +5,9 @@ interface Entry {
   message: Message
   dueMs: number
   redeliveryCount: number
-  /** acknowledged, forgotten or given up; it stays in its place until it is the first */
+  /** the client has acknowledged it, and what that means is still being decided */
+  isAcknowledged: boolean
+  /** settled, forgotten or given up; it stays in its place until it is the first */
   isOver: boolean
 }
 
@@ -56,12 +58,20 @@ export class UnackedRecvs {
     else this.remove(message.messageID)
     const forgotten = this.#count >= this.#maxCount ? this.#entries[this.#first] : undefined
     if (forgotten !== undefined) this.#remove(forgotten)
-    this.#append({ message, dueMs, redeliveryCount: 0, isOver: false })
+    this.#append({ message, dueMs, redeliveryCount: 0, isAcknowledged: false, isOver: false })
     return forgotten?.message
   }
 
   find(messageID: string): Message | undefined {
     return this.#entryOf(messageID)?.message
+  }
+
+  /** The client has acknowledged it, and it stays until that is decided on. @returns has it not said so before? */
+  noteAcknowledged(messageID: string): boolean {
+    const entry = this.#entryOf(messageID)
+    if (entry === undefined || entry.isAcknowledged) return false
+    entry.isAcknowledged = true
+    return true
   }
 
   /** The message has changed: from now on this is what is sent again. */
@@ -107,7 +117,7 @@ export class UnackedRecvs {
         continue
       }
       again.push(entry.message)
-      this.#append({ message: entry.message, dueMs: nowMs + afterMs, redeliveryCount: entry.redeliveryCount + 1, isOver: false })
+      this.#append({ ...entry, dueMs: nowMs + afterMs, redeliveryCount: entry.redeliveryCount + 1, isOver: false })
     }
   }
 

@@ -42,5 +42,6 @@ export interface PeerPush {
    * @throws IM_PEER_UNREACHABLE  one of them did not confirm; all have been asked
    */
   kick(request: PeerKickRequest, signal: AbortSignal): MaybePromise<void>
+  /** Called by the engine at its end, also when `start` has failed or hangs; again when it comes back after that. */
   close(): MaybePromise<void>
 }

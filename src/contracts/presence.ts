@@ -38,6 +38,6 @@ export interface Presence {
   heartbeat(nodeID: number, intervalMs: number): MaybePromise<void>
   /** Forget every entry of a node: on its orderly end, and on its start before the first `online`. */
   leave(nodeID: number): MaybePromise<void>
-  /** Called by the engine last, also when `start` has failed. May be left out. */
+  /** Called by the engine last, also when `start` has failed; again when `start` comes back after that. May be left out. */
   close?(): MaybePromise<void>
 }

@@ -84,5 +84,6 @@ export interface Replicator {
   status?(): ReplicatorStatus
   /** Which log, of those in `status`, a channel's messages go through; for `engine.explain`. May be left out. */
   logOf?(key: ChannelKey): string
+  /** Called by the engine at its end, also when `start` has failed or hangs; again when it comes back after that. */
   close(): MaybePromise<void>
 }

@@ -28,6 +28,9 @@ export interface Storage {
   readonly description?: string
   /** Called once by `engine.start()` before anything else is asked. */
   open?(): MaybePromise<void>
-  /** Called once by `engine.close()` after everything that was accepted has settled. */
+  /**
+   * Called once by `engine.close()` after everything that was accepted has settled. When `close` has waited for an `open` in vain,
+   * before that has come back, and once more when it has.
+   */
   close?(): MaybePromise<void>
 }

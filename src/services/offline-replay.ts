@@ -35,6 +35,10 @@ export interface OfflineReplayOptions {
 interface Missed {
   readonly key: ChannelKey
   readonly afterSeq: number
+  /**
+   * Up to here the user was a member for certain: the channel's last seq when it was asked for, 0 when they had moved by then.
+   * What came later, before they moved, was pushed and is held back.
+   */
   readonly lastSeq: number
   readonly lastTimestampMs: number
 }
@@ -92,7 +96,10 @@ export class OfflineReplay {
     this.#running.add(running)
   }
 
-  /** The user has joined or left: from now on a replay sends nothing of the channel but what is pushed to them. */
+  /**
+   * The user has joined or left. What a replay under way has found already was said while they were a member, and is sent;
+   * of what it has not, nothing but what is pushed to them.
+   */
   moved(uid: string, key: ChannelKey): void {
     for (const channels of this.#moves.get(uid)?.values() ?? []) channels.add(channelKeyString(sourceKey(key)))
   }
@@ -101,7 +108,7 @@ export class OfflineReplay {
   async missedCount(uid: string): Promise<number> {
     const { messages } = this.#options
     let count = 0
-    for (const { key, afterSeq } of await this.#missed(uid)) count += await this.#ask(() => messages.countAfter(key, afterSeq))
+    for (const { key, afterSeq } of await this.#missed(uid, undefined)) count += await this.#ask(() => messages.countAfter(key, afterSeq))
     return count
   }
 
@@ -134,7 +141,7 @@ export class OfflineReplay {
 
   async #run(conn: ReplayPort): Promise<void> {
     let left = this.#options.maxInAll
-    for (const missed of (await this.#persevere(conn, {}, () => this.#missed(conn.uid))) ?? []) {
+    for (const missed of (await this.#persevere(conn, {}, () => this.#missed(conn.uid, conn))) ?? []) {
       if (conn.closed || left === 0) return
       left -= await this.#replayChannel(conn, missed, left)
     }
@@ -162,11 +169,8 @@ export class OfflineReplay {
   async #catchUp(conn: ReplayPort, { key, lastSeq }: Missed, progress: Progress, most: number): Promise<void> {
     const { messages, cursors, deliveries, pageCount } = this.#options
     const channel = channelKeyString(key)
-    // No further than what was there at login and what is pushed to this very connection: membership may have ended, and before
-    // anybody asked how far the channel goes.
-    const moves = this.#moves.get(conn.uid)?.get(conn)
-    const source = channelKeyString(sourceKey(key))
-    const goal = (): number => Math.max(moves?.has(source) === true ? 0 : lastSeq, conn.heldBackTo(channel))
+    // No further than what was there at login and what is pushed to this very connection: membership may have ended.
+    const goal = (): number => Math.max(lastSeq, conn.heldBackTo(channel))
     while (!conn.closed && progress.seq < goal() && progress.sentCount < most) {
       await conn.room()
       const before = progress.seq
@@ -183,6 +187,8 @@ export class OfflineReplay {
         // Numbers in between are of messages that are gone.
         if (messageSeq > progress.seq + 1) deliveries.acknowledge(conn.uid, key, progress.seq + 1, messageSeq - 1)
         progress.seq = messageSeq
+        // Between two memberships, or after the last one. Not acknowledged, because it is not for us to say that it was not theirs.
+        if (messageSeq > lastSeq && !conn.isHeldBack(channel, messageSeq) && this.#hasMoved(conn, key)) continue
         const message = this.#options.current(read)
         // What was pushed to this very connection is for it, whatever another device has sent or acknowledged.
         const isKnown = message.fromUID === conn.uid || deliveries.isAcknowledged(conn.uid, key, messageSeq)
@@ -198,30 +204,37 @@ export class OfflineReplay {
     }
   }
 
-  async #missed(uid: string): Promise<Missed[]> {
+  /** @param conn  whom it is to be replayed to, undefined for a question */
+  async #missed(uid: string, conn: ReplayPort | undefined): Promise<Missed[]> {
     const { channels, messages } = this.#options
     const found: Missed[] = []
     const ask = <T>(question: () => MaybePromise<T>): Promise<T> => this.#ask(question)
     for await (const keys of conversationKeys({ uid, channels, messages, pageCount: KEY_PAGE_COUNT, withCommands: true, limited: ask })) {
-      found.push(...(await this.#missedOf(uid, keys)))
+      found.push(...(await this.#missedOf(uid, keys, conn)))
     }
     return found.sort((a, b) => b.lastTimestampMs - a.lastTimestampMs)
   }
 
-  async #missedOf(uid: string, keys: readonly ChannelKey[], conn?: ReplayPort): Promise<Missed[]> {
+  async #missedOf(uid: string, keys: readonly ChannelKey[], conn: ReplayPort | undefined): Promise<Missed[]> {
     const { messages, cursors, deliveries } = this.#options
     const [summaries, stored] = await Promise.all([
       this.#ask(() => messages.summaries(uid, keys)),
       this.#ask(() => cursors.cursors(uid, keys)),
     ])
     return keys.flatMap((key, index) => {
-      const { lastSeq, floorSeq, lastTimestampMs } = summaries[index]!
+      const { floorSeq, lastTimestampMs } = summaries[index]!
+      const lastSeq = conn !== undefined && this.#hasMoved(conn, key) ? 0 : summaries[index]!.lastSeq
       const start = Math.max(startOf(stored[index]!), deliveries.deliveredSeq(uid, key))
       if (floorSeq > start) deliveries.acknowledge(uid, key, 1, floorSeq) // removed, so it cannot be missed any more
       const afterSeq = Math.max(start, floorSeq)
       const isHeldBack = (conn?.heldBackTo(channelKeyString(key)) ?? 0) > 0
       return lastSeq > afterSeq || isHeldBack ? [{ key, afterSeq, lastSeq, lastTimestampMs }] : []
     })
+  }
+
+  /** Has the user joined the channel or left it since the replay began? */
+  #hasMoved(conn: ReplayPort, key: ChannelKey): boolean {
+    return this.#moves.get(conn.uid)?.get(conn)?.has(channelKeyString(sourceKey(key))) === true
   }
 
   #ask<T>(question: () => MaybePromise<T>): Promise<T> {

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net'
 import { describe, expect, it } from 'vitest'
-import { allowAnyToken, IMEngine, memoryStorage, ReasonCode, type MessageStore, type Storage } from 'imengine'
+import { allowAnyToken, IMEngine, memoryPresence, memoryStorage, ReasonCode, type MessageStore, type Storage } from 'imengine'
 import { FrameType } from 'imengine/protocol'
 import { connectTestClient, FakeClock, socketPair } from 'imengine/testing'
 import { openSocket } from '../connection/raw.ts'
@@ -164,7 +164,7 @@ describe('close', () => {
     expect(calls).toEqual(['close', 'close again'])
   })
 
-  it('closes what a start opens after close has given up on it, and starts nothing more', async () => {
+  it('closes what a start has opened although it hangs, and again what that opens after close has given up on it; starts nothing more', async () => {
     const gate = deferred()
     const calls: string[] = []
     const clock = new FakeClock()
@@ -178,11 +178,102 @@ describe('close', () => {
     const closing = engine.close()
     await clock.advance(engine.limits.closeTimeoutMs + 200)
     await closing
-    expect(calls).toEqual([])
+    expect(calls).toEqual(['close'])
     gate.resolve()
     await starting
-    expect(calls).toEqual(['close'])
+    expect(calls).toEqual(['close', 'close'])
     expect(engine.state).toBe('closed')
+    expect(clock.pendingTimerCount).toBe(0)
+  })
+
+  /** What stands around an engine, of which one hangs while it is opened; `calls` has every `close`. */
+  function hanging(which: string, fails: boolean) {
+    const gate = deferred()
+    const calls: string[] = []
+    const open = (name: string) => async (): Promise<void> => {
+      if (name !== which) return
+      await gate.promise
+      if (fails) throw new Error('too late')
+    }
+    const close = (name: string) => (): void => void calls.push(name)
+    const presence = memoryPresence({ nowMs: () => 0 })
+    const clock = new FakeClock()
+    const engine = new IMEngine({
+      tokenVerifier: allowAnyToken(),
+      clock,
+      storage: { ...memoryStorage(), open: open('storage'), close: close('storage') },
+      presence: Object.assign(presence, { start: open('presence'), close: close('presence') }),
+      peerPush: { start: open('peerPush'), push: () => undefined, kick: () => undefined, close: close('peerPush') },
+      replicator: { start: open('replicator'), propose: () => [], close: close('replicator') },
+    })
+    engine.use({ name: 'plugin', setup: (host) => host.onStart(open('plugin')) })
+    return { engine, clock, gate, calls }
+  }
+
+  const ALL = ['presence', 'peerPush', 'replicator', 'storage']
+
+  it.each(['storage', 'presence', 'replicator', 'peerPush', 'plugin'])(
+    'with its signal aborted leaves nothing open while start hangs in %s, and closes again what opens late', async (which) => {
+      for (const fails of [false, true]) {
+        const { engine, clock, gate, calls } = hanging(which, fails)
+        const starting = engine.start().catch(() => undefined)
+        await clock.settle()
+        await engine.close({ signal: AbortSignal.abort() })
+        expect(calls).toEqual(ALL)
+        expect(engine.state).toBe('closed')
+        gate.resolve()
+        await starting
+        expect(calls.slice(ALL.length)).toEqual(which === 'plugin' ? [] : [which])
+        expect([engine.state, clock.pendingTimerCount]).toEqual(['closed', 0])
+      }
+    },
+  )
+
+  it('closes no adapter while an earlier call of its close is under way', async () => {
+    const [opening, ending] = [deferred(), deferred()]
+    const calls: string[] = []
+    const close = async (): Promise<void> => {
+      calls.push('close')
+      await ending.promise
+      calls.push('closed')
+    }
+    const clock = new FakeClock()
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), clock, storage: { ...memoryStorage(), open: () => opening.promise, close } })
+    const starting = engine.start()
+    const closing = engine.close({ signal: AbortSignal.abort() })
+    await clock.advance(engine.limits.closeTimeoutMs + 200)
+    await closing
+    expect(calls).toEqual(['close'])
+    opening.resolve()
+    await clock.settle()
+    expect(calls).toEqual(['close'])
+    ending.resolve()
+    await starting
+    expect(calls).toEqual(['close', 'closed', 'close', 'closed'])
+    expect(clock.pendingTimerCount).toBe(0)
+  })
+
+  it('closes adapters once when it comes while a start that has failed closes them', async () => {
+    const ending = deferred()
+    const calls: string[] = []
+    const clock = new FakeClock()
+    const presence = Object.assign(memoryPresence({ nowMs: () => 0 }), {
+      start: () => Promise.reject(new Error('no presence')),
+      close: () => void calls.push('presence'),
+    })
+    const storage = { ...memoryStorage(), close: () => (calls.push('storage'), ending.promise) }
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), clock, storage, presence })
+    const starting = engine.start()
+    const failed = expect(starting).rejects.toThrow('no presence')
+    await clock.settle()
+    let hasClosed = false
+    const closing = engine.close().then(() => (hasClosed = true))
+    await clock.advance(engine.limits.closeTimeoutMs + 200) // it waits no longer for the start, which waits for the storage
+    await clock.settle()
+    ending.resolve()
+    await Promise.all([failed, closing])
+    expect(hasClosed).toBe(true)
+    expect(calls).toEqual(['presence', 'storage'])
     expect(clock.pendingTimerCount).toBe(0)
   })
 

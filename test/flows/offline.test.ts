@@ -57,6 +57,28 @@ describe('at login', () => {
     expect(textsOf(bob)).not.toContain('2')
   })
 
+  test('who has left gets nothing that is said while the store forgets where they stood', async () => {
+    const [asking, forgetting] = [deferred(), deferred()]
+    const base = memoryStorage()
+    const summaries: typeof base.messages.summaries = (uid, keys) => asking.promise.then(() => base.messages.summaries(uid, keys))
+    const remove = base.cursors.remove.bind(base.cursors)
+    base.cursors.remove = (key, uids) => forgetting.promise.then(() => remove(key, uids))
+    const made = await stage({ storage: storageWith(base, { summaries }) })
+    await say(made, '1')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    const removing = made.engine.channels.subscribers.remove(TEAM, ['bob'])
+    await made.clock.settle()
+    await say(made, '2')
+    asking.resolve()
+    await made.clock.settle()
+    expect(textsOf(bob)).not.toContain('2')
+    forgetting.resolve()
+    await removing
+    await made.clock.settle()
+    expect(textsOf(bob)).not.toContain('2')
+  })
+
   test('acknowledgements in any order move the position once there is no gap', async () => {
     const made = await stage()
     const bob = await made.connect('bob', { autoAck: false })
@@ -370,6 +392,45 @@ describe('a replay that is overtaken', () => {
     expect(textsOf(bob)).toEqual(['before'])
   })
 
+  test('by the end of a membership goes on with what was said before it, however many pages that is', async () => {
+    const made = await heldBeforeSending()
+    await say(made, ...numbers(1, 120))
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await made.engine.channels.subscribers.remove(TEAM, ['bob'])
+    await say(made, 'bob is gone')
+    await made.letGo()
+    expect(textsOf(bob)).toEqual(numbers(1, 120))
+  })
+
+  test('by a membership that ends and begins again sends what was said in either, and nothing of what was said in between', async () => {
+    const made = await heldBeforeSending()
+    await say(made, 'before')
+    const bob = await made.connect('bob', { autoAck: false }) // an acknowledgement would bring up where they stand since they are back
+    await made.clock.settle()
+    await say(made, 'meanwhile')
+    await made.clock.settle()
+    for (const round of ['first', 'second']) {
+      await made.engine.channels.subscribers.remove(TEAM, ['bob'])
+      await say(made, `without bob, the ${round} time`)
+      await made.clock.settle()
+      await made.engine.channels.subscribers.add(TEAM, ['bob'])
+      await say(made, `after the ${round} time`)
+      await made.clock.settle()
+    }
+    await made.letGo()
+    await say(made, 'live')
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['before', 'meanwhile', 'after the first time', 'after the second time', 'live'])
+    for (const message of bob.client.messages) bob.client.ack(message)
+    await made.clock.settle()
+    bob.client.end()
+    await made.clock.settle()
+    const again = await made.connect('bob')
+    await made.letGo()
+    expect(textsOf(again)).toEqual([])
+  })
+
   test('by another device that acknowledges and sends gets all that was pushed to this one, too', async () => {
     const made = await heldBeforeSending()
     const phone = await made.connect('bob', { deviceFlag: DeviceFlag.App })
@@ -502,6 +563,28 @@ describe('the fact offlineMessage', () => {
     await say(made, '1')
     await made.clock.settle()
     expect(offline.map(summary)).toEqual([[['cat'], {}]])
+  })
+
+  test('is not told when nobody but the sender is offline', async () => {
+    const made = await stage()
+    const offline = heard(made.engine, 'offlineMessage')
+    for (const uid of ['bob', 'cat']) await made.connect(uid)
+    await say(made, 'from ann, who is offline')
+    await made.clock.settle()
+    expect(offline).toEqual([])
+  })
+
+  test('leaves each sender out of what is told of their own message, and of nobody else\'s', async () => {
+    const made = await stage()
+    const offline = heard(made.engine, 'offlineMessage')
+    const cat = await made.connect('cat')
+    await made.engine.messages.sendMany([
+      { ...TEAM, fromUID: 'ann', payload: Buffer.from('1') }, { ...TEAM, fromUID: 'bob', payload: Buffer.from('2') }, { ...TEAM, fromUID: 'cat', payload: Buffer.from('3') },
+    ])
+    await made.clock.settle()
+    expect(textsOf(cat)).toEqual(['1', '2', '3'])
+    const told = offline.flatMap(({ messages, uids }) => messages.map(({ fromUID }) => [fromUID, ...uids.toSorted()]))
+    expect(told).toEqual([['ann', 'bob'], ['bob', 'ann'], ['cat', 'ann', 'bob']])
   })
 
   test('names those whom isOffline calls so, with what they have connected', async () => {

@@ -5,7 +5,7 @@ import {
 import { connectTestClient, FakeClock, seededRandom, type TestClient } from 'imengine/testing'
 import { afterEach, describe, expect, it } from 'vitest'
 import { FrameType, type EventPacket } from '../../src/model/frames.ts'
-import { TEAM } from '../support.ts'
+import { deferred, storageWith, TEAM } from '../support.ts'
 
 const engines: IMEngine[] = []
 afterEach(async () => {
@@ -111,6 +111,46 @@ describe('what one node writes', () => {
     expect((await last.nextRecv()).text).toBe('all')
     const listed = await two.channels.subscribers.list(TEAM, { limit: 5_000 })
     expect(listed.items).toHaveLength(2_003)
+  })
+
+  it('the end of a membership: is known to a replay on the other as soon as it is there, whenever the positions go', async () => {
+    const made = cluster()
+    const [asking, forgetting] = [deferred(), deferred()]
+    const base = memoryStorage()
+    made.storages[2] = storageWith(base, { summaries: (uid, keys) => asking.promise.then(() => base.messages.summaries(uid, keys)) })
+    const two = await made.node(2)
+    const inner = made.hub.replicator()
+    let holds = false
+    const one = await made.node(1, {
+      replicator: {
+        start: (host) => inner.start(host),
+        close: () => inner.close(),
+        propose: (key, messages, signal) => inner.propose(key, messages, signal),
+        operate: async (lane, operation, signal) => {
+          if (holds && lane === 'cursors') await forgetting.promise
+          return inner.operate!(lane, operation, signal)
+        },
+      },
+    })
+    const { clock } = made
+    const say = (text: string): Promise<unknown> => one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes(text) })
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    await say('before')
+    await clock.settle()
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    await clock.settle()
+    holds = true
+    const removing = one.channels.subscribers.remove(TEAM, ['bob'])
+    await clock.settle()
+    await say('bob is gone')
+    await clock.settle()
+    expect(await two.channels.lastSeq(TEAM)).toBe(2)
+    asking.resolve()
+    await clock.settle()
+    forgetting.resolve()
+    await removing
+    await clock.settle()
+    expect(bob.messages.map(({ text }) => text)).not.toContain('bob is gone')
   })
 
   it('a new member: gets pushes from the other node, which knew the members before, and whose directory takes its time', async () => {

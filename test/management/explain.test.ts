@@ -1,6 +1,17 @@
-import { ChannelType, memoryReplicatorHub, memoryStorage, personChannelID, ReasonCode, type Replicator } from 'imengine'
+import { ChannelType, memoryPresence, memoryReplicatorHub, memoryStorage, personChannelID, ReasonCode, type PeerPush, type Replicator } from 'imengine'
+import { FakeClock } from 'imengine/testing'
 import { describe, expect, test } from 'vitest'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
+
+/** Counts who asks for the time of day. */
+class CountingClock extends FakeClock {
+  readCount = 0
+
+  override nowMs(): number {
+    this.readCount++
+    return super.nowMs()
+  }
+}
 
 const TRACED = { tracedMessages: 1_000 }
 
@@ -160,6 +171,25 @@ describe('trace', () => {
     expect(engine.trace(messageID)).toMatchObject({ acknowledgedCount: 1 })
   })
 
+  test('counts a connection once, however often it acknowledges, where a handler of the host keeps the message unsettled', async () => {
+    const { engine, connect, clock } = await stage({ limits: { ...TRACED, redeliverAfterMs: 1_000, maxRedeliveries: 2 } })
+    engine.replace('EventRecvAck', 'settleRecv', function keep() {})
+    const { client: ann } = await connect('ann')
+    const [{ client: bob }, { client: cat }] = [await connect('bob', { autoAck: false }), await connect('cat', { autoAck: false })]
+    const { messageID } = await ann.send(text('one'))
+    const received = await bob.nextRecv()
+    for (let count = 0; count < 3; count++) bob.ack(received) // in one turn
+    await bob.ping()
+    await clock.advance(1_100)
+    bob.ack(await bob.nextRecv()) // it has been sent again
+    await bob.ping()
+    expect(engine.metrics().messages.redeliveredCount).toBe(2)
+    expect(engine.trace(messageID)).toMatchObject({ pushedCount: 2, acknowledgedCount: 1 })
+    cat.ack(received)
+    await cat.ping()
+    expect(engine.trace(messageID)).toMatchObject({ acknowledgedCount: 2 })
+  })
+
   test('of a message that was refused on its way has the reason', async () => {
     const { engine, connect } = await stage({ limits: TRACED })
     let messageID = ''
@@ -204,6 +234,29 @@ describe('trace', () => {
     await bob.nextRecv()
     await bob.ping()
     expect(engine.trace(messageID)).toMatchObject({ reason: 'Success', messageSeq: 1, pushedCount: 1, acknowledgedCount: 1 })
+  })
+
+  test('costs no look at the clock where it is off, also for what goes to other nodes', async () => {
+    const readCounts: number[] = []
+    for (const tracedMessages of [0, 10]) {
+      const clock = new CountingClock()
+      const presence = memoryPresence({ nowMs: () => 0 })
+      await presence.online({ uid: 'cat', nodeID: 2, connectionID: 'x', deviceFlag: 0, deviceLevel: 0 })
+      const pushed: string[] = []
+      const peerPush: PeerPush = {
+        start: () => undefined, kick: () => undefined, close: () => undefined, push: (_nodeID, { messages }) => void pushed.push(...messages.map(({ clientMsgNo }) => clientMsgNo)),
+      }
+      const { engine, connect } = await stage({ clock, presence, peerPush, limits: { tracedMessages }, storage: memoryStorage({ nowMs: () => 0 }) })
+      const { client: bob } = await connect('bob')
+      clock.readCount = 0
+      await engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('hello'), clientMsgNo: 'n1' })
+      await bob.nextRecv()
+      await clock.settle()
+      expect(pushed).toEqual(['n1'])
+      readCounts.push(clock.readCount)
+      await engine.close()
+    }
+    expect(readCounts).toEqual([2, 5]) // its id and its time; and when it was stored, pushed and acknowledged
   })
 
   test('knows the last tracedMessages, and none by default', async () => {

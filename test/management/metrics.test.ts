@@ -1,4 +1,4 @@
-import { IMError, memoryPeerHub, memoryPresence, memoryStorage, ReasonCode, type EngineMetrics, type IMEngine, type QueueName } from 'imengine'
+import { DeviceFlag, IMError, memoryPeerHub, memoryPresence, memoryStorage, ReasonCode, type EngineMetrics, type IMEngine, type QueueName } from 'imengine'
 import { FrameType } from 'imengine/protocol'
 import { socketPair, TestClient } from 'imengine/testing'
 import { describe, expect, test } from 'vitest'
@@ -170,6 +170,17 @@ describe('metrics', () => {
     ])
   })
 
+  test('have no time to RECV of a message that went to its own sender alone, and one when another device of theirs gets it', async () => {
+    const { engine, connect } = await stage()
+    const { client: ann } = await connect('ann', { deviceID: 'phone' })
+    await ann.send(text('nobody is there'))
+    expect(engine.metrics().latency).toMatchObject({ sendToSendack: { count: 1 }, sendToRecv: { count: 0 } })
+    const { client: desk } = await connect('ann', { deviceID: 'desk', deviceFlag: DeviceFlag.Pc })
+    await ann.send(text('to my desk'))
+    await desk.nextRecv()
+    expect(engine.metrics().latency).toMatchObject({ sendToSendack: { count: 2 }, sendToRecv: { count: 1 } })
+  })
+
   test.each([[0, 0], [1, 5], [2, 3], [4, 2]])('time one event in %i of each kind: %i of five', async (stepTimesEvery, timedCount) => {
     const { engine, connect } = await stage({ limits: { stepTimesEvery } })
     const { client: ann } = await connect('ann')
@@ -237,6 +248,18 @@ describe('metrics', () => {
     pair.client.resumeReading()
     for (let count = 0; count < 3; count++) await bob.nextRecv()
     expect(engine.metrics().queues.send).toMatchObject({ depth: 0, oldestMs: 0 })
+  })
+
+  test('say since when a transport takes nothing, also when one frame was enough and left in the middle of a turn', async () => {
+    const { engine, connect, clock } = await stage({ slowConsumer: 'skip', plaintext: 'allow', limits: { maxPayloadBytes: 200_000 } })
+    const { pair } = await connect('bob', { highWaterBytes: 1, plaintext: true })
+    pair.client.pauseReading()
+    await engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.alloc(100_000, 97) })
+    await clock.advance(500)
+    expect(engine.metrics().queues.send).toMatchObject({ depth: 0, oldestMs: 500 }) // the transport has it
+    pair.client.resumeReading()
+    await clock.settle()
+    expect(engine.metrics().queues.send).toMatchObject({ oldestMs: 0 })
   })
 
   test('count what the webhook was told, and what failed', async () => {

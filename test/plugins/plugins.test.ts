@@ -1,7 +1,9 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, expectTypeOf, test } from 'vitest'
 import { allowAnyToken, IMEngine, IMError, memoryStorage, ReasonCode, refuse, type EventState, type Plugin, type PluginHost } from 'imengine'
 import { FakeClock, recordingLogger } from 'imengine/testing'
-import { deferred, stage, TEAM } from '../support.ts'
+import { deferred, stage, TEAM, type Stage } from '../support.ts'
 
 declare module 'imengine' {
   interface EventState {
@@ -20,6 +22,57 @@ function hostOf(engine: IMEngine, name = 'p'): PluginHost {
   let given!: PluginHost
   engine.use(plugin((host) => void (given = host), name))
   return given
+}
+
+/** Counts who asks to be called at the end of a turn. */
+class CountingClock extends FakeClock {
+  deferCount = 0
+
+  override defer(run: () => void): void {
+    this.deferCount++
+    super.defer(run)
+  }
+}
+
+/** A plugin with everything that one can have, and handlers of the host, used and gone again; no frame of the test's may hold them. */
+async function comeAndGo({ engine, connect, clock }: Stage): Promise<ReadonlyMap<string, WeakRef<object>>> {
+  const refs = new Map<string, WeakRef<object>>()
+  const watched = <T extends object>(what: string, value: T): T => (refs.set(what, new WeakRef(value)), value)
+  const everything: Plugin<object> = {
+    name: 'p',
+    setup: (host) => {
+      watched('host', host)
+      host.use('EventOnSend', watched('handler', function look() {}))
+      host.replace('EventOnSend', 'callWebhook', watched('replacement', () => undefined))
+      host.on('messageStored', watched('listener', () => undefined))
+      host.once('messageStored', watched('listener of once', () => undefined))
+      host.once('webhookGivenUp', watched('listener of once that hears nothing', () => undefined))
+      host.timers.every(10, watched('function of every', () => undefined))
+      host.timers.after(60_000, watched('function of after', () => undefined))
+      host.onStart(watched('function of onStart', () => undefined))
+      host.onClose(watched('function of onClose', () => undefined))
+    },
+  }
+  engine.use(watched('plugin', everything), watched('options', {}))
+  const undoUse = engine.use('EventOnSend', watched("the host's handler", function see() {}))
+  const undoReplace = engine.replace('EventOnSend', 'checkPermission', () => undefined)
+  const { client } = await connect('ann')
+  await client.send({ ...TEAM, payload: 'hello' })
+  await clock.advance(100)
+  undoUse()
+  undoReplace()
+  await engine.plugins.remove('p')
+  await client.send({ ...TEAM, payload: 'again' })
+  return refs
+}
+
+/** What is still there after a collection. */
+async function livingOf(refs: ReadonlyMap<string, WeakRef<object>>): Promise<string[]> {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  await new Promise((resolve) => setImmediate(resolve)) // until the end of its turn a WeakRef holds what it was made of
+  collect()
+  return [...refs].flatMap(([what, ref]) => (ref.deref() === undefined ? [] : [what]))
 }
 
 describe('what a plugin is given', () => {
@@ -330,6 +383,31 @@ describe('the life of a plugin', () => {
     await expect(host.messages.send(hello)).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
     await expect(engine.plugins.remove('p')).rejects.toThrow(/name must be that of a plugin, got "p"/)
     engine.use(plugin(() => undefined))
+  })
+
+  test('remove leaves nothing to be remembered until the engine closes, however many plugins came and went', async () => {
+    const deferCounts: number[] = []
+    for (const pluginCount of [0, 20]) {
+      const clock = new CountingClock()
+      const engine = new IMEngine({ tokenVerifier: allowAnyToken(), clock })
+      await engine.start()
+      for (let count = 0; count < pluginCount; count++) {
+        hostOf(engine).onClose(() => undefined)
+        await engine.plugins.remove('p')
+      }
+      clock.deferCount = 0
+      await engine.close({ signal: AbortSignal.abort() }) // wakes whoever still waits for somebody to be in a hurry
+      await clock.settle()
+      deferCounts.push(clock.deferCount)
+    }
+    expect(deferCounts[1]).toBe(deferCounts[0])
+  })
+
+  test('what a plugin has put in, and a handler that was taken out again, can be collected', async () => {
+    const made = await stage()
+    const refs = await comeAndGo(made)
+    expect(refs.size).toBe(13)
+    expect(await livingOf(refs)).toEqual([])
   })
 
   test('a listener that was taken out while a fact was told is not called any more, nor is one of once a second time', async () => {
