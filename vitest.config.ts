@@ -35,6 +35,7 @@ export default defineConfig({
       exclude: ['src/protocol/wasm/**', 'src/protocol/seal-module-bytes.ts'],
       reporter: ['text-summary', 'json-summary'],
       reportsDirectory: 'coverage',
+      reportOnFailure: true,
       thresholds: { lines: 95, branches: 90 },
     },
   },
