@@ -77,6 +77,13 @@ describe('where a handler goes', () => {
     expect(chains.names(EVENT)).toEqual(['check', 'high', 'high too', 'none', 'none too', 'low', 'ask', 'elsewhere', 'accept', 'tell'])
   })
 
+  test('priority counts in front of the first step, too', () => {
+    const chains = registry()
+    chains.use(EVENT, named('low'), { before: 'check', priority: -1 })
+    chains.use(EVENT, named('high'), { before: 'check', priority: 1 })
+    expect(chains.names(EVENT)).toEqual(['high', 'low', 'check', 'ask', 'accept', 'tell'])
+  })
+
   test('whatever is added and taken out, a place is in the order of priority and then of adding', () => {
     const handler = fc.record({ priority: fc.integer({ min: -2, max: 2 }), isBefore: fc.boolean(), isTakenOut: fc.boolean() })
     fc.assert(

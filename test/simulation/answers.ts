@@ -1,6 +1,7 @@
-import { FrameType, ReasonCode, type SendackPacket, type SendPacket } from 'imengine/protocol'
+import { FrameFlag, FrameType, ReasonCode, type SendackPacket, type SendPacket } from 'imengine/protocol'
 import type { Disk } from './disk.ts'
 import type { History } from './history.ts'
+import { FORBIDDEN } from './house-rules.ts'
 import { channelNameOf, isSameSend, type Ledger } from './ledger.ts'
 import type { Link } from './link.ts'
 import type { SimTime } from './time.ts'
@@ -12,6 +13,8 @@ interface Owed {
   readonly channel: string
   readonly clientMsgNo: string
   readonly payload: string
+  /** it is for those who are there, and kept nowhere */
+  readonly isFleeting?: boolean
 }
 
 interface LinkAnswers {
@@ -26,6 +29,8 @@ export interface AnswersOptions {
   readonly time: SimTime
   readonly ledger: Ledger
   readonly diskOf: (nodeID: number) => Disk
+  /** what is kept nowhere was accepted */
+  readonly accepted: (link: Link, channel: string, messageID: string) => void
   /** SENDs of one user to one channel that may wait at a node */
   readonly maxWaitingCount: number
 }
@@ -60,7 +65,7 @@ export class Answers {
     const answers = this.#links.get(link)
     if (answers === undefined || answers.hasLeft || !link.isOpen) return
     const channel = channelNameOf(link.device.uid, frame)
-    answers.owed.set(frame.clientSeq, { channel, clientMsgNo: frame.clientMsgNo, payload })
+    answers.owed.set(frame.clientSeq, { channel, clientMsgNo: frame.clientMsgNo, payload, isFleeting: (frame.flags & FrameFlag.NoPersist) !== 0 })
     this.#hasMore = true
   }
 
@@ -81,7 +86,11 @@ export class Answers {
       return
     }
     owed!.delete(clientSeq)
-    if (reasonCode === ReasonCode.Success) this.acknowledged(link.nodeID, { fromUID: link.device.uid, ...send }, { messageID, messageSeq })
+    if (reasonCode !== ReasonCode.Success) return
+    if (send.payload.startsWith(FORBIDDEN)) history.broken('P5', `${send.clientMsgNo} of ${link.device.deviceID} was refused by the host, and is answered with success`)
+    if (send.isFleeting !== true) this.acknowledged(link.nodeID, { fromUID: link.device.uid, ...send }, { messageID, messageSeq })
+    else if (messageSeq === 0) this.#options.accepted(link, send.channel, messageID)
+    else history.broken('P1', `${send.clientMsgNo} of ${link.device.deviceID} is kept nowhere, and is acknowledged as ${messageSeq}`)
   }
 
   /** A sender was told that a message is stored: it is, there, and nobody was or is told anything else. */

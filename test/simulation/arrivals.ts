@@ -1,18 +1,29 @@
-import type { RecvPacket } from 'imengine/protocol'
+import { FrameFlag, type RecvPacket } from 'imengine/protocol'
 import type { Disk } from './disk.ts'
 import type { History } from './history.ts'
-import { channelNameOf, isSameSend, keyOfName, type Kept, type Ledger } from './ledger.ts'
+import { channelNameOf, isSameSend, keyOfName, sourceOf, type Kept, type Ledger } from './ledger.ts'
 import type { Link } from './link.ts'
 import type { Members } from './members.ts'
 import { UIDS, type Topology } from './plan.ts'
+import type { SimTime } from './time.ts'
+
+interface Due {
+  readonly channel: string
+  readonly messageSeq: number
+  readonly nodeID: number
+  readonly sinceMs: number
+}
+
+/** Longer than anything keeps a message from a connection that lasts: every wait ends, with the message or with `undelivered`. */
+const DUE_WITHIN_MS = 4_000
 
 /** What one connection has been sent. */
 interface LinkArrivals {
   readonly seenIDs: Set<string>
   /** by channel, and where nodes number by turns, by the node that has stored it: the highest number so far */
   readonly highest: Map<string, number>
-  /** what was stored while it was there, and has to come */
-  readonly due: Map<string, Kept>
+  /** what was stored, or accepted for those who are there, while it was there, and has to come */
+  readonly due: Map<string, Due>
   /** by channel and number of the sender: in which order they were given to the engine */
   readonly places: Map<string, number>
   /** by channel: the place of the last one that was stored */
@@ -22,6 +33,7 @@ interface LinkArrivals {
 
 export interface ArrivalsOptions {
   readonly history: History
+  readonly time: SimTime
   readonly ledger: Ledger
   readonly members: Members
   readonly topology: Topology
@@ -41,6 +53,10 @@ export class Arrivals {
   /** sent more than once: no place in any order */
   readonly #repeated = new Set<string>()
   readonly #sent = new Set<string>()
+  /** by channel, sender and number, of what is kept nowhere: what it may say */
+  readonly #fleeting = new Map<string, Set<string>>()
+  /** of that: what its sender was told before */
+  readonly #accepted = new Set<string>()
 
   constructor(options: ArrivalsOptions) {
     this.#options = options
@@ -52,10 +68,14 @@ export class Arrivals {
 
   left(link: Link): void {
     const arrivals = this.#links.get(link)
-    if (arrivals !== undefined) arrivals.hasLeft = true
+    if (arrivals === undefined) return
+    this.#checkDue(link, arrivals, DUE_WITHIN_MS)
+    arrivals.hasLeft = true
   }
 
   ended(link: Link): void {
+    const arrivals = this.#links.get(link)
+    if (arrivals !== undefined) this.#checkDue(link, arrivals, DUE_WITHIN_MS)
     this.#links.delete(link)
   }
 
@@ -73,6 +93,23 @@ export class Arrivals {
     if (places?.has(name) === false) places.set(name, places.size)
   }
 
+  /** A SEND that is kept nowhere. */
+  sentFleeting(link: Link, channel: string, clientMsgNo: string, payload: string): void {
+    const name = `${channel}/${link.device.uid}/${clientMsgNo}`
+    const payloads = this.#fleeting.get(name) ?? new Set<string>()
+    this.#fleeting.set(name, payloads.add(payload))
+  }
+
+  /** Its sender has the answer: it is on its way to who is there. */
+  acceptedFleeting(sender: Link, channel: string, messageID: string): void {
+    if (this.#accepted.has(messageID)) return // a repeat: whoever was there has it
+    this.#accepted.add(messageID)
+    for (const [link, { due, seenIDs, hasLeft }] of this.#links) {
+      if (link === sender || link.nodeID !== sender.nodeID || !link.isOpen || hasLeft || seenIDs.has(messageID) || !this.#isFor(link, channel)) continue
+      due.set(messageID, { channel, messageSeq: 0, nodeID: sender.nodeID, sinceMs: this.#options.time.nowMs })
+    }
+  }
+
   /** It is durable now, written by a node. */
   kept(channel: string, kept: Kept): void {
     for (const [link, arrivals] of this.#links) {
@@ -81,7 +118,9 @@ export class Arrivals {
       if (place !== undefined) {
         // Under a log every node stores it: that of its own node counts.
         if (link.nodeID === kept.nodeID) this.#checkPlace(link, arrivals, channel, kept, place)
-      } else if (link.nodeID === kept.nodeID && link.isOpen && !hasLeft && this.#isFor(link, channel)) due.set(kept.messageID, kept)
+      } else if (link.nodeID === kept.nodeID && link.isOpen && !hasLeft && this.#isFor(link, channel)) {
+        due.set(kept.messageID, { channel, messageSeq: kept.messageSeq, nodeID: kept.nodeID, sinceMs: this.#options.time.nowMs })
+      }
     }
   }
 
@@ -93,10 +132,12 @@ export class Arrivals {
     const channel = channelNameOf(link.device.uid, recv)
     const { messageID, messageSeq } = recv
     arrivals.due.delete(messageID)
+    if ((recv.flags & FrameFlag.NoPersist) !== 0) return this.#writtenFleeting(link, arrivals, recv, payload)
     const kept = ledger.at(diskOf(link.nodeID), channel, messageSeq)
     const what = `${channel} ${messageSeq} to ${link.device.deviceID}`
     if (kept === undefined) return history.broken('P1', `${what} is delivered and not durable`)
-    if (kept.messageID !== messageID || kept.payload !== payload || !isSameSend(kept, recv)) return history.broken('P1', `${what} is not what is stored there`)
+    const isShown = ledger.isShownAs(diskOf(link.nodeID), { channel, seq: messageSeq, isLate: link.wasStalled }, payload)
+    if (kept.messageID !== messageID || !isShown || !isSameSend(kept, recv)) return history.broken('P1', `${what} is not what is stored there`)
     if (arrivals.seenIDs.has(messageID)) return
     arrivals.seenIDs.add(messageID)
     // Where nodes number by turns, what they push may overtake each other, and only that.
@@ -114,13 +155,30 @@ export class Arrivals {
 
   /** When everything has come to rest: whoever was there when it was stored has got it, or the host was told. */
   checkEnd(): void {
-    for (const [link, { due, hasLeft }] of this.#links) {
-      if (hasLeft) continue
-      for (const { messageID, messageSeq, nodeID } of due.values()) {
-        if (this.#undelivered.has(`${nodeID}/${messageID}/`) || this.#undelivered.has(`${nodeID}/${messageID}/${link.device.uid}`)) continue
-        this.#options.history.broken('P7', `message ${messageSeq} (${messageID}) never came to ${link.device.deviceID}, which was there all the time, and nobody was told`)
-      }
+    for (const [link, arrivals] of this.#links) this.#checkDue(link, arrivals, 0)
+  }
+
+  /** What has been due for so long at this connection must have come, or the host was told. */
+  #checkDue(link: Link, { due, hasLeft }: LinkArrivals, forMs: number): void {
+    if (hasLeft || (link.wasStalled && forMs > 0)) return
+    const { history, time, ledger, diskOf } = this.#options
+    for (const [messageID, { channel, messageSeq, nodeID, sinceMs }] of due) {
+      if (time.nowMs - sinceMs < forMs || ledger.isRecalled(diskOf(nodeID), channel, messageSeq)) continue
+      if (this.#undelivered.has(`${nodeID}/${messageID}/`) || this.#undelivered.has(`${nodeID}/${messageID}/${link.device.uid}`)) continue
+      history.broken('P7', `message ${messageSeq} (${messageID}) of ${channel} never came to ${link.device.deviceID}, which was there all the time, and nobody was told`)
     }
+  }
+
+  /** Kept nowhere: it has no number, comes once, and says what was sent. */
+  #writtenFleeting(link: Link, { seenIDs }: LinkArrivals, { flags, channelID, channelType, fromUID, clientMsgNo, messageID, messageSeq }: RecvPacket, payload: string | undefined): void {
+    const { history, topology } = this.#options
+    const channel = channelNameOf(link.device.uid, { channelID, channelType, flags })
+    const what = `${fromUID}'s ${clientMsgNo} of ${channel}, which is kept nowhere,`
+    if (messageSeq !== 0) history.broken('P2', `${what} has the number ${messageSeq}`)
+    // What nodes tell each other may arrive more than once.
+    if (seenIDs.has(messageID) && topology === 'single') history.broken('P4', `${what} comes twice to ${link.device.deviceID}`)
+    if (payload === undefined || !this.#fleeting.get(`${channel}/${fromUID}/${clientMsgNo}`)?.has(payload)) history.broken('P1', `${what} is not what was sent`)
+    seenIDs.add(messageID)
   }
 
   /** After everybody has logged in once more: every member has everything since they joined. */
@@ -130,11 +188,12 @@ export class Arrivals {
     for (const [channel, log] of ledger.channels(disk)) {
       const key = keyOfName(channel)
       for (const uid of UIDS) {
-        const isMember = key.channelType === 1 ? key.channelID.split('@').includes(uid) : channels.member(key, uid) !== undefined
+        const source = keyOfName(sourceOf(channel))
+        const isMember = key.channelType === 1 ? source.channelID.split('@').includes(uid) : channels.member(source, uid) !== undefined
         if (!isMember) continue
         const { joinSeq } = cursors.cursor(uid, key) as { joinSeq: number }
         const received = this.#receivedBy(uid, channel)
-        const missing = log.filter(({ messageID, messageSeq, fromUID }) => messageSeq >= joinSeq && fromUID !== uid && !received.has(messageID))
+        const missing = log.filter(({ messageID, messageSeq, fromUID }) => messageSeq >= joinSeq && fromUID !== uid && !received.has(messageID) && !ledger.isRecalled(disk, channel, messageSeq))
         if (missing.length > 0) history.broken('P1', `${uid} has never got ${missing.map(({ messageSeq }) => messageSeq).join(', ')} of ${channel}`)
       }
     }
@@ -143,7 +202,7 @@ export class Arrivals {
   /** Certainly, as the node knows it that has stored the message. */
   #isFor({ nodeID, device }: Link, channel: string): boolean {
     const { members, topology, diskOf, cacheMs } = this.#options
-    const key = keyOfName(channel)
+    const key = keyOfName(sourceOf(channel))
     if (!members.isIn(channel, device.uid, topology === 'shared' ? cacheMs : 0)) return false
     return key.channelType === 1 || diskOf(nodeID).held.channels.member(key, device.uid) !== undefined
   }

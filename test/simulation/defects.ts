@@ -170,6 +170,48 @@ export const DEFECTS: readonly Defect[] = [
     patches: [{ path: 'src/events/keyed-queue.ts', from: 'lane.count >= options.maxEventsPerKey', to: 'false' }],
   },
   {
+    name: 'nobody is told of what a late store keeps from being delivered',
+    found: ['P7'],
+    topology: 'single',
+    patches: [{ path: 'src/handlers/channel/distribute.ts', from: "facts.emit('undelivered', { key: ctx.key, messages: stored, nodeID: undefined, uid: undefined })", to: '' }],
+  },
+  {
+    name: 'what is to be kept nowhere is stored',
+    found: ['P1'],
+    topology: 'single',
+    patches: [{ path: 'src/handlers/channel/distribute.ts', from: "item.stage === 'waiting' && !item.message.noPersist", to: "item.stage === 'waiting'" }],
+  },
+  {
+    name: 'commands are not replayed',
+    found: ['P1'],
+    topology: 'single',
+    patches: [{ path: 'src/services/conversation-keys.ts', from: 'options.withCommands === true', to: 'false' }],
+  },
+  {
+    name: 'a message that was edited is sent again as it was',
+    found: ['P1'],
+    topology: 'single',
+    patches: [{ path: 'src/connection/unacked.ts', from: 'if (entry !== undefined) entry.message = message', to: 'void entry, message' }],
+  },
+  {
+    name: 'a message that was recalled is sent again',
+    found: ['P1'],
+    topology: 'single',
+    patches: [{ path: 'src/handlers/pusher/notice.ts', from: 'else target.settleRecv(message.messageID)', to: '' }],
+  },
+  {
+    name: 'what a handler refuses is sent all the same',
+    found: ['P5'],
+    topology: 'single',
+    patches: [{ path: 'src/events/run-chain.ts', from: 'if (ended !== undefined) return ended', to: '' }],
+  },
+  {
+    name: 'what a handler has changed is stored as it came',
+    found: ['P1'],
+    topology: 'single',
+    patches: [{ path: 'src/handlers/user/on-send.ts', from: 'payload: ctx.payload,\n      timestampMs', to: 'payload: ctx.frame.payload,\n      timestampMs' }],
+  },
+  {
     name: 'a timer outlives its engine',
     found: ['P8'],
     topology: 'single',
@@ -186,7 +228,7 @@ export const DEFECTS: readonly Defect[] = [
   },
   {
     name: 'a clock forgets timers',
-    found: ['P5', 'P8'],
+    found: ['P5', 'P7', 'P8'],
     topology: 'single',
     planted: () => {
       let count = 0

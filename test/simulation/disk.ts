@@ -9,6 +9,7 @@ import {
   type CursorStore,
   type CursorUpdate,
   type LogPosition,
+  type Message,
   type MaybePromise,
   type MemoryStorage,
   type MessageStore,
@@ -32,6 +33,7 @@ export interface DiskWeather {
 /** What was written, told when it is durable. */
 export interface DiskWitness {
   appended(disk: Disk, nodeID: number, batch: AppendBatch, results: readonly AppendResult[]): void
+  revised(disk: Disk, message: Message): void
   /** a node writes although its engine says that it is closed */
   writesAfterClose(nodeID: number, call: string): void
 }
@@ -191,7 +193,12 @@ export class DiskHandle {
       summaries: (uid, keys) => this.#read('summaries', () => held.summaries(uid, keys) as never),
       countAfter: (key, afterSeq) => this.#read('countAfter', () => held.countAfter(key, afterSeq) as number),
       personChannelsOf: (uid, query) => this.#read('personChannelsOf', () => held.personChannelsOf(uid, query) as never),
-      revise: (key, seq, change, position) => this.#write('revise', () => held.revise(key, seq, change, position) as never),
+      revise: (key, seq, change, position) =>
+        this.#write('revise', () => {
+          const message = held.revise(key, seq, change, position) as Message | undefined
+          if (message !== undefined) witness.revised(this.#disk, message)
+          return message
+        }),
     }
   }
 

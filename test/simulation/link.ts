@@ -101,9 +101,9 @@ export class Link {
   }
 
   /** @returns the number that the answer carries */
-  send(target: Target, no: string, payload: string): number {
+  send(target: Target, no: string, payload: string, flags = 0): number {
     const clientSeq = ++this.#clientSeq
-    this.#send(this.#sealed(this.#packet(target, no, payload, clientSeq)))
+    this.#send(this.#sealed({ ...this.#packet(target, no, payload, clientSeq), flags }))
     return clientSeq
   }
 

@@ -1,5 +1,5 @@
 import { GROUPS, MEMBERS } from './plan.ts'
-import { channelName } from './ledger.ts'
+import { channelName, sourceOf } from './ledger.ts'
 import type { SimTime } from './time.ts'
 
 interface Standing {
@@ -33,14 +33,16 @@ export class Members {
   }
 
   /** Certainly a member, for so long already. */
-  isIn(channel: string, uid: string, forMs: number): boolean {
+  isIn(name: string, uid: string, forMs: number): boolean {
+    const channel = sourceOf(name)
     if (channel.startsWith('1:')) return channel.slice(2).split('@').includes(uid)
     const { state, sinceMs } = this.#of(channel, uid)
     return state === 'in' && (sinceMs === 0 || this.#time.nowMs - sinceMs >= forMs)
   }
 
   /** Since when the user is certainly none; undefined when they may be one. */
-  outSinceMs(channel: string, uid: string): number | undefined {
+  outSinceMs(name: string, uid: string): number | undefined {
+    const channel = sourceOf(name)
     if (channel.startsWith('1:')) return channel.slice(2).split('@').includes(uid) ? undefined : 0
     const { state, sinceMs } = this.#of(channel, uid)
     return state === 'out' ? sinceMs : undefined

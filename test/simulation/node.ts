@@ -14,6 +14,7 @@ import {
 } from 'imengine'
 import type { Chance } from './chance.ts'
 import type { Disk, DiskHandle } from './disk.ts'
+import { HOUSE_RULES, judge } from './house-rules.ts'
 import type { Peers, PresenceHub, SimPeer } from './network.ts'
 import type { Hanging, Setup } from './plan.ts'
 import { LogNode, type SharedLog } from './shared-log.ts'
@@ -128,6 +129,9 @@ export class SimNode {
     }
     const engine = new IMEngine(options)
     engine.use('EventOnSend', () => this.#misbehave('handler', () => undefined), { name: 'misbehaving' })
+    // In some runs they are a plugin's, and in the others handlers of the host.
+    if (setup.hasPlugin) engine.use(HOUSE_RULES)
+    else engine.use('EventOnSend', judge, { name: 'judge' })
     planted.engine?.(engine)
     const life: Life = { engine, clock, handle, peer, log: logNode, state: 'starting' }
     this.life = life

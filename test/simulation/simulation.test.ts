@@ -11,7 +11,8 @@ const SEEDS_PER_PART = 25
 
 /** What has to have happened in all runs together, or they have shown nothing. */
 const MEANT: readonly string[] = [
-  'connect', 'send', 'resend', 'burst', 'ping', 'leave', 'garbage', 'stall', 'say', 'member', 'crash', 'close', 'disk', 'net', 'hang', 'jump',
+  'connect', 'send', 'resend', 'burst', 'ping', 'leave', 'garbage', 'stall', 'say', 'member', 'crash', 'close', 'disk', 'net', 'hang', 'jump', 'revise',
+  'noPersist', 'command', 'refused', 'rewritten', 'edited', 'recalled',
   'stored', 'IM_STORE_UNAVAILABLE', 'IM_PEER_UNREACHABLE', 'IM_REPLICATION_TIMEOUT', 'IM_PRESENCE_UNAVAILABLE', 'IM_HANDLER_FAILED', 'IM_WEBHOOK_FAILED',
 ]
 

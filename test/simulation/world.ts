@@ -1,16 +1,17 @@
-import { IMError, MemberRole, type IMErrorCode } from 'imengine'
-import { FrameType, ReasonCode, type Frame, type RecvPacket } from 'imengine/protocol'
+import { IMError, MemberRole, type IMErrorCode, type Message } from 'imengine'
+import { FrameFlag, FrameType, ReasonCode, type Frame, type RecvPacket } from 'imengine/protocol'
 import { Answers, isSend } from './answers.ts'
 import { Arrivals } from './arrivals.ts'
 import { chanceOf, type Chance } from './chance.ts'
 import { Disk, type DiskWeather, type DiskWitness } from './disk.ts'
 import { History, type Violation } from './history.ts'
+import { asStored, payloadOf } from './house-rules.ts'
 import { channelName, channelNameOf, Ledger } from './ledger.ts'
 import { Link, type LinkWitness } from './link.ts'
 import { Members } from './members.ts'
 import { FAIR, Network, Peers, PresenceHub } from './network.ts'
 import { PLANNED, RUN_LIMITS, SimNode, type Life, type Planted } from './node.ts'
-import { GROUPS, MEMBERS, PLAN_MS, type Action, type Plan, type Target } from './plan.ts'
+import { GROUPS, MEMBERS, PLAN_MS, type Action, type Kind, type Plan, type Target } from './plan.ts'
 import { SharedLog } from './shared-log.ts'
 import { SimTime } from './time.ts'
 
@@ -27,6 +28,7 @@ interface Wanted {
   readonly uid: string
   readonly target: Target
   readonly payload: string
+  readonly as: Kind | undefined
   isSettled: boolean
 }
 
@@ -99,8 +101,8 @@ class World implements DiskWitness, LinkWitness {
     const { history, time } = this
     const [ledger, members] = [this.#ledger, this.#members]
     const maxWaitingCount = RUN_LIMITS.maxQueuedPerUser + RUN_LIMITS.maxQueuedPerChannel
-    this.#answers = new Answers({ history, time, ledger, diskOf, maxWaitingCount })
-    this.#arrivals = new Arrivals({ history, ledger, members, topology: setup.topology, diskOf, cacheMs: RUN_LIMITS.subscriberCacheMs })
+    this.#answers = new Answers({ history, time, ledger, diskOf, maxWaitingCount, accepted: (link, channel, messageID) => this.#arrivals.acceptedFleeting(link, channel, messageID) })
+    this.#arrivals = new Arrivals({ history, time, ledger, members, topology: setup.topology, diskOf, cacheMs: RUN_LIMITS.subscriberCacheMs })
   }
 
   /** All of it, up to the first broken promise. */
@@ -129,6 +131,11 @@ class World implements DiskWitness, LinkWitness {
     }
   }
 
+  revised(disk: Disk, message: Message): void {
+    this.#ledger.revised(disk, message)
+    this.#count(message.revision?.kind ?? 'unchanged')
+  }
+
   writesAfterClose(nodeID: number, call: string): void {
     if (this.#givenUp.has(nodeID)) return
     this.history.broken('P8', `node ${nodeID} writes (${call}) after it has closed`)
@@ -147,7 +154,9 @@ class World implements DiskWitness, LinkWitness {
     if (no === undefined) return // garbage that looks like one
     const payload = this.#payloadsOf.get(link)?.get(frame.clientSeq) ?? ''
     this.#answers.given(link, frame, payload)
-    this.#arrivals.sent(link, channelNameOf(link.device.uid, frame), frame.clientMsgNo)
+    const channel = channelNameOf(link.device.uid, frame)
+    if ((frame.flags & FrameFlag.NoPersist) !== 0) this.#arrivals.sentFleeting(link, channel, frame.clientMsgNo, payload)
+    else this.#arrivals.sent(link, channel, frame.clientMsgNo)
   }
 
   written(link: Link, frame: Frame): void {
@@ -213,6 +222,7 @@ class World implements DiskWitness, LinkWitness {
       (error: unknown) => {
         this.history.add(`node ${nodeID} has not started: ${String(error)}`)
         if (life.state !== 'starting') return
+        if (error instanceof IMError && error.code === 'IM_STORE_UNAVAILABLE') this.#givenUp.add(nodeID)
         this.#checkClosed(node, life)
         if (node.life === life) node.life = undefined
       },
@@ -290,7 +300,10 @@ class World implements DiskWitness, LinkWitness {
       case 'connect':
         return this.#connect(action.device, this.#nodes[action.node]!)
       case 'send':
-        return this.#send(action.device, action.target, action.no, action.no.padEnd(action.size, '.'))
+        if (action.as !== undefined) this.#count(action.as)
+        return this.#send(action.device, action.target, action.no, payloadOf(action.no.padEnd(action.size, '.'), action.as), action.as)
+      case 'revise':
+        return this.#revise(this.#nodes[action.node]!, action)
       case 'resend':
         return this.#resend(action.device, action.no, action.isOther)
       case 'burst':
@@ -367,12 +380,12 @@ class World implements DiskWitness, LinkWitness {
     return link?.isReady === true && !link.isOver ? link : undefined
   }
 
-  #send(device: number, target: Target, no: string, payload: string, isWanted = true): void {
+  #send(device: number, target: Target, no: string, payload: string, as?: Kind, isWanted = true): void {
     const link = this.#openLink(device)
     const { uid } = this.#plan.setup.devices[device]!
-    if (isWanted && !this.#wanted.has(no)) this.#wanted.set(no, { uid, target, payload, isSettled: false })
+    if (isWanted && !this.#wanted.has(no)) this.#wanted.set(no, { uid, target, payload, as, isSettled: false })
     if (link === undefined) return
-    this.#asks(link, link.send(target, no, payload), no, payload, isWanted)
+    this.#asks(link, link.send(target, no, payload, flagsOf(as)), no, payload, isWanted)
   }
 
   readonly #payloadsOf = new Map<Link, Map<number, string>>()
@@ -380,14 +393,14 @@ class World implements DiskWitness, LinkWitness {
   #asks(link: Link, clientSeq: number, no: string, payload: string, isWanted = true): void {
     const asked = mapOf(this.#asked, link)
     asked.set(clientSeq, isWanted ? no : '')
-    mapOf(this.#payloadsOf, link).set(clientSeq, payload)
+    mapOf(this.#payloadsOf, link).set(clientSeq, asStored(payload))
   }
 
   #burst(device: number, target: Target, nos: readonly string[]): void {
     const link = this.#openLink(device)
     if (link === undefined) return
     const { uid } = link.device
-    for (const no of nos) this.#wanted.set(no, { uid, target, payload: no, isSettled: false })
+    for (const no of nos) this.#wanted.set(no, { uid, target, payload: no, as: undefined, isSettled: false })
     link.sendAll(target, nos).forEach((clientSeq, index) => this.#asks(link, clientSeq, nos[index]!, nos[index]!))
   }
 
@@ -398,7 +411,25 @@ class World implements DiskWitness, LinkWitness {
     const { devices } = this.#plan.setup
     const own = devices[device]!.uid === wanted.uid ? device : devices.findIndex(({ uid }, index) => uid === wanted.uid && this.#openLink(index) !== undefined)
     if (own < 0) return
-    this.#send(own, wanted.target, no, isOther ? `${wanted.payload}!` : wanted.payload, !isOther)
+    this.#send(own, wanted.target, no, isOther ? `${wanted.payload}!` : wanted.payload, wanted.as, !isOther)
+  }
+
+  /** A host changes what it was sent, of what its disk has. */
+  #revise(node: SimNode, { no, how, text }: { no: string; how: 'edit' | 'recall'; text: string }): void {
+    const { life, options: { disk } } = node
+    const wanted = this.#wanted.get(no)
+    if (life?.state !== 'running' || wanted === undefined) return
+    const { uid, target, as } = wanted
+    const kept = this.#ledger.find(disk, channelNameOf(uid, { ...target, flags: flagsOf(as) }), uid, no)
+    if (kept === undefined) return
+    const { messages } = life.engine
+    const revised = how === 'edit' ? messages.edit(kept.messageID, Buffer.from(text)) : messages.recall(kept.messageID)
+    revised.then(
+      (message) => {
+        if (life.state !== 'dead') this.#ledger.revisionTold(disk, message, how === 'edit' ? text : '')
+      },
+      (error: unknown) => this.#rejected(error),
+    )
   }
 
   #say(node: SimNode, { target, uid, no }: { target: Target; uid: string; no: string }): void {
@@ -482,9 +513,9 @@ class World implements DiskWitness, LinkWitness {
       if (this.#openLink(index) === undefined) this.#connect(index, this.#chance.pick(this.#nodes))
     })
     await this.#pass(2_000)
-    for (const [no, { uid, target, payload, isSettled }] of this.#wanted) {
+    for (const [no, { uid, target, payload, as, isSettled }] of this.#wanted) {
       if (isSettled) continue
-      this.#send(devices.findLastIndex((device) => device.uid === uid), target, no, payload)
+      this.#send(devices.findLastIndex((device) => device.uid === uid), target, no, payload, as)
       await this.#pass(50)
     }
     await this.#pass(4_000)
@@ -526,6 +557,10 @@ class World implements DiskWitness, LinkWitness {
   #count(name: string): void {
     this.counts[name] = (this.counts[name] ?? 0) + 1
   }
+}
+
+function flagsOf(as: Kind | undefined): number {
+  return as === 'noPersist' ? FrameFlag.NoPersist : as === 'command' ? FrameFlag.SyncOnce : 0
 }
 
 function mapOf<K, I, V>(maps: Map<K, Map<I, V>>, key: K): Map<I, V> {
