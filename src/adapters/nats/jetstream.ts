@@ -61,6 +61,8 @@ export interface StreamInfo {
   readonly config: StreamConfig
   readonly created: string
   readonly state: { readonly first_seq: number; readonly last_seq: number; readonly messages: number }
+  /** of servers that are several */
+  readonly cluster?: { readonly leader?: string }
 }
 
 export const nanos = (ms: number): number => ms * 1_000_000
@@ -82,8 +84,11 @@ export class JetStream {
     return this.#ask<StreamInfo>(`STREAM.CREATE.${config.name}`, config, timeoutMs)
   }
 
-  streamInfo(stream: string, timeoutMs: number): Promise<StreamInfo> {
-    return this.#ask<StreamInfo>(`STREAM.INFO.${stream}`, undefined, timeoutMs)
+  /** @returns what its leader says: a server that has lost the others may answer, too (2.14.9 does), and then knows of no leader */
+  async streamInfo(stream: string, timeoutMs: number): Promise<StreamInfo> {
+    const info = await this.#ask<StreamInfo>(`STREAM.INFO.${stream}`, undefined, timeoutMs)
+    if (info.cluster !== undefined && info.cluster.leader === undefined) throw new JetStreamFailure('no-responders', 0, `${stream} has no leader`)
+    return info
   }
 
   /**
