@@ -35,11 +35,10 @@ export interface OfflineReplayOptions {
 interface Missed {
   readonly key: ChannelKey
   readonly afterSeq: number
-  /**
-   * Up to here the user was a member for certain: the channel's last seq when it was asked for, 0 when they had moved by then.
-   * What came later, before they moved, was pushed and is held back.
-   */
+  /** the channel's last seq when it was asked for; 0 when the user has left */
   readonly lastSeq: number
+  /** Up to here the user was a member for certain: `lastSeq`, or 0 when they had moved by then. */
+  readonly certainSeq: number
   readonly lastTimestampMs: number
 }
 
@@ -97,8 +96,8 @@ export class OfflineReplay {
   }
 
   /**
-   * The user has joined or left. What a replay under way has found already was said while they were a member, and is sent;
-   * of what it has not, nothing but what is pushed to them.
+   * The user has joined or left, or it was tried and may have failed. What a replay under way has found already was said while
+   * they were a member, and is sent; of what it has not, what is pushed to them, and what is theirs as they stand when it is read.
    */
   moved(uid: string, key: ChannelKey): void {
     for (const channels of this.#moves.get(uid)?.values() ?? []) channels.add(channelKeyString(sourceKey(key)))
@@ -166,7 +165,7 @@ export class OfflineReplay {
   }
 
   /** Ends in the same breath as nothing is left: what is stored from then on is pushed. */
-  async #catchUp(conn: ReplayPort, { key, lastSeq }: Missed, progress: Progress, most: number): Promise<void> {
+  async #catchUp(conn: ReplayPort, { key, lastSeq, certainSeq }: Missed, progress: Progress, most: number): Promise<void> {
     const { messages, cursors, deliveries, pageCount } = this.#options
     const channel = channelKeyString(key)
     // No further than what was there at login and what is pushed to this very connection: membership may have ended.
@@ -177,6 +176,8 @@ export class OfflineReplay {
       const query = { startSeq: before + 1, endSeq: goal(), limit: Math.min(pageCount, most - progress.sentCount) }
       const page = await this.#ask(() => messages.range(key, query))
       const hidden = new Set(page.length === 0 ? [] : await this.#ask(() => cursors.hidden(conn.uid, key, before, query.endSeq)))
+      const isDoubtful = ({ messageSeq }: Message): boolean => messageSeq > certainSeq && !conn.isHeldBack(channel, messageSeq)
+      const theirsFrom = this.#hasMoved(conn, key) && page.some(isDoubtful) ? await this.#theirsFrom(conn.uid, key) : 0
       let isRead = true
       for (const read of page) {
         if (conn.closed || conn.room() !== undefined) {
@@ -188,7 +189,7 @@ export class OfflineReplay {
         if (messageSeq > progress.seq + 1) deliveries.acknowledge(conn.uid, key, progress.seq + 1, messageSeq - 1)
         progress.seq = messageSeq
         // Between two memberships, or after the last one. Not acknowledged, because it is not for us to say that it was not theirs.
-        if (messageSeq > lastSeq && !conn.isHeldBack(channel, messageSeq) && this.#hasMoved(conn, key)) continue
+        if (messageSeq < theirsFrom && isDoubtful(read)) continue
         const message = this.#options.current(read)
         // What was pushed to this very connection is for it, whatever another device has sent or acknowledged.
         const isKnown = message.fromUID === conn.uid || deliveries.isAcknowledged(conn.uid, key, messageSeq)
@@ -221,15 +222,30 @@ export class OfflineReplay {
       this.#ask(() => messages.summaries(uid, keys)),
       this.#ask(() => cursors.cursors(uid, keys)),
     ])
-    return keys.flatMap((key, index) => {
-      const { floorSeq, lastTimestampMs } = summaries[index]!
-      const lastSeq = conn !== undefined && this.#hasMoved(conn, key) ? 0 : summaries[index]!.lastSeq
-      const start = Math.max(startOf(stored[index]!), deliveries.deliveredSeq(uid, key))
+    const found: Missed[] = []
+    for (const [index, key] of keys.entries()) {
+      const { floorSeq, lastTimestampMs, ...summary } = summaries[index]!
+      const hasMoved = conn !== undefined && this.#hasMoved(conn, key)
+      const theirsFrom = hasMoved ? await this.#theirsFrom(uid, key) : 0
+      const lastSeq = theirsFrom <= summary.lastSeq ? summary.lastSeq : 0
+      const start = Math.max(startOf(stored[index]!), deliveries.deliveredSeq(uid, key), lastSeq > 0 ? theirsFrom - 1 : 0)
       if (floorSeq > start) deliveries.acknowledge(uid, key, 1, floorSeq) // removed, so it cannot be missed any more
       const afterSeq = Math.max(start, floorSeq)
       const isHeldBack = (conn?.heldBackTo(channelKeyString(key)) ?? 0) > 0
-      return lastSeq > afterSeq || isHeldBack ? [{ key, afterSeq, lastSeq, lastTimestampMs }] : []
-    })
+      if (lastSeq > afterSeq || isHeldBack) found.push({ key, afterSeq, lastSeq, certainSeq: hasMoved ? 0 : lastSeq, lastTimestampMs })
+    }
+    return found
+  }
+
+  /**
+   * The first seq that concerns the user as they stand now, Infinity when they are no member. Asked about those who have moved:
+   * that a message is not held back does not say that it was not theirs, because its push may be on its way from another node.
+   * The membership first: where a member stands was written before they were one.
+   */
+  async #theirsFrom(uid: string, key: ChannelKey): Promise<number> {
+    const { channels, cursors } = this.#options
+    if ((await this.#ask(() => channels.member(sourceKey(key), uid))) === undefined) return Number.POSITIVE_INFINITY
+    return (await this.#ask(() => cursors.cursor(uid, key))).joinSeq
   }
 
   /** Has the user joined the channel or left it since the replay began? */

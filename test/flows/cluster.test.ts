@@ -5,7 +5,7 @@ import {
 } from 'imengine'
 import { FrameType } from 'imengine/protocol'
 import { connectTestClient, FakeClock, seededRandom } from 'imengine/testing'
-import { TEAM } from '../support.ts'
+import { deferred, TEAM } from '../support.ts'
 
 const engines: IMEngine[] = []
 afterEach(async () => {
@@ -65,6 +65,39 @@ describe('two nodes over one store', () => {
     expect(await ann.send({ ...TEAM, payload: 'two' })).toMatchObject({ reasonCode: 1 })
     await clock.advance(6_000)
     expect(undelivered).toEqual([[2, 2]])
+  })
+
+  it('send who has joined again what the other one stored, in its place, also when its push comes behind the replay', async () => {
+    const [replaying, pushing] = [deferred(), deferred()]
+    const storage = memoryStorage()
+    const hidden = storage.cursors.hidden.bind(storage.cursors)
+    storage.cursors.hidden = (...query) => replaying.promise.then(() => hidden(...query))
+    const { one, two, clock } = await pair({ storage }, (peer) => ({
+      start: (host) => peer.start(host),
+      kick: (request, signal) => peer.kick(request, signal),
+      close: () => peer.close(),
+      push: (nodeID, request, signal) => pushing.promise.then(() => peer.push(nodeID, request, signal)),
+    }))
+    const say = async (engine: IMEngine, text: string, key = TEAM): Promise<void> => {
+      await engine.messages.send({ ...key, fromUID: 'ann', payload: Buffer.from(text) })
+      await clock.settle()
+    }
+    const other = { channelID: 'other', channelType: ChannelType.Group }
+    await one.channels.create(other, { subscribers: ['bob'] })
+    await say(one, 'missed', other)
+    const { client: desk } = await connectTestClient(one, { uid: 'bob' })
+    await clock.settle()
+    await one.channels.subscribers.remove(TEAM, ['bob'])
+    await say(one, 'without bob')
+    await one.channels.subscribers.add(TEAM, ['bob'])
+    await say(two, 'first')
+    await say(one, 'second')
+    replaying.resolve()
+    await clock.settle()
+    pushing.resolve()
+    await clock.settle()
+    await say(one, 'third')
+    expect(desk.messages.map(({ text }) => text)).toEqual(['missed', 'first', 'second', 'third'])
   })
 
   it('end an older master login on the other node, and not a login of another kind of device', async () => {

@@ -79,6 +79,45 @@ describe('at login', () => {
     expect(textsOf(bob)).not.toContain('2')
   })
 
+  test.each(['before', 'after'] as const)('a removal that the directory turns down delays nothing: what was missed comes first, also with a message %s it is found', async (when) => {
+    const asking = deferred()
+    const base = memoryStorage()
+    const summaries: typeof base.messages.summaries = (uid, keys) => asking.promise.then(() => base.messages.summaries(uid, keys))
+    base.channels.removeMembers = () => Promise.reject(new Error('disk'))
+    const made = await stage({ storage: storageWith(base, { summaries }) })
+    await say(made, 'missed')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await expect(made.engine.channels.subscribers.remove(TEAM, ['bob'])).rejects.toThrow()
+    if (when === 'before') await say(made, 'live')
+    await made.clock.settle()
+    asking.resolve()
+    await made.clock.settle()
+    if (when === 'after') await say(made, 'live')
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['missed', 'live'])
+  })
+
+  test('who leaves and joins again while the store is still being asked gets what was pushed to them, and nothing of what was said in between', async () => {
+    const asking = deferred()
+    const base = memoryStorage()
+    const summaries: typeof base.messages.summaries = (uid, keys) => asking.promise.then(() => base.messages.summaries(uid, keys))
+    const made = await stage({ storage: storageWith(base, { summaries }) })
+    const bob = await made.connect('bob', { autoAck: false })
+    await made.clock.settle()
+    await say(made, 'pushed')
+    await made.clock.settle()
+    await made.engine.channels.subscribers.remove(TEAM, ['bob'])
+    await say(made, 'without bob')
+    await made.clock.settle()
+    await made.engine.channels.subscribers.add(TEAM, ['bob'])
+    await say(made, 'after')
+    await made.clock.settle()
+    asking.resolve()
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['pushed', 'after'])
+  })
+
   test('acknowledgements in any order move the position once there is no gap', async () => {
     const made = await stage()
     const bob = await made.connect('bob', { autoAck: false })
@@ -366,7 +405,7 @@ describe('a replay that is overtaken', () => {
         await made.clock.settle()
       } while (gates.length > 0)
     }
-    return { ...made, letGo }
+    return { ...made, storage, letGo }
   }
 
   test('by a recall shows nothing of what was recalled, also not later', async () => {
@@ -429,6 +468,51 @@ describe('a replay that is overtaken', () => {
     const again = await made.connect('bob')
     await made.letGo()
     expect(textsOf(again)).toEqual([])
+  })
+
+  test('by a new membership sends all that is said in it, also when that is more than are told apart', async () => {
+    const count = 10_002
+    const most = 20_000
+    const limits = { maxReplayPerChannel: most, maxReplay: most, maxUnackedRecvs: most }
+    const storage = memoryStorage({ maxMessagesPerChannel: most })
+    const replaying = deferred()
+    const hidden = storage.cursors.hidden.bind(storage.cursors)
+    storage.cursors.hidden = (...query) => replaying.promise.then(() => hidden(...query))
+    const made = await stage({ storage, limits })
+    await say(made, 'before')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await made.engine.channels.subscribers.remove(TEAM, ['bob'])
+    await made.engine.channels.subscribers.add(TEAM, ['bob'])
+    const texts = numbers(1, count)
+    for (let first = 0; first < count; first += 1_000) {
+      await made.engine.messages.sendMany(texts.slice(first, first + 1_000).map((text) => ({ ...TEAM, fromUID: 'ann', payload: Buffer.from(text) })))
+    }
+    await made.clock.settle()
+    replaying.resolve()
+    await made.clock.settle()
+    expect(textsOf(bob)).toEqual(['before', ...texts])
+  })
+
+  test.each([[0, 'by nothing'], [1, 'by a new membership']] as const)('asks %i times whether the user is a member when it is overtaken %s', async (count, _how) => {
+    const made = await heldBeforeSending()
+    await say(made, 'before')
+    const bob = await made.connect('bob', { autoAck: false })
+    await made.clock.settle()
+    await bob.client.send({ ...TEAM, payload: 'own' }) // which is not pushed to this device, so it is not held back
+    if (count > 0) {
+      await made.engine.channels.subscribers.remove(TEAM, ['bob'])
+      await say(made, 'without bob')
+      await made.engine.channels.subscribers.add(TEAM, ['bob'])
+    }
+    await say(made, 'after')
+    await made.clock.settle()
+    const asked: string[] = []
+    const member = made.storage.channels.member.bind(made.storage.channels)
+    made.storage.channels.member = (key, uid) => (asked.push(uid), member(key, uid))
+    await made.letGo()
+    expect(textsOf(bob)).toEqual(['before', 'after'])
+    expect(asked).toEqual(Array.from({ length: count }, () => 'bob'))
   })
 
   test('by another device that acknowledges and sends gets all that was pushed to this one, too', async () => {
