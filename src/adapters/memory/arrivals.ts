@@ -122,8 +122,12 @@ export class Arrivals {
     this.#count++
     this.#all.add(message)
     const { lastID } = this.#ascending
-    if (lastID === undefined || isAbove(message.messageID, lastID)) this.#ascending.add(message)
-    else this.#others.set(message.messageID, message)
+    if (lastID === undefined || isAbove(message.messageID, lastID)) {
+      if (this.#others.size > 0) this.#others.delete(message.messageID) // it would be found instead
+      this.#ascending.add(message)
+    } else {
+      this.#others.set(message.messageID, message)
+    }
   }
 
   find(messageID: string): HeldMessage | undefined {
