@@ -16,6 +16,10 @@ class Order {
     return this.#oldest
   }
 
+  has(message: HeldMessage): boolean {
+    return message.earlier !== undefined || message === this.#oldest
+  }
+
   add(message: HeldMessage): void {
     message.earlier = this.#newest
     if (this.#newest === undefined) this.#oldest = message
@@ -134,7 +138,9 @@ export class Arrivals {
     return this.#others.get(messageID) ?? this.#ascending.find(messageID)
   }
 
+  /** One that has left already, or was never here, changes nothing: without neighbours it would pass for the only one there is. */
   remove(message: HeldMessage): void {
+    if (!this.#all.has(message)) return
     this.#count--
     this.#all.remove(message)
     if (message.place !== NO_PLACE) this.#ascending.remove(message)
