@@ -308,6 +308,16 @@ describe('close', () => {
     }
   })
 
+  it('in a hurry does not wait for a plugin that hangs while it is removed', async () => {
+    const { engine, clock } = await stage()
+    engine.use({ name: 'slow', setup: (host) => host.onClose(() => new Promise(() => undefined)) })
+    const removing = engine.plugins.remove('slow')
+    await clock.settle()
+    await engine.close({ signal: AbortSignal.abort() })
+    await removing
+    expect([engine.state, clock.pendingTimerCount]).toEqual(['closed', 0])
+  })
+
   it('has not kept those who have waited for something of its life to end, when it comes in a hurry', async () => {
     const deferrals = async (pluginCount: number): Promise<number> => {
       const { engine, clock } = await stage()
