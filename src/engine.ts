@@ -513,10 +513,12 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     })
     const ended = ending.then(() => undefined, () => undefined)
     const waits: Promise<string | undefined>[] = [ended, late]
-    // While nobody closes, nobody is in a hurry, and whoever waited for it would be kept until somebody does.
-    if (!patiently && this.#closed !== undefined) waits.push(this.#patience.hurried().then(() => 'the caller waits no longer'))
+    let calm = (): void => undefined
+    // Also before anybody closes: who is in a hurry then does not wait for what a start that has failed waits for.
+    if (!patiently) waits.push(new Promise((resolve) => (calm = this.#patience.whenHurried(() => resolve('the caller waits no longer')))))
     const why = await Promise.race(waits)
     this.#clock.clearTimer(timer)
+    calm()
     if (why === undefined) return true
     this.#facts.report(new IMError('IM_CLOSE_TIMEOUT', { detail: why, context }))
     return false

@@ -14,11 +14,11 @@ export interface Waiting {
  */
 export class Patience {
   readonly #clock: Pick<Clock, 'monotonicMs' | 'setTimer' | 'clearTimer' | 'defer'>
-  readonly #hurried: Promise<void>
   readonly #drained: Promise<void>
+  /** those to tell when nobody wants to wait any longer */
+  readonly #waiting = new Set<() => void>()
   /** what to take back when it is all over */
   readonly #undo: (() => void)[] = []
-  #hurry!: () => void
   #endDrain!: () => void
   #isHurried = false
   #isOver = false
@@ -27,7 +27,6 @@ export class Patience {
 
   constructor(clock: Pick<Clock, 'monotonicMs' | 'setTimer' | 'clearTimer' | 'defer'>) {
     this.#clock = clock
-    this.#hurried = new Promise((resolve) => (this.#hurry = resolve))
     this.#drained = new Promise((resolve) => (this.#endDrain = resolve))
   }
 
@@ -48,7 +47,8 @@ export class Patience {
     const hurry = (): void => {
       this.#isHurried = true
       this.#endDrain()
-      this.#hurry()
+      for (const told of this.#waiting) this.#clock.defer(told)
+      this.#waiting.clear()
     }
     if (signal.aborted) return hurry()
     signal.addEventListener('abort', hurry, { once: true })
@@ -61,18 +61,26 @@ export class Patience {
   }
 
   /**
-   * Resolves when nobody wants to wait any longer, but not before one turn more: what needs no time at all comes to its end
+   * Call `told` when nobody wants to wait any longer, but not before one turn more: what needs no time at all comes to its end
    * in that turn, and must not be called late.
+   * @returns a function that takes it back: what has ended by itself, long before anybody closes perhaps, must not be kept
    */
-  async hurried(): Promise<void> {
-    await this.#hurried
-    await new Promise<void>((resolve) => this.#clock.defer(resolve))
+  whenHurried(told: () => void): () => void {
+    if (this.#isHurried) this.#clock.defer(told)
+    else this.#waiting.add(told)
+    return () => void this.#waiting.delete(told)
+  }
+
+  /** Resolves when `whenHurried` tells. */
+  hurried(): Promise<void> {
+    return new Promise((resolve) => this.whenHurried(resolve))
   }
 
   /** Nothing is waited for any more, and no timer and no listener is left. */
   end(): void {
     this.#isOver = true
     this.#clock.clearTimer(this.#timer)
+    this.#waiting.clear()
     for (const undo of this.#undo.splice(0)) undo()
   }
 }

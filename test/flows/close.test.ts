@@ -1,5 +1,5 @@
 import { createServer } from 'node:net'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { allowAnyToken, IMEngine, memoryPresence, memoryStorage, ReasonCode, type MessageStore, type Storage } from 'imengine'
 import { FrameType } from 'imengine/protocol'
 import { connectTestClient, FakeClock, socketPair } from 'imengine/testing'
@@ -267,14 +267,72 @@ describe('close', () => {
     const failed = expect(starting).rejects.toThrow('no presence')
     await clock.settle()
     let hasClosed = false
-    const closing = engine.close().then(() => (hasClosed = true))
-    await clock.advance(engine.limits.closeTimeoutMs + 200) // it waits no longer for the start, which waits for the storage
+    const closing = engine.close({ signal: AbortSignal.abort() }).then(() => (hasClosed = true)) // it does not wait for the start
     await clock.settle()
+    expect(hasClosed).toBe(false) // but for the storage, whoever closes it
     ending.resolve()
     await Promise.all([failed, closing])
     expect(hasClosed).toBe(true)
     expect(calls).toEqual(['presence', 'storage'])
     expect(clock.pendingTimerCount).toBe(0)
+  })
+
+  it('in a hurry does not wait for the adapters of a start that has failed either, but for the storage', async () => {
+    for (const isAbortedBefore of [true, false]) {
+      const ending = deferred()
+      const calls: string[] = []
+      const clock = new FakeClock()
+      const presence = Object.assign(memoryPresence({ nowMs: () => 0 }), {
+        start: () => Promise.reject(new Error('no presence')),
+        close: () => (calls.push('presence'), new Promise<void>(() => undefined)),
+      })
+      const storage = { ...memoryStorage(), close: () => (calls.push('storage'), ending.promise) }
+      const engine = new IMEngine({ tokenVerifier: allowAnyToken(), clock, storage, presence })
+      const failed = expect(engine.start()).rejects.toThrow('no presence')
+      await clock.settle()
+      expect(calls).toEqual(['presence'])
+      const hurry = new AbortController()
+      if (isAbortedBefore) hurry.abort()
+      let hasClosed = false
+      const closing = engine.close({ signal: hurry.signal }).then(() => (hasClosed = true))
+      await clock.settle()
+      if (!isAbortedBefore) {
+        expect(calls).toEqual(['presence'])
+        hurry.abort()
+        await clock.settle()
+      }
+      expect([calls, hasClosed]).toEqual([['presence', 'storage'], false])
+      ending.resolve()
+      await Promise.all([failed, closing])
+      expect([calls, engine.state, clock.pendingTimerCount]).toEqual([['presence', 'storage'], 'closed', 0])
+    }
+  })
+
+  it('in a hurry does not wait for a plugin that hangs while it is removed', async () => {
+    const { engine, clock } = await stage()
+    engine.use({ name: 'slow', setup: (host) => host.onClose(() => new Promise(() => undefined)) })
+    const removing = engine.plugins.remove('slow')
+    await clock.settle()
+    await engine.close({ signal: AbortSignal.abort() })
+    await removing
+    expect([engine.state, clock.pendingTimerCount]).toEqual(['closed', 0])
+  })
+
+  it('has not kept those who have waited for something of its life to end, when it comes in a hurry', async () => {
+    const deferrals = async (pluginCount: number): Promise<number> => {
+      const { engine, clock } = await stage()
+      for (let index = 0; index < pluginCount; index++) {
+        engine.use({ name: `plugin ${index}`, setup: (host) => host.onClose(() => Promise.resolve()) })
+        await engine.plugins.remove(`plugin ${index}`)
+      }
+      await clock.settle()
+      const defer = vi.spyOn(clock, 'defer')
+      const closing = engine.close({ signal: AbortSignal.abort() })
+      const { length } = defer.mock.calls
+      await closing
+      return length
+    }
+    expect(await deferrals(20)).toBe(await deferrals(0))
   })
 
   it('turns sockets away before start and after close, and ignores whatever they say', async () => {

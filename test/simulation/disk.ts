@@ -34,7 +34,7 @@ export interface DiskWeather {
 export interface DiskWitness {
   appended(disk: Disk, nodeID: number, batch: AppendBatch, results: readonly AppendResult[]): void
   revised(disk: Disk, message: Message): void
-  /** a node writes although its engine says that it is closed */
+  /** a node writes although its engine says that it is closed, and that it has not given up on anything */
   writesAfterClose(nodeID: number, call: string): void
 }
 
@@ -74,14 +74,15 @@ export class Disk {
   }
 
   /** What one life of a node has of it. */
-  open(nodeID: number, outboxPrecedes: boolean): DiskHandle {
-    return new DiskHandle(this, { nodeID, outboxPrecedes, time: this.#time, chance: this.#chance.of(String(nodeID)), witness: this.#witness })
+  open(nodeID: number, outboxPrecedes: boolean, hasGivenUp: () => boolean): DiskHandle {
+    return new DiskHandle(this, { nodeID, outboxPrecedes, hasGivenUp, time: this.#time, chance: this.#chance.of(String(nodeID)), witness: this.#witness })
   }
 }
 
 interface HandleOptions {
   readonly nodeID: number
   readonly outboxPrecedes: boolean
+  readonly hasGivenUp: () => boolean
   readonly time: SimTime
   readonly chance: Chance
   readonly witness: DiskWitness
@@ -134,9 +135,9 @@ export class DiskHandle {
   }
 
   #ask<T>(call: string, isWrite: boolean, perform: () => T): MaybePromise<T> {
-    const { chance, time, witness, nodeID } = this.#options
+    const { chance, time, witness, nodeID, hasGivenUp } = this.#options
     if (this.#state === 'dead') return new Promise(() => {})
-    if (this.#state === 'closed' && ENGINE_WRITES.includes(call)) witness.writesAfterClose(nodeID, call)
+    if (this.#state === 'closed' && ENGINE_WRITES.includes(call) && !hasGivenUp()) witness.writesAfterClose(nodeID, call)
     const { weather, usual } = this.#disk
     const { mostMs, failing } = weather.isForWrites && !isWrite ? usual : weather
     const fails = chance.happens(failing)

@@ -70,6 +70,8 @@ export interface Life {
   readonly peer: SimPeer | undefined
   readonly log: LogNode | undefined
   state: 'starting' | 'running' | 'closing' | 'closed' | 'dead'
+  /** it has said that it could not wait for what was under way, or that its store fails */
+  hasGivenUp: boolean
 }
 
 export interface NodeOptions {
@@ -108,7 +110,7 @@ export class SimNode {
   begin(): Life {
     const { nodeID, setup, disk, time, chance, peers, presence, log, planted } = this.options
     const clock = new LifeClock(time, this.#highestOffMs)
-    const handle = disk.open(nodeID, setup.outboxPrecedes)
+    const handle = disk.open(nodeID, setup.outboxPrecedes, () => life.hasGivenUp)
     const peer = peers?.peer()
     const logNode = log && new LogNode(log)
     const isDead = (): boolean => life.state === 'dead'
@@ -133,7 +135,7 @@ export class SimNode {
     if (setup.hasPlugin) engine.use(HOUSE_RULES)
     else engine.use('EventOnSend', judge, { name: 'judge' })
     planted.engine?.(engine)
-    const life: Life = { engine, clock, handle, peer, log: logNode, state: 'starting' }
+    const life: Life = { engine, clock, handle, peer, log: logNode, state: 'starting', hasGivenUp: false }
     this.life = life
     return life
   }

@@ -2,7 +2,8 @@ import { rm } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
 import { bundle, runChild } from './bundle.ts'
 import { DEFECTS } from './defects.ts'
-import { planOf } from './plan.ts'
+import type { Planted } from './node.ts'
+import { planOf, type Action, type Plan } from './plan.ts'
 import { part, report, shrink } from './shrink.ts'
 import { run } from './world.ts'
 
@@ -66,6 +67,29 @@ describe('a broken promise', { timeout: 120_000 }, () => {
     const text = report(plan, shrunk, ' --topology single')
     expect(text).toContain(`npm run simulate -- --seed 1 --topology single --keep ${shrunk.kept.join(',')}`)
     expect((await run(part(plan, shrunk.kept), planted())).hash).toBe(shrunk.result.hash)
+  })
+
+  test('is found in a life that follows one whose store has failed', async () => {
+    const { seed, setup } = planOf(1, { topology: 'single' })
+    const [device] = setup.devices
+    const ann = { ...device!, uid: 'ann', deviceID: 'ann-0', isEncrypted: false, ackProbability: 1 }
+    const devices = [ann, { ...ann, uid: 'bob', deviceID: 'bob-0' }]
+    const target = { channelID: 'club', channelType: 2 } as const
+    const connects = (atMs: number): Action[] => devices.map((_, index) => ({ atMs, kind: 'connect', device: index, node: 0 }))
+    const actions: Action[] = [
+      ...connects(100),
+      { atMs: 500, kind: 'disk', node: 0, mostMs: 20, failing: 1, isForWrites: true, forMs: 1_000 },
+      { atMs: 600, kind: 'send', device: 0, target, no: 'lost', size: 1 },
+      { atMs: 2_000, kind: 'crash', node: 0, forMs: 500 },
+      ...connects(3_000),
+      { atMs: 3_500, kind: 'send', device: 0, target, no: 'kept', size: 1 },
+      { atMs: 8_000, kind: 'close', node: 0, forMs: 500 },
+    ]
+    const plan: Plan = { seed, setup: { ...setup, disk: 'sync', hasWebhook: false, hasPlugin: false, devices }, actions }
+    const sound = await run(plan)
+    expect([sound.violations, sound.counts['IM_STORE_UNAVAILABLE']]).toEqual([[], 1])
+    const neverFlushes: Planted = { storage: (storage) => ({ ...storage, cursors: { ...storage.cursors, flush: () => undefined } }) }
+    expect((await run(plan, neverFlushes)).violations.map(({ promise }) => promise)).toEqual(['P8'])
   })
 
   test('is none without the defect', async () => {

@@ -75,8 +75,6 @@ class World implements DiskWitness, LinkWitness {
   /** by link and number on it: of what the answer is */
   readonly #asked = new Map<Link, Map<number, string>>()
   readonly #wanted = new Map<string, Wanted>()
-  /** nodes that have said that they could not wait for what was under way, or that their store fails */
-  readonly #givenUp = new Set<number>()
   readonly #openChanges = new Map<Life, Set<(isDone: boolean) => void>>()
   #linkCount = 0
   #acksAll = false
@@ -137,7 +135,6 @@ class World implements DiskWitness, LinkWitness {
   }
 
   writesAfterClose(nodeID: number, call: string): void {
-    if (this.#givenUp.has(nodeID)) return
     this.history.broken('P8', `node ${nodeID} writes (${call}) after it has closed`)
   }
 
@@ -202,7 +199,7 @@ class World implements DiskWitness, LinkWitness {
     const { nodeID } = node
     this.#openChanges.set(life, new Set())
     const { engine } = life
-    engine.on('error', (error) => this.#judge(nodeID, error))
+    engine.on('error', (error) => this.#judge(nodeID, life, error))
     engine.on('undelivered', ({ messages, uid }) => {
       for (const { messageID } of messages) this.#arrivals.undelivered(nodeID, messageID, uid)
     })
@@ -222,7 +219,7 @@ class World implements DiskWitness, LinkWitness {
       (error: unknown) => {
         this.history.add(`node ${nodeID} has not started: ${String(error)}`)
         if (life.state !== 'starting') return
-        if (error instanceof IMError && error.code === 'IM_STORE_UNAVAILABLE') this.#givenUp.add(nodeID)
+        if (error instanceof IMError && error.code === 'IM_STORE_UNAVAILABLE') life.hasGivenUp = true
         this.#checkClosed(node, life)
         if (node.life === life) node.life = undefined
       },
@@ -274,15 +271,15 @@ class World implements DiskWitness, LinkWitness {
     for (const link of this.#links) {
       if (link.nodeID === node.nodeID && link.pair.client.socketEnd === undefined && !link.isStalled) this.history.broken('P8', `node ${node.nodeID} has closed, and ${link.device.deviceID} is still connected`)
     }
-    if (life.handle.behindCount > 0 && !this.#givenUp.has(node.nodeID)) this.history.broken('P8', `node ${node.nodeID} has closed with positions that are not durable`)
+    if (life.handle.behindCount > 0 && !life.hasGivenUp) this.history.broken('P8', `node ${node.nodeID} has closed with positions that are not durable`)
     for (const ended of this.#openChanges.get(life)!) ended(false)
   }
 
   /** Errors are told of what fails around the engine; these are of the engine itself. */
-  #judge(nodeID: number, error: IMError): void {
+  #judge(nodeID: number, life: Life, error: IMError): void {
     this.history.add(`node ${nodeID} reports ${error.code}`)
     this.#count(error.code)
-    if (error.code === 'IM_CLOSE_TIMEOUT' || error.code === 'IM_STORE_UNAVAILABLE') this.#givenUp.add(nodeID)
+    if (error.code === 'IM_CLOSE_TIMEOUT' || error.code === 'IM_STORE_UNAVAILABLE') life.hasGivenUp = true
     let cause: unknown = error
     while (cause instanceof IMError && cause.cause !== undefined) cause = cause.cause
     const isDefect = cause instanceof TypeError || cause instanceof RangeError || cause instanceof ReferenceError

@@ -16,6 +16,10 @@ class Order {
     return this.#oldest
   }
 
+  has(message: HeldMessage): boolean {
+    return message.earlier !== undefined || message === this.#oldest
+  }
+
   add(message: HeldMessage): void {
     message.earlier = this.#newest
     if (this.#newest === undefined) this.#oldest = message
@@ -122,15 +126,21 @@ export class Arrivals {
     this.#count++
     this.#all.add(message)
     const { lastID } = this.#ascending
-    if (lastID === undefined || isAbove(message.messageID, lastID)) this.#ascending.add(message)
-    else this.#others.set(message.messageID, message)
+    if (lastID === undefined || isAbove(message.messageID, lastID)) {
+      if (this.#others.size > 0) this.#others.delete(message.messageID) // it would be found instead
+      this.#ascending.add(message)
+    } else {
+      this.#others.set(message.messageID, message)
+    }
   }
 
   find(messageID: string): HeldMessage | undefined {
     return this.#others.get(messageID) ?? this.#ascending.find(messageID)
   }
 
+  /** One that has left already, or was never here, changes nothing: without neighbours it would pass for the only one there is. */
   remove(message: HeldMessage): void {
+    if (!this.#all.has(message)) return
     this.#count--
     this.#all.remove(message)
     if (message.place !== NO_PLACE) this.#ascending.remove(message)

@@ -205,6 +205,7 @@ export class NatsReplicator implements Replicator {
     })
     const isRestored = this.#options.recover === undefined && (await this.#bringUp(host, jetStream, patience))
     const positions = await this.#positionsOf(host)
+    if (this.#closing !== undefined) throw closedWhileStarting() // `close` has ended what there was, and ends nothing made from here on
     this.#isolation = new Isolation({
       afterMs: this.#limits.isolatedAfterMs,
       silentAfterMs: SILENT_TIMES * this.#limits.isolatedAfterMs,
@@ -216,7 +217,6 @@ export class NatsReplicator implements Replicator {
     this.#unwatch = this.#connection.watch((state) => {
       if (state.name === 'connected') this.#reconnected()
     })
-    if (this.#closing !== undefined) throw closedWhileStarting()
     this.#partitions = positions.map((_, partition) => this.#partition(host, jetStream, partition))
     this.#digests = new LogDigests({
       nats,

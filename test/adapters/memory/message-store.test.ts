@@ -120,6 +120,21 @@ describe('memoryMessageStore', () => {
     expect((await store.get(['42']))[0]?.messageSeq).toBe(2)
   })
 
+  it('finds the newest of several messages that share an id, also when the highest id there was has gone in between', async () => {
+    const store = memoryMessageStore()
+    const keys = ['a', 'b', 'c', 'd'].map((channelID) => ({ channelID, channelType: 2 }))
+    const [low, high, middle, again] = keys as [typeof ROOM, typeof ROOM, typeof ROOM, typeof ROOM]
+    const { messageID } = sampleMessage(5)
+    for (const [key, number] of [[low, 3], [high, 10], [middle, 5]] as const) {
+      await store.append([{ key, messages: [sampleMessage(number, key)] }])
+    }
+    await store.truncate(high, 2) // its id was the highest: now the next one may go behind the lowest
+    await store.append([{ key: again, messages: [sampleMessage(5, again)] }])
+    expect(await store.get([messageID])).toMatchObject([again])
+    await store.truncate(middle, 2)
+    expect(await store.get([messageID])).toMatchObject([again])
+  })
+
   it('hides a message at the millisecond its expireSec has passed, and still knows its repeats', async () => {
     const clock = new FakeClock()
     const store = memoryMessageStore({ nowMs: () => clock.nowMs() })

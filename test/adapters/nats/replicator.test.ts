@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { headers } from '@nats-io/transport-node'
 import { levelStorage } from 'imengine/level'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { memoryMessageStore } from '../../../src/adapters/memory/index.ts'
 import { JetStream } from '../../../src/adapters/nats/jetstream.ts'
 import { encodeEntry } from '../../../src/adapters/nats/log-entry.ts'
@@ -388,6 +388,40 @@ describe.skipIf(NATS_SERVER === undefined)('a start', () => {
       await Promise.all([node.close(), node.close()])
       await starting
       await expect(node.propose(room('a'), [message(room('a'))])).rejects.toMatchObject({ code: expect.stringMatching(/IM_NOT_RUNNING|IM_REPLICATION_TIMEOUT/) as string })
+    }
+  })
+
+  it('is ended by close while its store is slow to tell positions, and nothing of it goes on', async () => {
+    const connection = connectionTo(servers.urls)
+    let watchCount = 0
+    const watch = connection.watch.bind(connection)
+    connection.watch = (watcher) => (watchCount++, watch(watcher))
+    const replicator = new NatsReplicator(connection, { name: logName(), partitions: 1, isolatedAfterMs: 1_000 })
+    const [asked, answer] = [new Gate(), new Gate()]
+    let askCount = 0
+    const starting = replicator.start({
+      nodeID: 1,
+      logPosition: async () => {
+        if (++askCount === 2) {
+          asked.open()
+          await answer.opened
+        }
+        return 0
+      },
+      apply: () => [],
+      operate: () => undefined,
+      isolated: () => undefined,
+    })
+    const ended = expect(starting).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
+    await asked.opened
+    await replicator.close()
+    const intervals = vi.spyOn(globalThis, 'setInterval')
+    try {
+      answer.open()
+      await ended
+      expect([intervals.mock.calls.length, watchCount]).toEqual([0, 0])
+    } finally {
+      intervals.mockRestore()
     }
   })
 
