@@ -17,6 +17,9 @@ interface Due {
 /** Longer than anything keeps a message from a connection that lasts: every wait ends, with the message or with `undelivered`. */
 const DUE_WITHIN_MS = 4_000
 
+/** Who is to get a message is asked when it has been stored: who begins to leave within so long of that may have left by then. */
+const ASKED_WITHIN_MS = 1_000
+
 /** What one connection has been sent. */
 interface LinkArrivals {
   readonly seenIDs: Set<string>
@@ -107,6 +110,17 @@ export class Arrivals {
     for (const [link, { due, seenIDs, hasLeft }] of this.#links) {
       if (link === sender || link.nodeID !== sender.nodeID || !link.isOpen || hasLeft || seenIDs.has(messageID) || !this.#isFor(link, channel)) continue
       due.set(messageID, { channel, messageSeq: 0, nodeID: sender.nodeID, sinceMs: this.#options.time.nowMs })
+    }
+  }
+
+  /** A user is being removed from a group: what was stored just before may come, and need not. */
+  leaving(group: string, uid: string): void {
+    const { nowMs } = this.#options.time
+    for (const [link, { due }] of this.#links) {
+      if (link.device.uid !== uid) continue
+      for (const [messageID, { channel, sinceMs }] of due) {
+        if (sourceOf(channel) === group && nowMs - sinceMs < ASKED_WITHIN_MS) due.delete(messageID)
+      }
     }
   }
 

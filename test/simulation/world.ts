@@ -448,6 +448,7 @@ class World implements DiskWitness, LinkWitness {
     const key = { channelID, channelType: 2 }
     const changes = this.#openChanges.get(life)!
     const told = this.#members.changing(channelName(key), uid, joins)
+    if (!joins) this.#arrivals.leaving(channelName(key), uid)
     const ended = (isDone: boolean): void => {
       if (!changes.delete(ended)) return
       this.history.add(`${uid} ${joins ? 'joins' : 'leaves'} ${channelID}: ${isDone}`)
