@@ -2,8 +2,8 @@ import eslint from '@eslint/js'
 import tseslint from 'typescript-eslint'
 
 export default tseslint.config(
-  // AssemblyScript looks like TypeScript and is not; what every runtime must run as it is has no types.
-  { ignores: ['dist/', 'coverage/', 'artifacts/', 'node_modules/', 'src/protocol/wasm/', 'test/runtimes/*.mjs'] },
+  // AssemblyScript looks like TypeScript and is not; what every runtime must run as it is, and what runs the checks, has no types.
+  { ignores: ['.ci/', 'dist/', 'coverage/', 'artifacts/', 'node_modules/', 'src/protocol/wasm/', 'test/runtimes/*.mjs'] },
   eslint.configs.recommended,
   ...tseslint.configs.recommendedTypeChecked,
   {
