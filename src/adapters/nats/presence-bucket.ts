@@ -19,6 +19,9 @@ export interface PresenceBucketOptions {
 const OPEN_LIMIT_MS = 10_000
 const OPEN_PAUSE_MS = 100
 
+/** No try is given up earlier than this, if there is so much time. */
+const MIN_TRY_MS = 1_000
+
 /** Erased at once, so that logins are not held up by what nobody waits for. */
 const ERASE_STRIDE = 32
 
@@ -31,9 +34,16 @@ export class PresenceBucket {
   #kv: KV | undefined
   #maxAgeMs: number
 
+  /**
+   * How long one try may take. What was on its way to a leader that has died is never answered, and who waits for the write would
+   * wait in vain if its only try had all of their time.
+   */
+  readonly #tryTimeoutMs: number
+
   constructor(options: PresenceBucketOptions) {
     this.#options = options
     this.#maxAgeMs = options.maxAgeMs
+    this.#tryTimeoutMs = Math.min(options.writeTimeoutMs, Math.max(MIN_TRY_MS, options.writeTimeoutMs / 4))
   }
 
   /** The servers keep what is written for so long at least, in milliseconds. */
@@ -53,7 +63,7 @@ export class PresenceBucket {
     ])
     const { connection, writeTimeoutMs } = this.#options
     this.#nats = await connection.acquire()
-    this.#kvm = new Kvm(jetstream(this.#nats, { timeout: writeTimeoutMs }))
+    this.#kvm = new Kvm(jetstream(this.#nats, { timeout: this.#tryTimeoutMs }))
     this.#manager = await jetstreamManager(this.#nats, { checkAPI: false, timeout: writeTimeoutMs })
   }
 
@@ -89,7 +99,7 @@ export class PresenceBucket {
 
   /** @returns the revision. `afterRevision`: only if nobody has written the key since. */
   async put(key: string, value: string, afterRevision?: number): Promise<number> {
-    const timeout = this.#options.writeTimeoutMs
+    const timeout = this.#tryTimeoutMs
     return await this.#opened().put(key, value, afterRevision === undefined ? { timeout } : { timeout, previousSeq: afterRevision })
   }
 

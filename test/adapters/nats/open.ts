@@ -23,7 +23,7 @@ export function presenceOn(urls: readonly string[], over: Partial<NatsPresenceOp
     replicas: 1,
     presenceStorage: 'memory',
     presenceMaxAgeMs: 3_600_000,
-    presenceWriteTimeoutMs: 5_000,
+    presenceWriteTimeoutMs: 20_000,
     maxPresenceWrites: 256,
     nowMs: () => performance.now(),
     report: (error) => reports.push(error),

@@ -21,7 +21,7 @@ async function serversOf(options: NatsServersOptions = {}): Promise<NatsServers>
 
 /** A node that beats, as an engine lets it, and goes on when a beat cannot be told. */
 async function nodeOn(servers: NatsServers, nodeID: number, over: Partial<NatsPresenceOptions> = {}): Promise<NatsPresence> {
-  const presence = presenceOn(servers.urls, { presenceWriteTimeoutMs: 1_000, ...over })
+  const presence = presenceOn(servers.urls, { presenceWriteTimeoutMs: 5_000, ...over })
   await presence.start({ intervalMs: INTERVAL_MS })
   await presence.leave(nodeID)
   const beat = (): void => void presence.heartbeat(nodeID, INTERVAL_MS).catch(() => undefined)
@@ -131,8 +131,8 @@ describe.skipIf(NATS_SERVER === undefined)('Presence over NATS', () => {
   test('in a cluster the death of the server that leads the bucket is survived', async () => {
     const servers = await serversOf({ count: 3 })
     const name = newName()
-    const one = await nodeOn(servers, 1, { name, replicas: 3, presenceWriteTimeoutMs: 10_000 })
-    const two = await nodeOn(servers, 2, { name, replicas: 3, presenceWriteTimeoutMs: 10_000 })
+    const one = await nodeOn(servers, 1, { name, replicas: 3, presenceWriteTimeoutMs: 30_000 })
+    const two = await nodeOn(servers, 2, { name, replicas: 3, presenceWriteTimeoutMs: 30_000 })
     await one.online(entry('ann', 1))
     await servers.kill(await servers.leaderOf(`KV_${name}_presence`))
     await two.online(entry('bob', 2))
