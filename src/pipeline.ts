@@ -431,6 +431,10 @@ export class Pipeline implements ConnectionHost {
     }
   }
 
+  current(message: Message): Message {
+    return this.#parts.revisions.current(message)
+  }
+
   connectTimedOut(connection: Connection): void {
     const event = this.#connecting.get(connection)
     if (event === undefined) return connection.destroy('auth-timeout')

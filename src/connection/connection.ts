@@ -8,7 +8,7 @@ import type { Socket } from '../contracts/socket.ts'
 import { canonicalKey, channelKeyString, isCommandKey, isValidWireID, keepsConversations } from '../model/channel.ts'
 import { FrameType, type ConnectPacket, type Frame, type MalformedCode, type SendPacket } from '../model/frames.ts'
 import { decimalFromHalves } from '../model/int64.ts'
-import type { Message } from '../model/message.ts'
+import { isRecalled, type Message } from '../model/message.ts'
 import { receivedChannelID, receivedRedDot } from '../model/receiver-view.ts'
 import { ReasonCode } from '../model/reason-code.ts'
 import { detectFraming } from '../protocol/detect-framing.ts'
@@ -59,6 +59,8 @@ export interface ConnectionHost {
   /** Is there nothing but the engine's own steps for EventRecvAck? Then `acknowledged` is told at once, and no event made. */
   readonly settlesRecvAcks: boolean
   acknowledged(connection: Connection, message: Message): void
+  /** The message as it is now, if it has been edited or recalled lately. */
+  current(message: Message): Message
   pingArrived(connection: Connection): void
   /** it has frames to write: call `flush` at the end of the turn */
   flushWanted(connection: Connection): void
@@ -523,8 +525,11 @@ export class Connection implements ConnectingPort, ReplayPort {
 
   #resend(message: Message): void {
     if (this.#outbound.isBlocked || !this.#reads()) return // the first one has not left, or cannot be read
+    // Who has left the channel is not told of changes any more, and is not shown what it was, either.
+    const current = this.#host.current(message)
+    if (isRecalled(current)) return this.settleRecv(message.messageID)
     this.#host.counts.redeliveredCount++
-    this.send(this.#encodeRecv(message, true))
+    this.send(this.#encodeRecv(current, true))
   }
 
   #encodeRecv(message: Message, dup: boolean): Uint8Array {

@@ -3,7 +3,7 @@ import type { Cursor, CursorStore } from '../contracts/cursor-store.ts'
 import type { ChannelSummary, MessageStore } from '../contracts/message-store.ts'
 import { badOption, integerBetween } from '../errors.ts'
 import { canonicalKey, channelIDSeenBy, channelKeyString, ChannelType, keepsConversations, personChannelUIDs, type ChannelKey, type Page } from '../model/channel.ts'
-import type { Message } from '../model/message.ts'
+import { isRecalled, type Message } from '../model/message.ts'
 import { checkKey, checkUID } from './check.ts'
 
 /** One line of a user's list of conversations. */
@@ -204,8 +204,9 @@ export class ConversationsAPI {
       const oldest = page.at(-1)
       if (oldest === undefined) return lowest
       const hidden = new Set(await this.#options.cursors.hidden(uid, key, oldest.messageSeq - 1, page[0]!.messageSeq))
-      for (const { messageSeq, revision } of page) {
-        if (revision?.kind === 'recalled' || hidden.has(messageSeq)) continue
+      for (const message of page) {
+        const { messageSeq } = message
+        if (isRecalled(message) || hidden.has(messageSeq)) continue
         if (--left === 0) return messageSeq - 1
       }
       startSeq = oldest.messageSeq - 1

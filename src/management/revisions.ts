@@ -4,7 +4,7 @@ import type { FactSink } from '../contracts/facts.ts'
 import type { MessageChange, MessageStore } from '../contracts/message-store.ts'
 import { badOption, IMError } from '../errors.ts'
 import { channelKeyString, type ChannelKey } from '../model/channel.ts'
-import type { Message } from '../model/message.ts'
+import { isRecalled, type Message } from '../model/message.ts'
 import type { Notice } from '../model/notice.ts'
 import { Turns } from '../model/turns.ts'
 import { checkMessageIDs, checkUID } from './check.ts'
@@ -52,7 +52,7 @@ export class Revisions {
     }
     const change = { kind: 'edited', byUID: checkByUID(byUID), timestampMs: clock.nowMs(), payload: new Uint8Array(payload) } as const
     const message = await this.#revise(messageID, change)
-    if (message.revision?.kind === 'recalled') throw notFound(messageID, 'it has been recalled')
+    if (isRecalled(message)) throw notFound(messageID, 'it has been recalled')
     return message
   }
 
@@ -98,7 +98,7 @@ export class Revisions {
 
   async #tellChanged(key: ChannelKey, before: Message, message: Message, change: MessageChange): Promise<void> {
     // Recalled before: everybody has been told.
-    if (message.revision?.kind !== change.kind || before.revision?.kind === 'recalled') return
+    if (message.revision?.kind !== change.kind || isRecalled(before)) return
     this.#options.facts.emit('messageRevised', { key, message })
     await this.#options.tell(key, { type: change.kind === 'edited' ? 'message.edited' : 'message.recalled', message, timestampMs: change.timestampMs })
   }

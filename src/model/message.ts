@@ -51,3 +51,8 @@ export interface Message {
   /** absent while the message is as it was sent */
   readonly revision?: Revision
 }
+
+/** Nobody is shown what it was. */
+export function isRecalled({ revision }: Message): boolean {
+  return revision?.kind === 'recalled'
+}

@@ -6,7 +6,7 @@ import type { MessageStore } from '../contracts/message-store.ts'
 import { asIMError, type IMError } from '../errors.ts'
 import { channelKeyOf, channelKeyString, sourceKey, type ChannelKey, type Page } from '../model/channel.ts'
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
-import type { Message } from '../model/message.ts'
+import { isRecalled, type Message } from '../model/message.ts'
 import { conversationKeys } from './conversation-keys.ts'
 import { startOf, type Deliveries } from './deliveries.ts'
 
@@ -193,7 +193,7 @@ export class OfflineReplay {
         const message = this.#options.current(read)
         // What was pushed to this very connection is for it, whatever another device has sent or acknowledged.
         const isKnown = message.fromUID === conn.uid || deliveries.isAcknowledged(conn.uid, key, messageSeq)
-        const isUnwanted = message.revision?.kind === 'recalled' || hidden.has(messageSeq)
+        const isUnwanted = isRecalled(message) || hidden.has(messageSeq)
         if (isUnwanted || (isKnown && !conn.isHeldBack(channel, messageSeq))) deliveries.acknowledge(conn.uid, key, messageSeq)
         else if (conn.replay(message)) progress.sentCount++
         else return // closed, or left out because it does not read

@@ -101,6 +101,20 @@ describe('recall', () => {
     expect(again.client.messages).toEqual([])
   })
 
+  test('is not sent again to who has left the channel meanwhile, and is not told that it was recalled', async () => {
+    const made = await stage({ limits: { redeliverAfterMs: 5_000 } })
+    const bob = await made.connect('bob', { autoAck: false })
+    const [recalled, left] = [await send(made, 'recalled'), await send(made, 'left')]
+    await made.clock.settle()
+    await made.engine.channels.subscribers.remove(TEAM, ['bob'])
+    await made.engine.messages.recall(recalled)
+    await made.clock.advance(6_000)
+    expect(bob.client.messages.map(({ messageID }) => messageID)).toEqual([recalled, left, left])
+    expect(eventsOf(bob.client)).toEqual([])
+    await made.clock.advance(60_000)
+    expect(bob.client.messages.filter(({ messageID }) => messageID === recalled)).toHaveLength(1)
+  })
+
   test('before its push has gone out keeps it from ever being seen', async () => {
     const storage = memoryStorage()
     const { promise, resolve } = deferred()
@@ -143,6 +157,17 @@ describe('edit', () => {
     const bob = await made.connect('bob', { autoAck: false })
     const messageID = await send(made, 'helo')
     await made.clock.settle()
+    await made.engine.messages.edit(messageID, bytes('hello'))
+    await made.clock.advance(6_000)
+    expect(bob.client.messages.map(({ text }) => text)).toEqual(['helo', 'hello'])
+  })
+
+  test('of a message that who has left the channel has not acknowledged: what is sent again is the new one', async () => {
+    const made = await stage({ limits: { redeliverAfterMs: 5_000 } })
+    const bob = await made.connect('bob', { autoAck: false })
+    const messageID = await send(made, 'helo')
+    await made.clock.settle()
+    await made.engine.channels.subscribers.remove(TEAM, ['bob'])
     await made.engine.messages.edit(messageID, bytes('hello'))
     await made.clock.advance(6_000)
     expect(bob.client.messages.map(({ text }) => text)).toEqual(['helo', 'hello'])

@@ -18,7 +18,7 @@ import { checkLogPosition } from '../../contracts/log-position.ts'
 import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
 import { badOption, IMError } from '../../errors.ts'
 import { channelKeyString, ChannelType, type ChannelKey, type Page } from '../../model/channel.ts'
-import type { Message, Revision } from '../../model/message.ts'
+import { isRecalled, type Message, type Revision } from '../../model/message.ts'
 import { AppendTask, type AppendHost } from './append-task.ts'
 import { ChannelStates, decodeStanding, NEW_CHANNEL, personPrefix, putStanding, type ChannelState } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
@@ -231,7 +231,7 @@ export class LevelMessageStore implements MessageStore {
       const { message } = record
       // What comes through a log is judged by a time that is the same on every node.
       if (isPast(expiryOf(message), position === undefined ? this.#nowMs() : timestampMs)) return undefined
-      if (message.revision?.kind === 'recalled') return message
+      if (isRecalled(message)) return message
       const revision: Revision = { kind, version: (message.revision?.version ?? 0) + 1, byUID, timestampMs }
       const revised: Message = { ...message, payload, revision }
       const operations: Operations = [row!.at, row!.with(messageSeq, encodeRecord(revised, record.first ?? firstPayload(message.payload)))]

@@ -9,7 +9,7 @@ import type { TraceMarks } from '../../contracts/trace.ts'
 import { asIMError, IMError, type IMErrorContext } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { isPromise } from '../../model/maybe-promise.ts'
-import type { Message } from '../../model/message.ts'
+import { isRecalled, type Message } from '../../model/message.ts'
 import type { Outcome } from '../../model/outcome.ts'
 import type { Reach } from '../../model/reach.ts'
 import { receivedChannelID, receivedRedDot } from '../../model/receiver-view.ts'
@@ -323,8 +323,4 @@ function isToGo({ services }: PushOnlineEvent, { message, connectionID }: PushSo
   if (!isRecalled(services.current(message))) return true
   services.delivered(connection.uid, message)
   return false
-}
-
-function isRecalled({ revision }: Message): boolean {
-  return revision?.kind === 'recalled'
 }
