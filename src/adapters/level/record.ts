@@ -12,13 +12,11 @@ import { badOption } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { decimalFromHalves, writeUint64Decimal } from '../../model/int64.ts'
 import type { Message, Revision } from '../../model/message.ts'
+import { MessageFlag, messageFlags, REVISION_KINDS } from '../../model/message-flags.ts'
+import { utf8Length, writeText } from '../../model/short-text.ts'
 import { MAX_TEXT_BYTES, MAX_TIME_MS, type NumberText } from './keys.ts'
 
 const HEAD_BYTES = 20
-
-const Flag = { NoPersist: 1, RedDot: 2, SyncOnce: 4, Topic: 8, Revised: 16 } as const
-
-const KINDS: readonly Revision['kind'][] = ['edited', 'recalled']
 
 /** What a repeat of a revised message is judged by: the payload it first came with. */
 export interface FirstPayload {
@@ -55,12 +53,7 @@ export function recordBytes({ fromUID, clientMsgNo, topic, payload, revision, ti
 /** Write the message, which `recordBytes` has accepted. `first`: of a revised message whose first payload is another one. @returns the end */
 export function writeRecord(target: Buffer, start: number, message: Message, first?: FirstPayload): number {
   const { topic, payload, revision, timestampMs, expireSec } = message
-  target[start] =
-    (message.noPersist ? Flag.NoPersist : 0) |
-    (message.redDot ? Flag.RedDot : 0) |
-    (message.syncOnce ? Flag.SyncOnce : 0) |
-    (topic === '' ? 0 : Flag.Topic) |
-    (revision === undefined ? 0 : Flag.Revised)
+  target[start] = messageFlags(message)
   target[start + 1] = message.setting
   if (!writeUint64Decimal(target, start + 2, message.messageID)) badOption('messageID', 'an unsigned 64-bit decimal', message.messageID)
   target.writeUIntBE(Math.trunc(timestampMs), start + 10, 6)
@@ -69,7 +62,7 @@ export function writeRecord(target: Buffer, start: number, message: Message, fir
   offset = writeText(target, offset, message.clientMsgNo)
   if (topic !== '') offset = writeText(target, offset, topic)
   if (revision !== undefined) {
-    offset = target.writeUInt8(KINDS.indexOf(revision.kind), offset)
+    offset = target.writeUInt8(REVISION_KINDS.indexOf(revision.kind), offset)
     offset = target.writeUInt32BE(revision.version, offset)
     offset = target.writeUIntBE(Math.trunc(revision.timestampMs), offset, 6)
     offset = writeText(target, offset, revision.byUID)
@@ -93,13 +86,13 @@ export function decodeRecord(record: Buffer, key: ChannelKey, messageSeq: number
   const flags = record[0]!
   const [fromUID, afterUID] = readText(record, HEAD_BYTES)
   const [clientMsgNo, afterNo] = readText(record, afterUID)
-  const [topic, afterTopic] = (flags & Flag.Topic) === 0 ? ['', afterNo] : readText(record, afterNo)
+  const [topic, afterTopic] = (flags & MessageFlag.Topic) === 0 ? ['', afterNo] : readText(record, afterNo)
   let offset = afterTopic
   let revision: Revision | undefined
   let first: FirstPayload | undefined
-  if ((flags & Flag.Revised) !== 0) {
+  if ((flags & MessageFlag.Revised) !== 0) {
     const [byUID, afterBy] = readText(record, offset + 11)
-    const kind = KINDS[record[offset]!]!
+    const kind = REVISION_KINDS[record[offset]!]!
     revision = { kind, version: record.readUInt32BE(offset + 1), byUID, timestampMs: record.readUIntBE(offset + 5, 6) }
     first = { byteCount: record.readUInt32BE(afterBy), hash: record.subarray(afterBy + 4, afterBy + 36) }
     offset = afterBy + 36
@@ -116,9 +109,9 @@ export function decodeRecord(record: Buffer, key: ChannelKey, messageSeq: number
     expireSec: record.readUInt32BE(16),
     topic,
     setting: record[1]!,
-    noPersist: (flags & Flag.NoPersist) !== 0,
-    redDot: (flags & Flag.RedDot) !== 0,
-    syncOnce: (flags & Flag.SyncOnce) !== 0,
+    noPersist: (flags & MessageFlag.NoPersist) !== 0,
+    redDot: (flags & MessageFlag.RedDot) !== 0,
+    syncOnce: (flags & MessageFlag.SyncOnce) !== 0,
   }
   return { message: revision === undefined ? message : { ...message, revision }, first }
 }
@@ -173,31 +166,6 @@ function textBytes(name: string, text: string): number {
   const bytes = utf8Length(text)
   if (bytes > MAX_TEXT_BYTES) badOption(name, `text of at most ${MAX_TEXT_BYTES} bytes`, text)
   return bytes
-}
-
-/** Ids are short and ASCII as a rule: for those a loop is faster than asking the runtime. */
-const SHORT_TEXT = 64
-
-function utf8Length(text: string): number {
-  if (text.length > SHORT_TEXT) return Buffer.byteLength(text)
-  for (let index = 0; index < text.length; index++) if (text.charCodeAt(index) > 0x7f) return Buffer.byteLength(text)
-  return text.length
-}
-
-function writeText(target: Buffer, offset: number, text: string): number {
-  const start = offset + 2
-  let end = start
-  if (text.length <= SHORT_TEXT) {
-    for (let index = 0; index < text.length; index++) {
-      const unit = text.charCodeAt(index)
-      if (unit > 0x7f) break
-      target[end++] = unit
-    }
-  }
-  if (end - start < text.length) end = start + target.write(text, start)
-  target[offset] = (end - start) >>> 8
-  target[offset + 1] = end - start
-  return end
 }
 
 function readText(record: Buffer, offset: number): [text: string, end: number] {

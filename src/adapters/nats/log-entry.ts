@@ -16,6 +16,8 @@ import { badOption, IMError } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { decimalFromHalves, writeUint64Decimal } from '../../model/int64.ts'
 import type { Message, Revision } from '../../model/message.ts'
+import { MessageFlag, messageFlags, REVISION_KINDS } from '../../model/message-flags.ts'
+import { utf8Length, writeText } from '../../model/short-text.ts'
 
 const VERSION = 1
 
@@ -29,9 +31,6 @@ const MAX_TEXT_BYTES = 0xffff
 const MAX_TIME_MS = 2 ** 48 - 1
 const MESSAGE_BYTES = 32
 const REVISION_BYTES = 13
-const Flag = { NoPersist: 1, RedDot: 2, SyncOnce: 4, Topic: 8, Revised: 16 } as const
-const REVISION_KINDS: readonly Revision['kind'][] = ['edited', 'recalled']
-
 /** Who wrote an entry, and which of theirs it is. */
 export interface EntryID {
   readonly nodeID: number
@@ -134,12 +133,7 @@ export function decodeEntry(data: Uint8Array): DecodedEntry {
 
 function writeMessage(target: Buffer, start: number, message: Message): number {
   const { topic, payload, revision } = message
-  target[start] =
-    (message.noPersist ? Flag.NoPersist : 0) |
-    (message.redDot ? Flag.RedDot : 0) |
-    (message.syncOnce ? Flag.SyncOnce : 0) |
-    (topic === '' ? 0 : Flag.Topic) |
-    (revision === undefined ? 0 : Flag.Revised)
+  target[start] = messageFlags(message)
   target[start + 1] = message.setting
   if (!writeUint64Decimal(target, start + 2, message.messageID)) badOption('messageID', 'an unsigned 64-bit decimal', message.messageID)
   target.writeUInt32BE(message.messageSeq, start + 10)
@@ -176,8 +170,8 @@ function readMessage(reader: Reader, { channelID, channelType }: ChannelKey): Me
   const expireSec = reader.uint(4)
   const fromUID = reader.repeatedText()
   const clientMsgNo = reader.text()
-  const topic = (flags & Flag.Topic) === 0 ? '' : reader.text()
-  const revision = (flags & Flag.Revised) === 0 ? undefined : readRevision(reader)
+  const topic = (flags & MessageFlag.Topic) === 0 ? '' : reader.text()
+  const revision = (flags & MessageFlag.Revised) === 0 ? undefined : readRevision(reader)
   const message: Message = {
     messageID,
     messageSeq,
@@ -190,9 +184,9 @@ function readMessage(reader: Reader, { channelID, channelType }: ChannelKey): Me
     expireSec,
     topic,
     setting,
-    noPersist: (flags & Flag.NoPersist) !== 0,
-    redDot: (flags & Flag.RedDot) !== 0,
-    syncOnce: (flags & Flag.SyncOnce) !== 0,
+    noPersist: (flags & MessageFlag.NoPersist) !== 0,
+    redDot: (flags & MessageFlag.RedDot) !== 0,
+    syncOnce: (flags & MessageFlag.SyncOnce) !== 0,
   }
   return revision === undefined ? message : { ...message, revision }
 }
@@ -280,12 +274,7 @@ function corrupt(detail: string): IMError {
 }
 
 function textBytes(name: string, text: string): number {
-  const bytes = Buffer.byteLength(text)
+  const bytes = utf8Length(text)
   if (bytes > MAX_TEXT_BYTES) badOption(name, `text of at most ${MAX_TEXT_BYTES} bytes`, text)
   return bytes
-}
-
-function writeText(target: Buffer, offset: number, text: string): number {
-  const written = target.write(text, offset + 2)
-  return target.writeUInt16BE(written, offset) + written
 }

@@ -4,6 +4,7 @@
  */
 import type { PeerKickRequest, PeerPushRequest } from '../../contracts/peer-push.ts'
 import type { Message, Revision } from '../../model/message.ts'
+import { flagFields, MessageFlag, messageFlags, REVISION_KINDS } from '../../model/message-flags.ts'
 
 const WIRE_VERSION = 1
 
@@ -25,9 +26,8 @@ export type PeerFrame =
   /** `knownNodeIDs`: those that the speaker knows besides itself */
   | { readonly kind: typeof Kind.Alive; readonly speaker: Speaker; readonly knownNodeIDs: readonly number[] }
 
-const MessageFlag = { NoPersist: 1, RedDot: 2, SyncOnce: 4, Revised: 8, OtherChannel: 16 } as const
-
-const REVISION_KINDS = ['edited', 'recalled'] as const
+/** beside the flags of the message itself */
+const OTHER_CHANNEL = 32
 
 /**
  * One push, as several where it would be larger than `maxBytes`: first all messages for the first users, then for the next, so
@@ -138,15 +138,9 @@ function readBody(reader: Reader, kind: number, nodeID: number): PeerFrame {
 }
 
 function writeMessage(writer: Writer, message: Message, { key }: PeerPushRequest): void {
-  const { revision } = message
+  const { revision, topic } = message
   const isElsewhere = message.channelID !== key.channelID || message.channelType !== key.channelType
-  writer.u8(
-    (message.noPersist ? MessageFlag.NoPersist : 0) |
-      (message.redDot ? MessageFlag.RedDot : 0) |
-      (message.syncOnce ? MessageFlag.SyncOnce : 0) |
-      (revision === undefined ? 0 : MessageFlag.Revised) |
-      (isElsewhere ? MessageFlag.OtherChannel : 0),
-  )
+  writer.u8(messageFlags(message) | (isElsewhere ? OTHER_CHANNEL : 0))
   if (isElsewhere) {
     writer.text(message.channelID)
     writer.count(message.channelType)
@@ -157,7 +151,7 @@ function writeMessage(writer: Writer, message: Message, { key }: PeerPushRequest
   writer.text(message.fromUID)
   writer.float(message.timestampMs)
   writer.count(message.expireSec)
-  writer.text(message.topic)
+  if (topic !== '') writer.text(topic)
   writer.u8(message.setting)
   writer.blob(message.payload)
   if (revision === undefined) return
@@ -169,7 +163,7 @@ function writeMessage(writer: Writer, message: Message, { key }: PeerPushRequest
 
 function readMessage(reader: Reader, key: { readonly channelID: string; readonly channelType: number }): Message {
   const flags = reader.u8()
-  const isElsewhere = (flags & MessageFlag.OtherChannel) !== 0
+  const isElsewhere = (flags & OTHER_CHANNEL) !== 0
   return {
     channelID: isElsewhere ? reader.text() : key.channelID,
     channelType: isElsewhere ? reader.count() : key.channelType,
@@ -179,12 +173,10 @@ function readMessage(reader: Reader, key: { readonly channelID: string; readonly
     fromUID: reader.text(),
     timestampMs: reader.float(),
     expireSec: reader.count(),
-    topic: reader.text(),
+    topic: (flags & MessageFlag.Topic) === 0 ? '' : reader.text(),
     setting: reader.u8(),
     payload: reader.blob(),
-    noPersist: (flags & MessageFlag.NoPersist) !== 0,
-    redDot: (flags & MessageFlag.RedDot) !== 0,
-    syncOnce: (flags & MessageFlag.SyncOnce) !== 0,
+    ...flagFields(flags),
     ...((flags & MessageFlag.Revised) === 0 ? {} : { revision: readRevision(reader) }),
   }
 }

@@ -2,9 +2,11 @@ import { badOption } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { isUint64Decimal } from '../../model/int64.ts'
 import type { Message, Revision } from '../../model/message.ts'
+import { flagFields, MessageFlag, messageFlags, REVISION_KINDS } from '../../model/message-flags.ts'
 import type { Texts } from './texts.ts'
 
-const Flag = { NoPersist: 1, RedDot: 2, SyncOnce: 4 } as const
+/** Those of the flags that columns do not tell. */
+const KEPT_FLAGS = MessageFlag.NoPersist | MessageFlag.RedDot | MessageFlag.SyncOnce
 
 /** Times are exact as a JavaScript number. */
 const MAX_TIME_MS = Number.MAX_SAFE_INTEGER - 0xffff_ffff * 1000
@@ -30,10 +32,8 @@ export interface MessageRow {
   readonly revised_ms: string | null
 }
 
-const KINDS: readonly Revision['kind'][] = ['edited', 'recalled']
-
 export function kindNumber(kind: Revision['kind']): number {
-  const number = KINDS.indexOf(kind)
+  const number = REVISION_KINDS.indexOf(kind)
   return number >= 0 ? number : badOption('change.kind', "'recalled' or 'edited'", kind)
 }
 
@@ -57,19 +57,17 @@ function messageOf(row: MessageRow, { channelID, channelType }: ChannelKey, from
     expireSec: row.expires_ms === null ? 0 : (Number(row.expires_ms) - timestampMs) / 1000,
     topic: row.topic.toString(),
     setting: row.bits & 0xff,
-    noPersist: has(row.bits, Flag.NoPersist),
-    redDot: has(row.bits, Flag.RedDot),
-    syncOnce: has(row.bits, Flag.SyncOnce),
+    ...flagFields(row.bits >>> 8),
   }
-  const kind = KINDS[row.revision_kind ?? -1]
+  const kind = REVISION_KINDS[row.revision_kind ?? -1]
   if (kind === undefined) return message
   const revision: Revision = { kind, version: row.revision_version!, byUID: row.revised_by!.toString(), timestampMs: Number(row.revised_ms) }
   return { ...message, revision }
 }
 
 /** The flags and the setting of a message in one number. */
-export function bitsOf({ setting, noPersist, redDot, syncOnce }: Message): number {
-  return setting | (noPersist ? Flag.NoPersist << 8 : 0) | (redDot ? Flag.RedDot << 8 : 0) | (syncOnce ? Flag.SyncOnce << 8 : 0)
+export function bitsOf(message: Message): number {
+  return message.setting | ((messageFlags(message) & KEPT_FLAGS) << 8)
 }
 
 export function timeOf(option: string, timestampMs: number): number {
@@ -86,8 +84,4 @@ export function signedOf(messageID: string): string {
 
 export function unsignedOf(bigint: string): string {
   return bigint.startsWith('-') ? BigInt.asUintN(64, BigInt(bigint)).toString() : bigint
-}
-
-function has(bits: number, flag: number): boolean {
-  return (bits & (flag << 8)) !== 0
 }

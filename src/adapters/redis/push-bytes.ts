@@ -13,13 +13,13 @@ import { badOption } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { decimalFromHalves, writeUint64Decimal } from '../../model/int64.ts'
 import type { Message, Revision } from '../../model/message.ts'
+import { flagFields, MessageFlag, messageFlags, REVISION_KINDS } from '../../model/message-flags.ts'
 import { ByteReader, ByteWriter, readable, UnreadableBytes } from './bytes.ts'
 
-const Flag = { NoPersist: 1, RedDot: 2, SyncOnce: 4, Topic: 8, Revised: 16, OtherChannel: 32 } as const
+/** beside the flags of the message itself */
+const OTHER_CHANNEL = 32
 
 const ALL_FLAGS = 63
-
-const KINDS: readonly Revision['kind'][] = ['edited', 'recalled']
 
 /** @throws TypeError for what is no message */
 export function encodePush({ key, messages, uids }: PeerPushRequest): Buffer {
@@ -50,14 +50,7 @@ export function decodePush(bytes: Buffer): PeerPushRequest | undefined {
 function writeMessage(writer: ByteWriter, message: Message, key: ChannelKey): void {
   const { topic, revision } = message
   const isElsewhere = message.channelID !== key.channelID || message.channelType !== key.channelType
-  writer.byte(
-    (message.noPersist ? Flag.NoPersist : 0) |
-      (message.redDot ? Flag.RedDot : 0) |
-      (message.syncOnce ? Flag.SyncOnce : 0) |
-      (topic === '' ? 0 : Flag.Topic) |
-      (revision === undefined ? 0 : Flag.Revised) |
-      (isElsewhere ? Flag.OtherChannel : 0),
-  )
+  writer.byte(messageFlags(message) | (isElsewhere ? OTHER_CHANNEL : 0))
   writer.byte(message.setting)
   const id = new Uint8Array(8)
   if (!writeUint64Decimal(id, 0, message.messageID)) badOption('messageID', 'an unsigned 64-bit decimal', message.messageID)
@@ -73,7 +66,7 @@ function writeMessage(writer: ByteWriter, message: Message, key: ChannelKey): vo
     writer.text(message.channelID)
   }
   if (revision !== undefined) {
-    writer.byte(KINDS.indexOf(revision.kind))
+    writer.byte(REVISION_KINDS.indexOf(revision.kind))
     writer.number(revision.version)
     writer.double(revision.timestampMs)
     writer.text(revision.byUID)
@@ -93,19 +86,17 @@ function readMessage(reader: ByteReader, key: ChannelKey): Message {
     expireSec: reader.number(),
     fromUID: reader.text(),
     clientMsgNo: reader.text(),
-    topic: (flags & Flag.Topic) === 0 ? '' : reader.text(),
+    topic: (flags & MessageFlag.Topic) === 0 ? '' : reader.text(),
   }
-  const channelType = (flags & Flag.OtherChannel) === 0 ? key.channelType : reader.number()
-  const channelID = (flags & Flag.OtherChannel) === 0 ? key.channelID : reader.text()
-  const revision = (flags & Flag.Revised) === 0 ? undefined : readRevision(reader)
+  const channelType = (flags & OTHER_CHANNEL) === 0 ? key.channelType : reader.number()
+  const channelID = (flags & OTHER_CHANNEL) === 0 ? key.channelID : reader.text()
+  const revision = (flags & MessageFlag.Revised) === 0 ? undefined : readRevision(reader)
   return {
     ...head,
     channelID,
     channelType,
     setting,
-    noPersist: (flags & Flag.NoPersist) !== 0,
-    redDot: (flags & Flag.RedDot) !== 0,
-    syncOnce: (flags & Flag.SyncOnce) !== 0,
+    ...flagFields(flags),
     ...(revision === undefined ? {} : { revision }),
     // A copy: a receiver keeps messages, and must not keep what else has come with them.
     payload: Buffer.from(reader.bytes()),
@@ -113,7 +104,7 @@ function readMessage(reader: ByteReader, key: ChannelKey): Message {
 }
 
 function readRevision(reader: ByteReader): Revision {
-  const kind = KINDS[reader.byte()]
+  const kind = REVISION_KINDS[reader.byte()]
   if (kind === undefined) throw new UnreadableBytes('a revision of an unknown kind')
   return { kind, version: reader.number(), timestampMs: reader.double(), byUID: reader.text() }
 }

@@ -1,0 +1,26 @@
+/** Ids are short and ASCII as a rule: for those a loop is faster than asking the runtime. */
+const SHORT_TEXT = 64
+
+/** In UTF-8. */
+export function utf8Length(text: string): number {
+  if (text.length > SHORT_TEXT) return Buffer.byteLength(text)
+  for (let index = 0; index < text.length; index++) if (text.charCodeAt(index) > 0x7f) return Buffer.byteLength(text)
+  return text.length
+}
+
+/** Behind its length in two bytes, big-endian, which it fits. @returns the end */
+export function writeText(target: Buffer, offset: number, text: string): number {
+  const start = offset + 2
+  let end = start
+  if (text.length <= SHORT_TEXT) {
+    for (let index = 0; index < text.length; index++) {
+      const unit = text.charCodeAt(index)
+      if (unit > 0x7f) break
+      target[end++] = unit
+    }
+  }
+  if (end - start < text.length) end = start + target.write(text, start)
+  target[offset] = (end - start) >>> 8
+  target[offset + 1] = end - start
+  return end
+}
