@@ -191,13 +191,19 @@ export const DEFECTS: readonly Defect[] = [
     name: 'a message that was edited is sent again as it was',
     found: ['P1'],
     topology: 'single',
-    patches: [{ path: 'src/connection/unacked.ts', from: 'if (entry !== undefined) entry.message = message', to: 'void entry, message' }],
+    patches: [
+      { path: 'src/connection/unacked.ts', from: 'if (entry !== undefined) entry.message = message', to: 'void entry, message' },
+      { path: 'src/connection/connection.ts', from: 'const current = this.#host.current(message)', to: 'const current = message' },
+    ],
   },
   {
     name: 'a message that was recalled is sent again',
     found: ['P1'],
     topology: 'single',
-    patches: [{ path: 'src/handlers/pusher/notice.ts', from: 'else target.settleRecv(message.messageID)', to: '' }],
+    patches: [
+      { path: 'src/handlers/pusher/notice.ts', from: 'else target.settleRecv(message.messageID)', to: '' },
+      { path: 'src/connection/connection.ts', from: 'const current = this.#host.current(message)', to: 'const current = message' },
+    ],
   },
   {
     name: 'what a handler refuses is sent all the same',
