@@ -76,9 +76,9 @@ const RETRY_FOR_MS = DUPLICATE_WINDOW_MS / 2
  */
 export class LogProposer {
   readonly #options: LogProposerOptions
-  /** not in an entry yet, and their channels are free, as far as was known when they came */
+  /** not in an entry yet, and their channels are free */
   #ready: Part[] = []
-  /** behind an entry with messages of their channel, or behind others that are */
+  /** behind an entry with parts of their channel, in the order in which they came */
   readonly #behind = new Map<string, Part[]>()
   /** by number: not applied here yet, and somebody waits */
   readonly #entries = new Map<number, Entry>()
@@ -209,11 +209,17 @@ export class LogProposer {
   }
 
   #enqueue(part: Part): void {
-    const behind = this.#behind.get(part.channel)
-    if (behind !== undefined) behind.push(part)
-    else if (this.#busy.has(part.channel)) this.#behind.set(part.channel, [part])
-    else this.#ready.push(part)
+    if (!this.#staysBehind(part)) this.#ready.push(part)
     this.#request()
+  }
+
+  /** Its channel is in an entry on its way: it goes behind that, and behind what waits for it already. */
+  #staysBehind(part: Part): boolean {
+    if (!this.#busy.has(part.channel)) return false
+    const behind = this.#behind.get(part.channel)
+    if (behind === undefined) this.#behind.set(part.channel, [part])
+    else behind.push(part)
+    return true
   }
 
   /** At the end of the turn, so that everything that comes in it goes together. */
@@ -235,20 +241,14 @@ export class LogProposer {
     for (; index < this.#ready.length; index++) {
       const part = this.#ready[index]!
       if (part.call.isSettled) continue // nobody waits any more, and nothing of it was published
-      if (this.#behind.has(part.channel) || this.#busy.has(part.channel)) {
-        // Its channel has been taken by an entry since it came.
-        const behind = this.#behind.get(part.channel)
-        if (behind === undefined) this.#behind.set(part.channel, [part])
-        else behind.push(part)
-        continue
-      }
       const isFull = bytes + part.bytes.length > limits.maxEntryBytes || count + part.count > limits.maxEntryCount
       if (parts.length > 0 && (isFull || part.isOperation || parts[0]!.isOperation)) break
       parts.push(part)
       bytes += part.bytes.length
       count += part.count
     }
-    this.#ready = this.#ready.slice(index)
+    const rest = this.#ready.slice(index)
+    this.#ready = rest
     if (parts.length === 0) return
     const number = nextNumber()
     const entry: Entry = {
@@ -269,6 +269,8 @@ export class LogProposer {
       part.entry = entry
       this.#busy.set(part.channel, (this.#busy.get(part.channel) ?? 0) + 1)
     }
+    // Now: what comes next would go behind at once, and be in front of them.
+    this.#ready = rest.filter((part) => !this.#staysBehind(part))
     void this.#publish(entry)
   }
 
@@ -384,7 +386,7 @@ export class LogProposer {
     const behind = this.#behind.get(channel)
     if (behind === undefined) return
     this.#behind.delete(channel)
-    // In front: whatever of this channel is ready has come later.
+    // In front of others, because it has waited for longer. Nothing of this channel is ready.
     this.#ready = [...behind, ...this.#ready]
     this.#request()
   }

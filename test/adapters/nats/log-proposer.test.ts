@@ -1,9 +1,11 @@
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { JetStreamFailure, type JetStream } from '../../../src/adapters/nats/jetstream.ts'
 import { decodeEntry } from '../../../src/adapters/nats/log-entry.ts'
 import { checkLogOptions } from '../../../src/adapters/nats/log-options.ts'
 import { LogProposer } from '../../../src/adapters/nats/log-proposer.ts'
 import { IMError } from '../../../src/errors.ts'
+import { channelKeyString } from '../../../src/model/channel.ts'
 import { Recorder } from '../../../src/testing/suites/recorder.ts'
 import { message, room } from './log.ts'
 
@@ -29,7 +31,8 @@ beforeEach(() => {
   let number = 0
   const publish: JetStream['publish'] = (_subject, bytes, { messageID }) =>
     new Promise((resolve, reject) => {
-      const numbers = decodeEntry(bytes).batches.flatMap(({ messages }) => messages.map(({ clientMsgNo }) => clientMsgNo))
+      const { batches, operation } = decodeEntry(bytes)
+      const numbers = operation === undefined ? batches.flatMap(({ messages }) => messages.map(({ clientMsgNo }) => clientMsgNo)) : [String(operation)]
       const fails: Try['fails'] = (kind, code = 0) => reject(new JetStreamFailure(kind, code, kind))
       tries.add({ messageID, numbers, bytes, stored: (seq = 1) => resolve(seq), fails })
     })
@@ -60,6 +63,10 @@ function propose(channelID: string, clientMsgNo: string, signal = new AbortContr
   const outcome = proposer.propose(room(channelID), [message(room(channelID), clientMsgNo)], signal)
   outcome.catch(() => undefined)
   return outcome
+}
+
+function operate(lane: string, number: string): void {
+  proposer.operate(lane, Buffer.from(number), new AbortController().signal).catch(() => undefined)
 }
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
@@ -97,6 +104,47 @@ describe('entries on their way', () => {
     tries.items[0]!.stored()
     await tries.untilCount(3)
     expect(tries.items[2]!.numbers).toEqual(['a4', 'a5'])
+  })
+
+  it('have what was proposed for one lane in the order of the calls, whatever waits and whenever answers come', async () => {
+    const lane = fc.constantFrom('a', 'b', 'c')
+    const step = fc.oneof(
+      fc.record({ kind: fc.constantFrom('propose' as const, 'operate' as const), lane }),
+      fc.record({ kind: fc.constant('turn' as const) }),
+      fc.record({ kind: fc.constant('answer' as const), which: fc.nat(3) }),
+    )
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+        tries = new Recorder()
+        const open: Try[] = []
+        let seenCount = 0
+        const look = (): void => {
+          open.push(...tries.items.slice(seenCount))
+          seenCount = tries.items.length
+        }
+        let count = 0
+        for (const each of steps) {
+          if (each.kind === 'propose') void propose(each.lane, `${each.lane}${++count}`)
+          else if (each.kind === 'operate') operate(channelKeyString(room(each.lane)), `${each.lane}${++count}`)
+          else await turn()
+          look()
+          if (each.kind === 'answer') open.splice(each.which % Math.max(1, open.length), 1)[0]?.stored()
+        }
+        // A turn each for an answer to be heard, and for the next entry.
+        for (let idleCount = 0; idleCount < 3; idleCount = open.length > 0 ? 0 : idleCount + 1) {
+          open.shift()?.stored()
+          await turn()
+          look()
+        }
+        const places = tries.items.flatMap(({ numbers }) => numbers)
+        expect(places).toHaveLength(count)
+        for (const name of ['a', 'b', 'c']) {
+          const ofLane = places.filter((number) => number.startsWith(name)).map((number) => Number(number.slice(1)))
+          expect(ofLane).toEqual(ofLane.toSorted((x, y) => x - y))
+        }
+      }),
+      { numRuns: 300 },
+    )
   })
 
   it('are no more than their bound; what is proposed meanwhile waits for the next', async () => {
