@@ -61,11 +61,11 @@ export async function start(wantedPort = 0, path = './data') {
 }
 
 // #region signals
-/** The first signal begins an orderly end, a second one cuts it short. Then nothing is left, and the process ends by itself. */
+/** The first signal begins an orderly end, also of a start; a second one cuts it short. Then nothing is left, and the process ends by itself. */
 export function closeOnSignals(engine: IMEngine, server: Server, drainMs = 10_000): void {
   const hurry = new AbortController()
   const onSignal = (): void => {
-    if (engine.state !== 'running') return hurry.abort()
+    if (engine.state === 'closing') return hurry.abort()
     server.close()
     void engine.close({ drainMs, signal: hurry.signal })
   }

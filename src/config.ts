@@ -10,7 +10,7 @@ import type { Replicator } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
 import type { TokenVerifier } from './contracts/token-verifier.ts'
 import type { Webhook, WebhookEvent } from './contracts/webhook.ts'
-import { badOption, integerBetween } from './errors.ts'
+import { badOption, integerBetween, onlyKnown } from './errors.ts'
 
 /** Everything an engine can be told. Only `tokenVerifier` has no default. */
 export interface IMEngineOptions {
@@ -176,10 +176,10 @@ const choices = {
   offline: ['push', 'none'],
 } as const
 
-const known = new Set<string>([
+const known = [
   ...Object.keys(contractMethods), ...Object.keys(choices),
   'tokenVerifier', 'nodeID', 'storage', 'kickPolicy', 'isOffline', 'authorizeSend', 'systemUIDs', 'limits',
-])
+]
 
 /**
  * Check what a host handed to `new IMEngine`.
@@ -187,10 +187,7 @@ const known = new Set<string>([
  * @throws TypeError naming the option, what was expected and what came
  */
 export function checkOptions(options: IMEngineOptions): Limits {
-  if (typeof options !== 'object' || options === null) badOption('options', 'an object', options)
-  for (const name of Object.keys(options)) {
-    if (!known.has(name)) badOption(`options.${name}`, `left out: there is no such option (known: ${[...known].join(', ')})`, (options as unknown as Record<string, unknown>)[name])
-  }
+  onlyKnown('options', options, known)
   if (typeof options.tokenVerifier !== 'function') {
     badOption('options.tokenVerifier', 'a function; allowAnyToken() lets everyone in', options.tokenVerifier)
   }

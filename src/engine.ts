@@ -297,7 +297,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   /**
    * Open storage and join the other nodes. Repeated calls return the same promise.
    * @throws what an adapter throws while opening, or IM_HANDLER_FAILED for `onStart` of a plugin: whatever was opened before is
-   *   closed again
+   *   closed again; IM_NOT_RUNNING when `close` has come before or in between
    */
   start(): Promise<void> {
     if (this.#closed !== undefined) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'it has been closed' }))
@@ -448,7 +448,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       if (this.state === 'starting') this.#state = 'closed'
       throw error
     }
-    if (this.state !== 'starting') return // closed meanwhile, and `close` closes what is open
+    // `close` closes what is open; who goes on as if it ran would listen for ever.
+    if (this.state !== 'starting') throw new IMError('IM_NOT_RUNNING', { detail: 'it was closed while it was starting' })
     this.#state = 'running'
     this.#node.start()
     if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs)

@@ -134,6 +134,14 @@ export function badOption(option: string, expected: string, got: unknown): never
   throw new TypeError(`imengine: ${option} must be ${expected}, got ${SECRET_OPTION.test(option) ? kindOf(got) : describe(got)}`)
 }
 
+/** A misspelt option would otherwise be one that silently does nothing, such as a secret. @throws TypeError naming it */
+export function onlyKnown(name: string, options: unknown, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null) badOption(name, 'an object', options)
+  for (const option of Object.keys(options)) {
+    if (!known.includes(option)) throw new TypeError(`imengine: ${name}.${option} must be left out: there is no such option (known: ${known.join(', ')})`)
+  }
+}
+
 /** `value` when it is an integer in the range. @throws TypeError otherwise */
 export function integerBetween(option: string, value: unknown, min: number, max: number): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {

@@ -148,7 +148,7 @@ describe('close', () => {
       tokenVerifier: allowAnyToken(),
       storage: { ...memoryStorage(), open: () => gate.promise, close: () => void calls.push('close') },
     })
-    const starting = slow.start()
+    const starting = expect(slow.start()).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' }) // or its host would go on and listen
     const closing = slow.close()
     gate.resolve()
     await Promise.all([starting, closing])
@@ -174,7 +174,7 @@ describe('close', () => {
       storage: { ...memoryStorage(), open: () => gate.promise, close: () => void calls.push('close') },
       replicator: { start: () => void calls.push('replicator'), propose: () => [], close: () => undefined },
     })
-    const starting = engine.start()
+    const starting = expect(engine.start()).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
     const closing = engine.close()
     await clock.advance(engine.limits.closeTimeoutMs + 200)
     await closing
@@ -239,7 +239,7 @@ describe('close', () => {
     }
     const clock = new FakeClock()
     const engine = new IMEngine({ tokenVerifier: allowAnyToken(), clock, storage: { ...memoryStorage(), open: () => opening.promise, close } })
-    const starting = engine.start()
+    const starting = expect(engine.start()).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
     const closing = engine.close({ signal: AbortSignal.abort() })
     await clock.advance(engine.limits.closeTimeoutMs + 200)
     await closing

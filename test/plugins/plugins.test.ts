@@ -281,7 +281,7 @@ describe('the life of a plugin', () => {
     host.onStart(never)
     host.onStart(() => void order.push('second onStart'))
     host.onClose(() => void order.push('onClose'))
-    const started = engine.start()
+    const started = expect(engine.start()).rejects.toMatchObject({ code: 'IM_NOT_RUNNING' })
     await clock.settle()
     const closing = engine.close()
     await clock.advance(engine.limits.closeTimeoutMs)

@@ -1,6 +1,5 @@
-import { integerBetween } from '../../errors.ts'
+import { integerBetween, onlyKnown } from '../../errors.ts'
 import type { HTTPClock } from './client.ts'
-import { onlyKnown } from './options.ts'
 
 /** When to stop asking somebody who does not answer. */
 export interface BreakerOptions {

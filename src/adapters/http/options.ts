@@ -6,14 +6,6 @@ const OURS = new Set([
   'connection', 'content-length', 'content-type', 'expect', 'host', 'transfer-encoding', 'upgrade', 'webhook-id', 'webhook-signature', 'webhook-timestamp',
 ])
 
-/** A misspelt option would otherwise be one that silently does nothing, such as a secret. */
-export function onlyKnown(name: string, options: unknown, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) badOption(name, 'an object', options)
-  for (const option of Object.keys(options)) {
-    if (!known.includes(option)) throw new TypeError(`imengine: ${name}.${option} must be left out: there is no such option (known: ${known.join(', ')})`)
-  }
-}
-
 /** The URL is not quoted in the error: it may hold a password, which Node decodes, and fails to, with every call. */
 export function checkedURL(name: string, url: unknown): URL {
   const parsed = typeof url === 'string' || url instanceof URL ? parse(String(url)) : undefined

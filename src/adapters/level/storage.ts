@@ -9,7 +9,7 @@ import type { MessageStore } from '../../contracts/message-store.ts'
 import type { Outbox } from '../../contracts/outbox.ts'
 import type { Storage } from '../../contracts/storage.ts'
 import type { TokenStore } from '../../contracts/token-store.ts'
-import { badOption, IMError, integerBetween } from '../../errors.ts'
+import { badOption, IMError, integerBetween, onlyKnown } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { LevelChannelDirectory } from './channel-directory.ts'
 import { LevelCursorStore } from './cursor-store.ts'
@@ -31,6 +31,11 @@ const FORMAT = 2
 const FIRST_FORMAT = 1
 
 const MEBIBYTE = 1 << 20
+
+const KNOWN: readonly (keyof LevelStorageOptions)[] = [
+  'path', 'db', 'durability', 'retention', 'dedupeKeepMs', 'dedupeFilterBytes', 'cacheBytes', 'writeBufferBytes', 'maxCachedChannels',
+  'maxCachedValues', 'maxPendingBytes', 'nowMs',
+]
 
 export interface LevelStorageOptions {
   /** a folder for `classic-level`, made when it is not there. This or `db` */
@@ -131,6 +136,8 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
     outbox,
     description: `level (${place}${durability === 'sync' ? '' : ', not synced'})`,
     open: async () => {
+      // Whoever closes it first would take it from the other one.
+      if (database.isOpen) throw new IMError('IM_STORE_LOCKED', { detail: 'this storage is open already: each engine needs one of its own' })
       await database.open()
       writer.begin()
       forget() // of an earlier life
@@ -179,6 +186,7 @@ type Checked = Required<Omit<LevelStorageOptions, 'path' | 'db' | 'retention' | 
 
 function check(options: LevelStorageOptions): Checked {
   if (typeof options !== 'object' || options === null) badOption('options', '{ path } or { db }', options)
+  onlyKnown('levelStorage', options, KNOWN)
   const { path, db, durability = 'sync', retention, nowMs = Date.now } = options
   if ((path === undefined) === (db === undefined)) badOption('options', '{ path } or { db }, and not both', options)
   if (path !== undefined && (typeof path !== 'string' || path === '')) badOption('path', 'the path of a folder', path)
@@ -205,6 +213,7 @@ function check(options: LevelStorageOptions): Checked {
 
 function checkRetention(retention: Retention): void {
   if (typeof retention !== 'object' || retention === null) badOption('retention', '{ maxAgeMs, maxCount } or a function', retention)
+  onlyKnown('retention', retention, ['maxAgeMs', 'maxCount'])
   const { maxAgeMs, maxCount } = retention
   if (maxAgeMs !== undefined) integerBetween('retention.maxAgeMs', maxAgeMs, 1, Number.MAX_SAFE_INTEGER)
   if (maxCount !== undefined) integerBetween('retention.maxCount', maxCount, 1, Number.MAX_SAFE_INTEGER)

@@ -5,12 +5,23 @@
 import type { TlsOptions } from '@nats-io/transport-node'
 import type { PeerPush } from '../../contracts/peer-push.ts'
 import type { Presence } from '../../contracts/presence.ts'
-import { badOption, integerBetween, type IMError } from '../../errors.ts'
+import { badOption, integerBetween, onlyKnown, type IMError } from '../../errors.ts'
 import { ClusterConnection } from './connection.ts'
 import type { NatsLogOptions } from './log-options.ts'
 import { NatsPeerPush } from './peer-push.ts'
 import { NatsPresence } from './presence.ts'
 import { NatsReplicator } from './replicator.ts'
+
+const KNOWN: readonly (keyof NatsClusterOptions)[] = [
+  'servers', 'name', 'replicas', 'partitions', 'log', 'user', 'pass', 'token', 'creds', 'tls', 'connectTimeoutMs', 'reconnectPauseMs', 'pingIntervalMs',
+  'presenceStorage', 'presenceMaxAgeMs', 'presenceWriteTimeoutMs', 'maxPresenceWrites', 'peerBeatMs', 'peerCallTimeoutMs', 'maxPeerCalls',
+  'maxPeerCallBytes', 'onError',
+]
+
+const KNOWN_OF_LOG: readonly (keyof NonNullable<NatsClusterOptions['log']>)[] = [
+  'maxAgeMs', 'maxBytes', 'isolatedAfterMs', 'startTimeoutMs', 'maxEntryBytes', 'maxEntryCount', 'maxInFlightCount', 'maxQueueCount', 'maxQueueBytes',
+  'maxApplyCount', 'maxApplyBytes', 'publishTimeoutMs', 'onProblem', 'recover',
+]
 
 export interface NatsClusterOptions {
   /** one or more of the NATS servers, as `nats://host:4222` or `host:4222`; the others are learnt from them */
@@ -81,9 +92,9 @@ export function natsCluster(options: NatsClusterOptions): NatsCluster {
   }
 }
 
- 
 function logOptions({ log = {}, partitions }: NatsClusterOptions, { name, replicas, report }: ReturnType<typeof check>): NatsLogOptions {
   if (typeof log !== 'object' || log === null) badOption('log', 'an object of options', log)
+  onlyKnown('log', log, KNOWN_OF_LOG)
   if (log.onProblem !== undefined && typeof log.onProblem !== 'function') badOption('log.onProblem', 'a function', log.onProblem)
   const onProblem: NatsLogOptions['onProblem'] = (problem) => {
     report(problem.error)
@@ -94,6 +105,7 @@ function logOptions({ log = {}, partitions }: NatsClusterOptions, { name, replic
 
 function check(options: NatsClusterOptions) {
   if (typeof options !== 'object' || options === null) badOption('natsCluster', 'an object of options', options)
+  onlyKnown('natsCluster', options, KNOWN)
   const { name = 'imengine', user, pass, token, creds, tls, presenceStorage = 'memory', onError } = options
   const servers = typeof options.servers === 'string' ? [options.servers] : options.servers
   if (!Array.isArray(servers) || servers.length === 0 || !servers.every((server) => typeof server === 'string' && server !== '')) {

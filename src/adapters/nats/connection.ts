@@ -154,12 +154,15 @@ export class ClusterConnection {
   }
 }
 
+/** The last ones that run on Node 20, too. */
+const DRIVERS = ['transport-node', 'jetstream', 'kv'].map((name) => `@nats-io/${name}@~3.3`).join(' ')
+
 /** Import a package that a host may not have. @throws IM_DRIVER_MISSING naming it */
 export async function loadDriver<T>(load: () => Promise<T>, packageName: string): Promise<T> {
   try {
     return await load()
   } catch (cause) {
-    throw new IMError('IM_DRIVER_MISSING', { detail: `npm install ${packageName}`, cause })
+    throw new IMError('IM_DRIVER_MISSING', { detail: `${packageName} is missing: npm install ${DRIVERS}`, cause })
   }
 }
 

@@ -76,7 +76,6 @@ export const DUPLICATE_WINDOW_MS = 120_000
 const DAY_MS = 86_400_000
 const MAX_BYTES = 2 ** 50
 
-
 /** @throws TypeError for an option out of its range */
 export function checkLogOptions(options: NatsLogOptions): LogLimits {
   const { name, replicas = 1, maxAgeMs = 7 * DAY_MS, onProblem, recover } = options

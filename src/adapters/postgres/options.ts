@@ -1,4 +1,4 @@
-import { badOption, integerBetween } from '../../errors.ts'
+import { badOption, integerBetween, onlyKnown } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import type { AnyPool } from './database.ts'
 import type { Retention } from './sweeper.ts'
@@ -71,9 +71,14 @@ const LIMITS: Readonly<Record<Numbers, readonly [fallback: number, least: number
   maxCachedChannels: [100_000, 1, Number.MAX_SAFE_INTEGER],
 }
 
+const KNOWN: readonly (keyof PostgresStorageOptions)[] = [
+  'connectionString', 'pool', 'schema', 'instance', 'synchronousCommit', 'retention', 'nowMs', ...(Object.keys(LIMITS) as Numbers[]),
+]
+
 /** @throws TypeError naming what is wrong, and never showing a connection string */
 export function checkOptions(options: PostgresStorageOptions): CheckedOptions {
   if (typeof options !== 'object' || options === null) badOption('options', '{ connectionString } or { pool }', options)
+  onlyKnown('postgresStorage', options, KNOWN)
   const { connectionString, pool, schema = 'imengine', instance = 'default', synchronousCommit, retention, nowMs = Date.now } = options
   if ((connectionString === undefined) === (pool === undefined)) badOption('options', '{ connectionString } or { pool }, and not both', options)
   if (connectionString !== undefined && (typeof connectionString !== 'string' || connectionString === '')) {
@@ -107,6 +112,7 @@ function isText(value: unknown, maxBytes: number): value is string {
 
 function checkRetention(retention: Retention): void {
   if (typeof retention !== 'object' || retention === null) badOption('retention', '{ maxAgeMs, maxCount } or a function', retention)
+  onlyKnown('retention', retention, ['maxAgeMs', 'maxCount'])
   const { maxAgeMs, maxCount } = retention
   if (maxAgeMs !== undefined) integerBetween('retention.maxAgeMs', maxAgeMs, 1, Number.MAX_SAFE_INTEGER)
   if (maxCount !== undefined) integerBetween('retention.maxCount', maxCount, 1, Number.MAX_SAFE_INTEGER)

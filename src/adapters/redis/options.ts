@@ -1,5 +1,5 @@
 import type { Redis, RedisOptions } from 'ioredis'
-import { badOption, integerBetween, type IMError } from '../../errors.ts'
+import { badOption, integerBetween, type IMError, onlyKnown } from '../../errors.ts'
 
 /** Exactly one of `url`, `options` and `client` says where Redis is. */
 export interface RedisClusterOptions {
@@ -54,9 +54,7 @@ const KNOWN: readonly (keyof RedisClusterOptions)[] = [
 /** @throws TypeError */
 export function checkOptions(given: RedisClusterOptions): CheckedOptions {
   if (typeof given !== 'object' || given === null) badOption('options', '{ url }, { options } or { client }', given)
-  for (const name of Object.keys(given)) {
-    if (!(KNOWN as readonly string[]).includes(name)) throw new TypeError(`imengine: redisCluster has no option ${name} (known: ${KNOWN.join(', ')})`)
-  }
+  onlyKnown('redisCluster', given, KNOWN)
   const { url, options, client, prefix = 'imengine:', onError = () => undefined } = given
   if ([url, options, client].filter((value) => value !== undefined).length !== 1) {
     throw new TypeError('imengine: redisCluster needs one of url, options and client')
