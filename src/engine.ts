@@ -53,6 +53,8 @@ export interface CloseOptions {
 /** Between two pieces of one sweep. */
 const SWEEP_AGAIN_MS = 10
 
+const NOT_STARTED = 'the engine is not running: start() has not been called'
+
 /** One step of `start`; `close` is for what it opens, should that come too late. */
 interface Opening {
   open(): MaybePromise<void> | undefined
@@ -607,6 +609,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #obstacle(remoteAddress: string | undefined): string | undefined {
     const { registry } = this.#parts
     const { maxConnections, maxUnauthenticated, maxConnectionsPerAddress } = this.limits
+    if (this.#state === 'new') return NOT_STARTED
     if (this.#state !== 'running') return 'the engine is not running'
     if (this.#node.keepsClientsAway) return 'this node has lost the others'
     if (registry.sockets.size >= maxConnections) return 'too many connections'
@@ -629,7 +632,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     }
     const refused = { connectionID: '', remoteAddress, uid: '', cause: 'limit', reasonCode: undefined, detail } as const
     this.#counters.refused.add('limit', detail)
-    this.#log.info(refused, REFUSED)
+    if (detail === NOT_STARTED) this.#log.warn(refused, REFUSED) // forgotten, as a rule
+    else this.#log.info(refused, REFUSED)
     this.#facts.emit('connectionRefused', refused)
     return IGNORES_EVERYTHING
   }

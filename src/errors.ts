@@ -67,6 +67,8 @@ export class IMError extends Error {
   /** what the message says behind the text of the code */
   readonly detail: string | undefined
   readonly context: IMErrorContext
+  /** what it comes of; said here for programs that are compiled for an older `lib` than ES2022 */
+  declare readonly cause?: unknown
 
   constructor(code: IMErrorCode, options: { detail?: string; cause?: unknown; context?: IMErrorContext } = {}) {
     const base = ERRORS[code].message

@@ -9,7 +9,7 @@ import {
 } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
 import { Turns } from '../model/turns.ts'
-import { checkKey, checkUID, checkUIDs } from './check.ts'
+import { checkKey, checkLogKey, checkUID, checkUIDs } from './check.ts'
 import { listAPI, type ListAPI } from './lists.ts'
 import type { Pause } from './pieces.ts'
 import { ChannelMembers, type MemberInput, type SubscribersAPI } from './subscribers.ts'
@@ -164,12 +164,12 @@ export class ChannelsAPI {
 
   /** The highest number given in a channel, 0 for none. */
   async lastSeq(key: ChannelKey): Promise<number> {
-    return this.#options.messages.lastSeq(checkKey(key))
+    return this.#options.messages.lastSeq(checkLogKey(key))
   }
 
   /** The newest message that is there. */
   async lastMessage(key: ChannelKey): Promise<Message | undefined> {
-    const [message] = await this.#options.messages.range(checkKey(key), { direction: 'backward', limit: 1 })
+    const [message] = await this.#options.messages.range(checkLogKey(key), { direction: 'backward', limit: 1 })
     return message
   }
 

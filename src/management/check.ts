@@ -17,6 +17,16 @@ export function checkKey(key: ChannelKey, at = ''): ChannelKey {
   return { channelID, channelType }
 }
 
+/** As `checkKey`, for what is in a channel: between two people it has an id of both. @throws TypeError */
+export function checkLogKey(key: ChannelKey, at = ''): ChannelKey {
+  const checked = checkKey(key, at)
+  const { channelID, channelType } = sourceKey(checked)
+  if (channelType === ChannelType.Person && personChannelUIDs(channelID) === undefined) {
+    badOption(`${at}channelID`, 'the id of two people: personChannelID(a, b)', channelID)
+  }
+  return checked
+}
+
 function isPersonID(channelID: string): boolean {
   return isValidUID(channelID) || personChannelUIDs(channelID) !== undefined
 }
@@ -46,6 +56,13 @@ export function checkMessageIDs(messageIDs: readonly string[]): readonly string[
 /** @throws TypeError unless it is a byte, as CONNECT has it */
 export function checkDeviceFlag(deviceFlag: unknown): number {
   return integerBetween('deviceFlag', deviceFlag, 0, 255)
+}
+
+/** Of what is too long the length is told, and of the content nothing. @throws TypeError */
+export function checkPayload(name: string, payload: unknown, maxBytes: number): Uint8Array {
+  if (!(payload instanceof Uint8Array)) badOption(name, `a Uint8Array of at most ${maxBytes} bytes`, payload)
+  if (payload.length > maxBytes) throw new TypeError(`imengine: ${name} must be of at most ${maxBytes} bytes, got ${payload.length}`)
+  return payload
 }
 
 const MAX_TEXT_BYTES = 32_767

@@ -3,7 +3,7 @@ import { asIMError, badOption, IMError, integerBetween } from '../errors.ts'
 import { channelKeyString, ChannelType, sourceKey, type ChannelInfo, type ChannelKey } from '../model/channel.ts'
 import type { Message } from '../model/message.ts'
 import { ReasonCode, reasonName } from '../model/reason-code.ts'
-import { checkKey, checkMessageIDs, checkText, checkUID, checkUIDs } from './check.ts'
+import { checkLogKey, checkMessageIDs, checkText, checkUID, checkUIDs } from './check.ts'
 import type { CommandsAPI } from './commands.ts'
 import type { History, HistoryPage, HistoryQuery } from './history.ts'
 import type { ReviseOptions, Revisions } from './revisions.ts'
@@ -112,17 +112,17 @@ export class MessagesAPI {
    * its canonical id (`personChannelID`). The bounds are those of `HistoryQuery`: `startSeq` counts, `endSeq` does not.
    */
   range(key: ChannelKey, query: HistoryQuery = {}): AsyncGenerator<Message, void, undefined> {
-    return this.#options.history.range(checkKey(key), query)
+    return this.#options.history.range(checkLogKey(key), query)
   }
 
   /** One page of a channel, oldest first in both directions, as a client asks for it. `limit` 0 .. 10000, default 100. */
   async sync(key: ChannelKey, query: HistoryQuery = {}): Promise<HistoryPage> {
-    return this.#options.history.page(checkKey(key), query)
+    return this.#options.history.page(checkLogKey(key), query)
   }
 
   /** The highest number given in a channel, 0 for none. */
   async lastSeq(key: ChannelKey): Promise<number> {
-    return this.#options.store.lastSeq(checkKey(key))
+    return this.#options.store.lastSeq(checkLogKey(key))
   }
 
   /** Messages by id, by a sender's own numbers, or by their numbers in the channel, in the order asked; undefined where there is none. */
@@ -130,7 +130,7 @@ export class MessagesAPI {
     if (typeof query !== 'object' || query === null || Array.isArray(query)) return this.#options.store.get(checkMessageIDs(query as readonly string[]))
     if ('seqs' in query) return this.#bySeqs(query)
     const { fromUID, clientMsgNos, ...channel } = query as ClientMsgNoQuery
-    const key = checkKey(channel)
+    const key = checkLogKey(channel)
     checkUID('fromUID', fromUID)
     if (!Array.isArray(clientMsgNos)) badOption('clientMsgNos', 'an array of texts', clientMsgNos)
     clientMsgNos.forEach((clientMsgNo: string, index) => checkText(`clientMsgNos[${index}]`, clientMsgNo))
@@ -139,7 +139,7 @@ export class MessagesAPI {
 
   /** Remove everything below `beforeSeq` for everybody. The numbers are never given again. */
   async truncate(key: ChannelKey, beforeSeq: number): Promise<{ readonly removedCount: number }> {
-    return this.#options.store.truncate(checkKey(key), integerBetween('beforeSeq', beforeSeq, 0, Number.MAX_SAFE_INTEGER))
+    return this.#options.store.truncate(checkLogKey(key), integerBetween('beforeSeq', beforeSeq, 0, Number.MAX_SAFE_INTEGER))
   }
 
   /**
@@ -172,7 +172,7 @@ export class MessagesAPI {
   }
 
   async #bySeqs({ seqs, ...channel }: SeqQuery): Promise<readonly (Message | undefined)[]> {
-    const key = checkKey(channel)
+    const key = checkLogKey(channel)
     if (!Array.isArray(seqs) || seqs.length > MAX_REQUESTS) badOption('seqs', `an array of at most ${MAX_REQUESTS} numbers`, seqs)
     const wanted = seqs as readonly number[]
     wanted.forEach((seq, index) => integerBetween(`seqs[${index}]`, seq, 1, Number.MAX_SAFE_INTEGER))

@@ -7,7 +7,7 @@ import { channelKeyString, type ChannelKey } from '../model/channel.ts'
 import { isRecalled, type Message } from '../model/message.ts'
 import type { Notice } from '../model/notice.ts'
 import { Turns } from '../model/turns.ts'
-import { checkMessageIDs, checkUID } from './check.ts'
+import { checkMessageIDs, checkPayload, checkUID } from './check.ts'
 
 export interface ReviseOptions {
   /** who does it, for the history and the event; default '': the host itself */
@@ -47,10 +47,8 @@ export class Revisions {
 
   async edit(messageID: string, payload: Uint8Array, { byUID = '' }: ReviseOptions): Promise<Message> {
     const { maxPayloadBytes, clock } = this.#options
-    if (!(payload instanceof Uint8Array) || payload.length > maxPayloadBytes) {
-      badOption('payload', `a Uint8Array of at most ${maxPayloadBytes} bytes`, payload)
-    }
-    const change = { kind: 'edited', byUID: checkByUID(byUID), timestampMs: clock.nowMs(), payload: new Uint8Array(payload) } as const
+    const checked = checkPayload('payload', payload, maxPayloadBytes)
+    const change = { kind: 'edited', byUID: checkByUID(byUID), timestampMs: clock.nowMs(), payload: new Uint8Array(checked) } as const
     const message = await this.#revise(messageID, change)
     if (isRecalled(message)) throw notFound(messageID, 'it has been recalled')
     return message

@@ -4,7 +4,7 @@ import type { Random } from '../contracts/random.ts'
 import { badOption, integerBetween } from '../errors.ts'
 import { canonicalKey, ChannelType, commandKey, isCommandKey, type ChannelKey } from '../model/channel.ts'
 import { Setting, type Message } from '../model/message.ts'
-import { checkKey, checkText, checkUID, checkUIDs } from './check.ts'
+import { checkKey, checkPayload, checkText, checkUID, checkUIDs } from './check.ts'
 
 /** A message from the host. Times in seconds and milliseconds as named. */
 export interface SendRequest {
@@ -59,10 +59,7 @@ export function sendingOf(options: SendingOptions, request: SendRequest, at = ''
   const { channelID, channelType } = checkKey(request, at)
   const fromUID = checkUID(`${at}fromUID`, request.fromUID)
   if (channelType === ChannelType.Person) checkUID(`${at}channelID`, channelID)
-  const { payload } = request
-  if (!(payload instanceof Uint8Array) || payload.length > maxPayloadBytes) {
-    badOption(`${at}payload`, `a Uint8Array of at most ${maxPayloadBytes} bytes`, payload)
-  }
+  const payload = checkPayload(`${at}payload`, request.payload, maxPayloadBytes)
   const expireSec = integerBetween(`${at}expireSec`, request.expireSec ?? 0, 0, 0xffff_ffff)
   const topic = checkText(`${at}topic`, request.topic ?? '')
   const clientMsgNo = checkText(`${at}clientMsgNo`, request.clientMsgNo ?? Buffer.from(random.bytes(16)).toString('hex'))

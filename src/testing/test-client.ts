@@ -255,6 +255,7 @@ export async function connectTestClient(
   engine: SocketAcceptor,
   options: ConnectTestClientOptions,
 ): Promise<ConnectedTestClient> {
+  if ('state' in engine && engine.state !== 'running') throw new Error(`the engine is not running, but ${String(engine.state)}: await engine.start() first`)
   const pair = socketPair(options)
   const { remoteAddress } = options
   pair.attach(engine.accept(pair.server, remoteAddress === undefined ? {} : { remoteAddress }))

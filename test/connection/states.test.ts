@@ -512,7 +512,8 @@ describe('an engine that is not running', () => {
     events.drained()
     events.closed()
     expect(await pair.client.closed).toEqual({ by: 'server', code: 1013, reason: 'try again later' })
-    expect(refused).toMatchObject([{ cause: 'limit', remoteAddress: '10.0.0.1', detail: 'the engine is not running' }])
+    const detail = `the engine is not running${when === 'before start' ? ': start() has not been called' : ''}`
+    expect(refused).toMatchObject([{ cause: 'limit', remoteAddress: '10.0.0.1', detail }])
     expect(pair.sentChunks).toEqual([])
   })
 

@@ -1,8 +1,9 @@
 import { Writable } from 'node:stream'
 import { pino } from 'pino'
 import { describe, expect, test } from 'vitest'
-import { memoryStorage, type IMEngine, type Logger } from 'imengine'
-import { loggerContract, recordingLogger, socketPair, TestClient } from 'imengine/testing'
+import { allowAnyToken, IMEngine, memoryStorage, type Logger } from 'imengine'
+import { connectTestClient, loggerContract, recordingLogger, socketPair, TestClient } from 'imengine/testing'
+import { heard } from '../connection/raw.ts'
 import { stage, storageWith, TEAM } from '../support.ts'
 
 async function refuse(engine: IMEngine, uid = 'ann'): Promise<void> {
@@ -92,6 +93,17 @@ describe('log lines', () => {
     await clock.advance(6_000)
     await closing
     expect(clock.pendingTimerCount).toBe(0)
+  })
+
+  test('a socket that comes to an engine nobody has started is a warning that says so', async () => {
+    const logger = recordingLogger()
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), logger })
+    const refused = heard(engine, 'connectionRefused')
+    engine.accept(socketPair().server, { remoteAddress: '192.0.2.1' })
+    const detail = 'the engine is not running: start() has not been called'
+    expect(refused).toEqual([expect.objectContaining({ remoteAddress: '192.0.2.1', detail })])
+    expect(logger.lines).toEqual([expect.objectContaining({ level: 'warn', message: 'connection refused', fields: expect.objectContaining({ detail }) as unknown })])
+    await expect(connectTestClient(engine, { uid: 'ann' })).rejects.toThrow('the engine is not running, but new: await engine.start() first')
   })
 
   test('pino is a logger as it comes, and writes them as fields', async () => {

@@ -69,7 +69,10 @@ export function httpWebhook(options: HTTPWebhookOptions): Webhook {
   ])
   const { events = EVENTS, statusFormat = 'legacy', clock = systemHTTPClock() } = options
   const random: Random = options.random ?? { bytes: (count) => randomBytes(count) }
-  if (!isEventList(events)) badOption('httpWebhook.events', `an array of ${EVENTS.join(', ')}`, events)
+  if (!Array.isArray(events)) badOption('httpWebhook.events', `an array of ${EVENTS.join(', ')}`, events)
+  events.forEach((event: unknown, index) => {
+    if (!EVENTS.includes(event as WebhookEvent['event'])) badOption(`httpWebhook.events[${index}]`, `one of ${EVENTS.join(', ')}`, event)
+  })
   if (!['legacy', 'object'].includes(statusFormat)) badOption('httpWebhook.statusFormat', "'legacy' or 'object'", statusFormat)
   if (options.onError !== undefined && typeof options.onError !== 'function') badOption('httpWebhook.onError', 'a function', options.onError)
   const client = new HTTPClient({
@@ -81,6 +84,8 @@ export function httpWebhook(options: HTTPWebhookOptions): Webhook {
     clock,
     code: 'IM_WEBHOOK_FAILED',
   })
+  // As from an environment where it is not set: what was to be signed would not be.
+  if ('secret' in options && options.secret === undefined) badOption('httpWebhook.secret', 'a secret, or left out where nothing is to be signed', undefined)
   const keys = options.secret === undefined ? [] : signingKeys('httpWebhook.secret', options.secret)
   const newID = (): string => uuidV7({ msecs: Math.floor(clock.nowMs()), random: random.bytes(16) })
   const headersOf = (id: string, body: Buffer): Record<string, string> =>
@@ -109,10 +114,6 @@ export function httpWebhook(options: HTTPWebhookOptions): Webhook {
 
   const beforeSend = beforeSendBy(options, client, clock, (body) => headersOf(newID(), body))
   return { events, ...(events.length > 0 && { notify }), ...(beforeSend !== undefined && { beforeSend }) }
-}
-
-function isEventList(value: unknown): boolean {
-  return Array.isArray(value) && value.every((event) => EVENTS.includes(event as WebhookEvent['event']))
 }
 
 /** Neighbours of one kind go together; a message with its offline receivers goes alone. */

@@ -198,6 +198,6 @@ export class Database {
   }
 
   #notOpen(): IMError {
-    return new IMError('IM_STORE_UNAVAILABLE', { detail: `${this.place} is not open` })
+    return new IMError('IM_STORE_UNAVAILABLE', { detail: `${this.place} is not open: the engine opens it when it starts` })
   }
 }

@@ -136,8 +136,6 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
     outbox,
     description: `level (${place}${durability === 'sync' ? '' : ', not synced'})`,
     open: async () => {
-      // Whoever closes it first would take it from the other one.
-      if (database.isOpen) throw new IMError('IM_STORE_LOCKED', { detail: 'this storage is open already: each engine needs one of its own' })
       await database.open()
       writer.begin()
       forget() // of an earlier life

@@ -35,9 +35,10 @@ export type StaticTokens = Readonly<Record<string, string | readonly StaticToken
  * Only digests are kept, and they are compared in constant time; an unknown uid does the same work as a known one with one
  * token, so that an answer's time tells neither a token nor who exists. How long the store takes is its own. A store that
  * fails makes the verifier fail: the client gets CONNACK 15, and not "wrong token".
- * @throws TypeError for an empty token, which would let in whoever sends none
+ * @throws TypeError for what holds no tokens, and for an empty token, which would let in whoever sends none
  */
 export function staticTokenVerifier(tokens: StaticTokens | TokenStore): TokenVerifier {
+  if (typeof tokens !== 'object' || tokens === null || tokens instanceof Map) badOption('tokens', 'an object of uids and their tokens, or a store of tokens', tokens)
   return isTokenStore(tokens) ? storedTokens(tokens) : listedTokens(tokens)
 }
 
@@ -79,8 +80,9 @@ function judge({ token }: VerifyTokenRequest, known: readonly Known[]): VerifyTo
 }
 
 function digestsOf(uid: string, tokens: string | readonly StaticToken[]): Known[] {
-  const list: readonly StaticToken[] = typeof tokens === 'string' ? [{ token: tokens }] : tokens
-  return list.map(({ token, deviceLevel }) => {
+  const list: readonly (StaticToken | null)[] = Array.isArray(tokens) ? (tokens as readonly StaticToken[]) : [{ token: tokens as string }]
+  return list.map((each) => {
+    const { token, deviceLevel } = each ?? {}
     if (typeof token !== 'string' || token === '') {
       throw new TypeError(`imengine: every token of ${JSON.stringify(uid)} must be a string of at least one character`)
     }

@@ -4,6 +4,7 @@
  */
 import type { Server, Socket as NetSocket } from 'node:net'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from '../../contracts/socket.ts'
+import { badOption } from '../../errors.ts'
 
 export interface AttachNetOptions {
   /** what to tell the engine about a socket before its first byte; default: the TCP peer's address */
@@ -13,14 +14,14 @@ export interface AttachNetOptions {
 /**
  * Serve every socket that `server` accepts from now on; for a `tls.Server` those whose handshake has succeeded.
  * @returns a function that stops serving new sockets; those that are served stay until they, or the engine, close
- * @throws TypeError  an engine is attached to the server already
+ * @throws TypeError  one of them is none, or an engine is attached to the server already
  */
 export function attachNetServer(
   engine: SocketAcceptor,
   server: Server,
   { describe = describeByAddress }: AttachNetOptions = {},
 ): () => void {
-  attach(server)
+  attach(engine, server)
   const event = isTLS(server) ? 'secureConnection' : 'connection'
   const onConnection = (socket: NetSocket): void => void serveNetSocket(engine, socket, describe(socket))
   server.on(event, onConnection)
@@ -37,7 +38,9 @@ interface Attached extends Server {
 }
 
 /** Two engines would both answer every client. */
-function attach(server: Attached): void {
+function attach(engine: SocketAcceptor, server: Attached): void {
+  if (typeof engine?.accept !== 'function') badOption('engine', 'an engine', engine)
+  if (typeof server?.on !== 'function' || 'handleUpgrade' in server) badOption('server', 'a server of node:net or node:tls', server)
   if (server[ATTACHED] === true) throw new TypeError('imengine: an engine is attached to this server already')
   server[ATTACHED] = true
 }

@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Writable } from 'node:stream'
 import type { RawData, WebSocket, WebSocketServer } from 'ws'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from '../../contracts/socket.ts'
+import { badOption } from '../../errors.ts'
 
 export interface AttachWebSocketOptions {
   /** what to tell the engine about a socket before its first byte; default: the TCP peer's address */
@@ -17,14 +18,14 @@ export interface AttachWebSocketOptions {
  * checks in front with `noServer` or `verifyClient`. Set `maxPayload` of the server to the engine's `maxFrameBytes` or a
  * little more: `ws` otherwise buffers messages of up to 100 MiB.
  * @returns a function that stops serving new sockets; those that are served stay until they, or the engine, close
- * @throws TypeError  an engine is attached to the server already
+ * @throws TypeError  one of them is none, or an engine is attached to the server already
  */
 export function attachWebSocketServer(
   engine: SocketAcceptor,
   server: WebSocketServer,
   { describe = describeByAddress }: AttachWebSocketOptions = {},
 ): () => void {
-  attach(server)
+  attach(engine, server)
   const onConnection = (socket: WebSocket, request: IncomingMessage): void =>
     void serveWebSocket(engine, socket, describe(socket, request))
   server.on('connection', onConnection)
@@ -41,7 +42,9 @@ interface Attached extends WebSocketServer {
 }
 
 /** Two engines would both answer every client. */
-function attach(server: Attached): void {
+function attach(engine: SocketAcceptor, server: Attached): void {
+  if (typeof engine?.accept !== 'function') badOption('engine', 'an engine', engine)
+  if (typeof server?.handleUpgrade !== 'function') badOption('server', 'a WebSocketServer of the package ws', server)
   if (server[ATTACHED] === true) throw new TypeError('imengine: an engine is attached to this server already')
   server[ATTACHED] = true
 }

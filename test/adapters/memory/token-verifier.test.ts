@@ -18,6 +18,8 @@ it('a user without tokens is refused', () => {
 })
 
 it('an empty token and an unknown level are mistakes of the host, and the message holds no token', () => {
+  for (const none of [undefined, null, 'token', new Map([['ann', 'token']])]) expect(() => staticTokenVerifier(none as never)).toThrow(/tokens must be an object of uids and their tokens/)
+  for (const token of [5, undefined, null, {}, [null], [[]]]) expect(() => staticTokenVerifier({ ann: token as never })).toThrow(/every token of "ann" must be a string/)
   expect(() => staticTokenVerifier({ ann: '' })).toThrow(/every token of "ann" must be a string of at least one character/)
   expect(() => staticTokenVerifier({ ann: [{ token: 'secret', deviceLevel: 2 as 1 }] })).toThrow(
     /^imengine: deviceLevel must be 0 \(slave\) or 1 \(master\), got 2$/,
