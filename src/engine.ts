@@ -8,7 +8,7 @@ import type { EngineMetrics } from './contracts/metrics.ts'
 import type { MessageTrace } from './contracts/trace.ts'
 import type { AcceptInfo, Socket, SocketAcceptor, SocketEvents } from './contracts/socket.ts'
 import type { Storage } from './contracts/storage.ts'
-import { asIMError, badOption, IMError, integerBetween, type IMErrorCode, type IMErrorContext } from './errors.ts'
+import { asIMError, badOption, IMError, integerBetween, onlyKnown, type IMErrorCode, type IMErrorContext } from './errors.ts'
 import type { UseOptions, WatchOptions } from './events/chain-registry.ts'
 import { DistributeItem } from './handlers/channel/distribute-item.ts'
 import { ChannelsAPI } from './management/channels.ts'
@@ -400,6 +400,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
    * @throws TypeError for a `drainMs` that is no integer from 0 to 86 400 000, or a `signal` that is none
    */
   close(options: CloseOptions = {}): Promise<void> {
+    onlyKnown('options', options, ['drainMs', 'signal'])
     const drainMs = integerBetween('drainMs', options.drainMs ?? 10_000, 0, 86_400_000)
     const { signal } = options
     if (signal !== undefined && typeof signal?.addEventListener !== 'function') badOption('signal', 'an AbortSignal', signal)

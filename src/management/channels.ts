@@ -2,7 +2,7 @@ import type { ChannelDirectory, PageQuery } from '../contracts/channel-directory
 import type { Clock } from '../contracts/clock.ts'
 import type { CursorStore } from '../contracts/cursor-store.ts'
 import type { MessageStore } from '../contracts/message-store.ts'
-import { badOption, IMError, integerBetween } from '../errors.ts'
+import { badOption, IMError, integerBetween, onlyKnown } from '../errors.ts'
 import {
   channelInfo, channelKeyString, CHANNEL_MODES, ChannelType, commandKey, keepsConversations, personChannelUIDs,
   type ChannelFlags, type ChannelInfo, type ChannelKey, type ChannelMode, type Page,
@@ -69,6 +69,7 @@ export class ChannelsAPI {
    */
   async create(channel: ChannelKey & ChannelFlags, options: CreateOptions = {}): Promise<Required<ChannelInfo>> {
     const key = checkKey(channel)
+    onlyKnown('options', options, ['reset', 'subscribers'])
     const { reset = false, subscribers = [] } = options
     if (typeof reset !== 'boolean') badOption('reset', 'true or false', reset)
     if (reset && options.subscribers === undefined) badOption('subscribers', 'given with reset', undefined)

@@ -1,7 +1,7 @@
 import type { ChannelDirectory, PageQuery } from '../contracts/channel-directory.ts'
 import type { Cursor, CursorStore } from '../contracts/cursor-store.ts'
 import type { ChannelSummary, MessageStore } from '../contracts/message-store.ts'
-import { badOption, integerBetween } from '../errors.ts'
+import { badOption, integerBetween, onlyKnown } from '../errors.ts'
 import { canonicalKey, channelIDSeenBy, channelKeyString, ChannelType, keepsConversations, personChannelUIDs, type ChannelKey, type Page } from '../model/channel.ts'
 import { isRecalled, type Message } from '../model/message.ts'
 import { checkKey, checkUID } from './check.ts'
@@ -99,8 +99,10 @@ export class ConversationsAPI {
   }
 
   /** Everything up to `seq` is read; default: everything. Never backwards, and never beyond the last message. Durable once resolved. */
-  async markRead(uid: string, channel: ChannelKey, { seq }: { readonly seq?: number } = {}): Promise<void> {
+  async markRead(uid: string, channel: ChannelKey, options: { readonly seq?: number } = {}): Promise<void> {
     checkUID('uid', uid)
+    onlyKnown('options', options, ['seq']) // a number in its place would mark everything
+    const { seq } = options
     const key = keyFor(uid, channel)
     if (seq !== undefined) integerBetween('seq', seq, 0, Number.MAX_SAFE_INTEGER)
     const lastSeq = await this.#options.messages.lastSeq(key)

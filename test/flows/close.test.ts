@@ -424,9 +424,14 @@ describe('close', () => {
     expect(pair.client.socketEnd).toMatchObject({ by: 'server' })
   })
 
-  it.each(['a signal that is none', 'a drainMs that is none'])('throws a TypeError for %s, and goes on', async (what) => {
+  it.each([
+    ['a signal that is none', { signal: 'SIGTERM' }],
+    ['a drainMs that is none', { drainMs: -1 }],
+    ['an option that there is not', { drain: 5_000 }],
+    ['a number in the place of its options', 5_000],
+  ])('throws a TypeError for %s, and goes on', async (_what, options) => {
     const { engine } = await stage()
-    expect(() => engine.close((what.startsWith('a signal') ? { signal: 'SIGTERM' } : { drainMs: -1 }) as never)).toThrow(TypeError)
+    expect(() => engine.close(options as never)).toThrow(TypeError)
     expect(engine.state).toBe('running')
   })
 

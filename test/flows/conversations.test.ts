@@ -75,6 +75,13 @@ describe('list', () => {
   })
 })
 
+test('a number in the place of the options of markRead is refused, and marks nothing', async () => {
+  const made = await stage()
+  await say(made, TEAM, 'ann', 'one', 'two')
+  await expect(made.engine.conversations.markRead('bob', TEAM, 1 as never)).rejects.toThrow(/options must be an object, got 1/)
+  expect((await made.engine.conversations.list('bob')).items[0]).toMatchObject({ unread: 2 })
+})
+
 describe('unread', () => {
   test('joined at 50, read to 60, deleted to 70, removed to 80: the formula', async () => {
     const storage = memoryStorage()

@@ -171,6 +171,7 @@ describe("a host's mistake is a TypeError that names the argument", () => {
     ['a flag that is no flag', (channels) => channels.create({ ...NEWS, ban: bad(1) }), /ban must be true or false, got 1/],
     ['another flag that is no flag', (channels) => channels.create({ ...NEWS, disband: bad('yes') }), /disband must be true or false, got "yes"/],
     ['subscribers that are no list', (channels) => channels.create(NEWS, { subscribers: bad('ann') }), /subscribers must be .*got "ann"/],
+    ['members in the place of the options', (channels) => channels.create(NEWS, bad(['ann'])), /options\.0 must be left out: there is no such option \(known: reset, subscribers\)/],
     ['a subscriber that is no uid', (channels) => channels.subscribers.add(NEWS, ['ann', 'b&b']), /subscribers\[1\] must be a uid.*got "b&b"/],
     ['a subscriber that is nothing', (channels) => channels.subscribers.add(NEWS, [bad(null)]), /subscribers\[0\] must be a uid/],
     ['a role that is none', (channels) => channels.subscribers.add(NEWS, [{ uid: 'ann', role: bad(3) }]), /subscribers\[0\]\.role must be a MemberRole, got 3/],
