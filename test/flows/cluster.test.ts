@@ -180,6 +180,123 @@ describe('two nodes over one store', () => {
   })
 })
 
+/** Time may also pass all at once, as it does for a process whose machine was suspended or moved. */
+class SuspendedClock extends FakeClock {
+  #suspendedMs = 0
+
+  suspend(ms: number): void {
+    this.#suspendedMs += ms
+  }
+
+  override nowMs(): number {
+    return super.nowMs() + this.#suspendedMs
+  }
+
+  override monotonicMs(): number {
+    return super.monotonicMs() + this.#suspendedMs
+  }
+}
+
+describe('a node that has stood still for so long that presence has forgotten who is connected to it', () => {
+  /** Ann and bob are connected; `over` gets the presence that it stands in front of. */
+  async function forgotten(over: (presence: Presence) => Partial<Presence>) {
+    const clock = new SuspendedClock()
+    const presence = memoryPresence({ nowMs: () => clock.monotonicMs() })
+    const one = await node(1, { clock, presence: { ...bindAll(presence), ...over(presence) }, limits: { stepTimeoutMs: 600_000 } })
+    const errors: string[] = []
+    one.on('error', (error) => errors.push(error.code))
+    const { presenceHeartbeatMs, timerTickMs } = one.limits
+    const beat = (): Promise<void> => clock.advance(presenceHeartbeatMs + timerTickMs)
+    await connectTestClient(one, { uid: 'ann' })
+    const { pair: bobs } = await connectTestClient(one, { uid: 'bob' })
+    await beat()
+    return {
+      errors,
+      beat,
+      bobs,
+      shown: async () => [...(await presence.locate(['ann', 'bob']))].map(([uid]) => uid),
+      standStill: async () => {
+        clock.suspend(3 * presenceHeartbeatMs)
+        await clock.advance(timerTickMs) // the heartbeat that is long due
+      },
+    }
+  }
+
+  it('announces them again with its next heartbeat', async () => {
+    const { shown, standStill, errors } = await forgotten(() => ({}))
+    await standStill()
+    expect(await shown()).toEqual(['ann', 'bob'])
+    expect(errors).toEqual([])
+  })
+
+  it('does so with the first heartbeat that is taken, when its connection was lost together with the pause', async () => {
+    let failures = 0
+    const { shown, standStill, beat, errors } = await forgotten((presence) => ({
+      heartbeat: (nodeID, intervalMs) => (failures-- > 0 ? Promise.reject(new Error('lost')) : presence.heartbeat(nodeID, intervalMs)),
+    }))
+    failures = 2
+    await standStill()
+    await beat()
+    expect(await shown()).toEqual([])
+    await beat()
+    expect(await shown()).toEqual(['ann', 'bob'])
+    expect(errors).toEqual(Array(2).fill('IM_PRESENCE_UNAVAILABLE'))
+  })
+
+  it('does so although presence cannot be told of another one who has gone', async () => {
+    const { shown, standStill, bobs, errors } = await forgotten(() => ({ offline: () => Promise.reject(new Error('down')) }))
+    bobs.client.end()
+    await standStill()
+    expect(await shown()).toEqual(['ann'])
+    expect(new Set(errors)).toEqual(new Set(['IM_PRESENCE_UNAVAILABLE']))
+  })
+
+  it('announces all the others although one cannot be announced, and that one with the next heartbeat', async () => {
+    let isDown = false
+    const { shown, standStill, beat, errors } = await forgotten((presence) => ({
+      online: (entry) => (isDown && entry.uid === 'ann' ? Promise.reject(new Error('down')) : presence.online(entry)),
+    }))
+    isDown = true
+    await standStill()
+    expect(await shown()).toEqual(['bob'])
+    isDown = false
+    await beat()
+    expect(await shown()).toEqual(['ann', 'bob'])
+    expect(errors).toEqual(['IM_PRESENCE_UNAVAILABLE'])
+  })
+
+  it('announces everybody once more when it stands still again while it announces them', async () => {
+    const gate = deferred()
+    let isSlow = false
+    const { shown, standStill } = await forgotten((presence) => ({
+      online: (entry) => (isSlow && entry.uid === 'bob' ? gate.promise.then(() => presence.online(entry)) : presence.online(entry)),
+    }))
+    isSlow = true
+    await standStill()
+    expect(await shown()).toEqual(['ann'])
+    await standStill()
+    expect(await shown()).toEqual([])
+    gate.resolve()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(await shown()).toEqual(['ann', 'bob'])
+  })
+
+  it('does not show who leaves while they are announced', async () => {
+    const gate = deferred()
+    let isSlow = false
+    const { shown, standStill, beat, bobs } = await forgotten((presence) => ({
+      online: (entry) => (isSlow && entry.uid === 'bob' ? gate.promise.then(() => presence.online(entry)) : presence.online(entry)),
+    }))
+    isSlow = true
+    await standStill()
+    bobs.client.end()
+    await beat()
+    gate.resolve() // the announcement comes to presence behind the end of the connection
+    await beat()
+    expect(await shown()).toEqual(['ann'])
+  })
+})
+
 describe('two nodes over one log', () => {
   it('number alike whoever proposes, deliver everywhere in log order, and know a repeat on the other node', async () => {
     const log = memoryReplicatorHub()
