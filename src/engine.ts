@@ -153,7 +153,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       settlePresence: (told) => pipeline.settlePresence(told),
       presence,
       whenIsolated,
-      isRunning: () => this.#state === 'running',
     })
     const { maxConnections, maxUnauthenticated, maxWebhookNotifications, maxLogLag, storageFailureMs, presenceHeartbeatMs } = this.limits
     this.#readiness = new ReadinessCheck({
@@ -479,7 +478,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     for (const connection of [...parts.registry.sockets]) connection.end('shutdown')
     await Promise.race([pipeline.allReleased(), patience.hurried()]) // each is destroyed after closeTimeoutMs
     for (const connection of [...parts.registry.sockets]) connection.destroy('shutdown')
-    await this.#limited(pipeline.idle()) // EventConnClose of each
+    // EventConnClose of each. Nobody is left whom a heartbeat could show, and the last one must be over before presence is left.
+    await this.#limited(Promise.all([pipeline.idle(), this.#node.stop()]))
     await this.#limited(parts.offlineReplay.idle()) // each ends with its connection
     if (parts.notifier !== undefined) await this.#limited(parts.notifier.close())
     await this.#limited(this.#sweeping)

@@ -1,10 +1,12 @@
 import type { Limits } from './config.ts'
-import type { Clock } from './contracts/clock.ts'
+import type { Clock, TimerEntry } from './contracts/clock.ts'
 import type { Logger } from './contracts/logger.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
 import { asIMError } from './errors.ts'
+import type { MaybePromise } from './model/maybe-promise.ts'
 import type { Parts } from './parts.ts'
 import type { FactEmitter } from './services/fact-emitter.ts'
+import { inTime, Waits } from './services/time-limit.ts'
 
 export interface ThisNodeOptions {
   readonly nodeID: number
@@ -19,7 +21,6 @@ export interface ThisNodeOptions {
   readonly presence: Presence | undefined
   /** what becomes of who is connected while this node has lost the others */
   readonly whenIsolated: 'close' | 'keep'
-  readonly isRunning: () => boolean
 }
 
 /** This node among the others: tells presence that it lives, and knows whether it has lost them. */
@@ -36,6 +37,11 @@ export class ThisNode {
   /** whom presence has forgotten and has not been told again, by connection */
   readonly #owed = new Map<string, PresenceEntry>()
   #announcing: Promise<void> | undefined
+  /** heartbeats' own, because they go on when a close has given up waiting for everything else; nobody ends one before its time */
+  readonly #waits = new Waits()
+  #timer: TimerEntry | undefined
+  #beating: Promise<void> = Promise.resolve()
+  #isStopped = false
 
   constructor(options: ThisNodeOptions) {
     this.#options = options
@@ -55,10 +61,17 @@ export class ThisNode {
     return this.#isIsolated && this.#options.whenIsolated !== 'keep'
   }
 
-  /** Heartbeats, until the engine's timers end. */
+  /** Heartbeats, until `stop`: who is connected while the engine drains is found and pushed to as before. */
   start(): void {
     const { presence } = this.#options
     if (presence !== undefined) this.#scheduleHeartbeat(presence)
+  }
+
+  /** Nothing more is asked of presence. Resolves when what has been asked is answered, or has had its time: after that it can be left. */
+  stop(): Promise<void> {
+    this.#isStopped = true
+    if (this.#timer !== undefined) this.#options.parts.timers.cancel(this.#timer)
+    return this.#beating
   }
 
   /** This node has lost the others, or has them again: who is connected here is better off elsewhere until then. */
@@ -74,26 +87,26 @@ export class ThisNode {
 
   /** Tell presence that this node lives; after a pause that outlived its entries, everyone is owed to it. */
   #scheduleHeartbeat(presence: Presence): void {
-    const { limits, clock, parts, isRunning } = this.#options
+    const { limits, clock, parts } = this.#options
     const intervalMs = limits.presenceHeartbeatMs
     this.#lastHeartbeatMs = this.#presenceBeatMs = clock.monotonicMs()
     const beat = (): void => {
-      if (!isRunning()) return
       const nowMs = clock.monotonicMs()
       if (nowMs - this.#lastHeartbeatMs >= 3 * intervalMs) this.#silenceCount++
       this.#lastHeartbeatMs = nowMs
-      void this.#beatInTime(presence)
-      parts.timers.after(intervalMs, beat)
+      this.#beating = this.#beatInTime(presence)
+      this.#timer = parts.timers.after(intervalMs, beat)
     }
-    parts.timers.after(intervalMs, beat)
+    this.#timer = parts.timers.after(intervalMs, beat)
   }
 
   /** Never rejects. */
   async #beatInTime(presence: Presence): Promise<void> {
-    const { nodeID, limits, parts, facts } = this.#options
+    const { nodeID, limits, facts } = this.#options
     try {
-      await parts.limited(() => this.#beat(presence), limits.presenceHeartbeatMs)
+      await this.#inTime(() => this.#beat(presence), limits.presenceHeartbeatMs)
     } catch (error) {
+      if (this.#isStopped) return // what becomes of the last one, the leaving of presence will tell
       facts.report(asIMError(error, 'IM_PRESENCE_UNAVAILABLE', { nodeID }))
     }
   }
@@ -102,6 +115,7 @@ export class ThisNode {
     const { nodeID, limits, clock, settlePresence } = this.#options
     const silenceCount = this.#silenceCount
     await presence.heartbeat(nodeID, limits.presenceHeartbeatMs)
+    if (this.#isStopped) return
     this.#presenceBeatMs = clock.monotonicMs()
     // Not before: presence forgets with the first heartbeat behind the pause, and that one may have failed together with the pause.
     if (silenceCount > this.#owedCount) this.#oweEverybody(silenceCount)
@@ -126,15 +140,16 @@ export class ThisNode {
 
   /** Each gets its try, and those that fail another one with the next heartbeat. @throws what the first that failed was told */
   async #announceOwed(presence: Presence): Promise<void> {
-    const { parts } = this.#options
+    const { limits, parts } = this.#options
     const { registry } = parts
     const failed: PresenceEntry[] = []
     let failure: unknown
     for (const [connectionID, entry] of this.#owed) {
+      if (this.#isStopped) return
       this.#owed.delete(connectionID) // first: another pause, while we wait, owes it anew, and this loop comes to it once more
       const isHere = registry.byID(connectionID) !== undefined
       try {
-        await parts.limited(() => (isHere ? presence.online(entry) : presence.offline(entry)))
+        await this.#inTime(() => (isHere ? presence.online(entry) : presence.offline(entry)), limits.stepTimeoutMs)
         if (isHere && registry.byID(connectionID) === undefined) this.#owed.set(connectionID, entry) // it has left meanwhile
       } catch (error) {
         failure ??= error
@@ -143,5 +158,9 @@ export class ThisNode {
     }
     for (const entry of failed) this.#owed.set(entry.connectionID, entry)
     if (failed.length > 0) throw failure
+  }
+
+  #inTime<T>(ask: () => MaybePromise<T>, timeoutMs: number): Promise<T> {
+    return inTime({ timers: this.#options.parts.timers, timeoutMs, waits: this.#waits }, ask)
   }
 }

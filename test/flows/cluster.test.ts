@@ -171,6 +171,26 @@ describe('two nodes over one store', () => {
     expect((await presence.locate(['ann'])).size).toBe(0)
   })
 
+  it('find who is connected to one that drains, and push to them, for as long as that takes', async () => {
+    const slow = deferred()
+    const { one, two, clock, presence } = await pair({ limits: { stepTimeoutMs: 600_000 } })
+    const { client: ann } = await connectTestClient(one, { uid: 'ann' })
+    one.use('EventChannelDistribute', () => slow.promise, { name: 'slow' })
+    const sent = one.messages.send({ ...TEAM, fromUID: 'x', payload: Buffer.from('slow') })
+    await clock.advance(one.limits.presenceHeartbeatMs + one.limits.timerTickMs)
+    const offline: string[] = []
+    two.on('offlineMessage', ({ uids }) => offline.push(...uids))
+    const closing = one.close({ drainMs: 600_000 })
+    await clock.advance(4 * one.limits.presenceHeartbeatMs)
+    await two.messages.send({ ...TEAM, fromUID: 'bob', payload: Buffer.from('hello') })
+    await clock.settle()
+    expect(ann.messages.map(({ text }) => text)).toEqual(['hello'])
+    expect(offline).toEqual([])
+    slow.resolve()
+    await Promise.all([sent, closing])
+    expect((await presence.locate(['ann'])).size).toBe(0)
+  })
+
   it('refuse a CONNECT with 15 while presence does not answer, and leave nothing behind', async () => {
     const presence = memoryPresence()
     const { one } = await pair({ presence: { ...bindAll(presence), online: () => Promise.reject(new Error('down')) } })
