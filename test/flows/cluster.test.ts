@@ -406,6 +406,63 @@ describe('a presence that has to be started', () => {
   it('keeps the engine from starting when it cannot, and is closed', async () => {
     calls.length = 0
     await expect(node(7, { presence: watched({ start: () => Promise.reject(new Error('down')) }) })).rejects.toThrow('down')
-    expect(calls).toEqual(['leave 7', 'close'])
+    expect(calls).toEqual(['close'])
+  })
+})
+
+describe('a start that is refused because another node that runs has its nodeID', () => {
+  it('does no harm to that node, neither when it is refused nor when it closes', async () => {
+    const { clock, storage, presence, hub } = { clock: new FakeClock(), storage: memoryStorage(), presence: memoryPresence({ nowMs: () => 0 }), hub: memoryPeerHub() }
+    const left: number[] = []
+    const started: string[] = []
+    const watched = { ...bindAll(presence), leave: (nodeID: number) => (left.push(nodeID), presence.leave(nodeID)) }
+    const one = await node(1, { clock, storage, presence: watched, peerPush: hub.peer() })
+    await connectTestClient(one, { uid: 'ann' })
+    left.length = 0
+    const replicator = { start: () => void started.push('replicator'), propose: () => [], close: () => undefined }
+    await expect(node(1, { clock, presence: watched, replicator, peerPush: hub.peer() })).rejects.toThrow(TypeError)
+    await engines.at(-1)!.close()
+    expect([...(await presence.locate(['ann']))]).toEqual([['ann', [1]]])
+    expect([left, started]).toEqual([[], []])
+  })
+})
+
+describe('a node that is starting', () => {
+  it('turns down pushes until it runs, so that the other one tries again, and is no obstacle to logins there', async () => {
+    const [clock, hub, logging] = [new FakeClock(), memoryPeerHub(), deferred()]
+    const storage = memoryStorage()
+    const presence = memoryPresence({ nowMs: () => clock.monotonicMs() })
+    const peer = hub.peer()
+    const outcomes: string[] = []
+    const one = await node(1, {
+      clock, storage, presence,
+      peerPush: {
+        start: (host) => peer.start(host),
+        kick: (request, signal) => peer.kick(request, signal),
+        close: () => peer.close(),
+        push: async (nodeID, request, signal) => {
+          try {
+            await peer.push(nodeID, request, signal)
+            outcomes.push('taken')
+          } catch (error) {
+            outcomes.push('refused')
+            throw error
+          }
+        },
+      },
+    })
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    const replicator = { start: () => logging.promise, propose: () => [], close: () => undefined }
+    const starting = node(2, { clock, presence, replicator, peerPush: hub.peer() })
+    await clock.settle()
+    const { client: ann } = await connectTestClient(one, { uid: 'ann' }) // and asks the other one for kicks
+    await presence.online({ uid: 'bob', nodeID: 2, connectionID: '1', deviceFlag: 0, deviceLevel: 0 }) // what is not true yet
+    await ann.send({ ...TEAM, payload: 'hello' })
+    await clock.settle()
+    expect(outcomes).toEqual(['refused'])
+    logging.resolve()
+    await starting
+    await clock.advance(1_000)
+    expect(outcomes).toEqual(['refused', 'taken'])
   })
 })
