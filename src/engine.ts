@@ -98,6 +98,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
   #connectionCount = 0
+  /** presence knows this node as this engine; before that, what it says of the id may be of another one that runs */
+  #isKnown = false
   #adaptersClosed: Promise<void> | undefined
   /** by adapter: the call of its `close` that was made last */
   readonly #adapterEnds = new Map<string, Promise<void>>()
@@ -155,7 +157,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       settlePresence: (told) => pipeline.settlePresence(told),
       presence,
       whenIsolated,
-      isRunning: () => this.#state === 'running',
     })
     const { maxConnections, maxUnauthenticated, maxWebhookNotifications, maxLogLag, storageFailureMs, presenceHeartbeatMs } = this.limits
     this.#readiness = new ReadinessCheck({
@@ -425,19 +426,29 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     const openings: Opening[] = [
       { open: () => this.#storage.open?.(), close: () => this.#closeStorage() },
       { open: () => presence?.start?.({ nodeID, intervalMs: this.limits.presenceHeartbeatMs }), close: () => this.#closePresence() },
-      { open: () => presence?.leave(nodeID) }, // what an earlier life of this node has left behind
       {
-        open: () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#node.setIsolated(isIsolated))),
-        close: () => this.#closeReplicator(),
-      },
-      {
+        // Before anything is done in the name of this node: it is refused when another one that runs has its id.
         open: () =>
           peerPush?.start({
             nodeID,
-            pushed: (request) => pipeline.pushed(request),
-            kicked: (request) => pipeline.kicked(request),
+            pushed: (request) => {
+              // Nobody is connected here yet: the peer tries again, or tells that it was in vain.
+              if (this.#state === 'starting') throw new IMError('IM_NOT_RUNNING', { detail: 'the engine is starting' })
+              pipeline.pushed(request)
+            },
+            kicked: (request) => pipeline.kicked(request), // at once: no login should wait for a node that has nobody
           }),
         close: () => this.#closePeerPush(),
+      },
+      {
+        open: () => {
+          this.#isKnown = true
+          return presence?.leave(nodeID) // what an earlier life of this node has left behind
+        },
+      },
+      {
+        open: () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#node.setIsolated(isIsolated))),
+        close: () => this.#closeReplicator(),
       },
       { open: () => this.#plugins.start() },
       { open: () => parts.notifier?.start() }, // last: once it runs it uses the storage
@@ -483,7 +494,8 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     for (const connection of [...parts.registry.sockets]) connection.end('shutdown')
     await Promise.race([pipeline.allReleased(), patience.hurried()]) // each is destroyed after closeTimeoutMs
     for (const connection of [...parts.registry.sockets]) connection.destroy('shutdown')
-    await this.#limited(pipeline.idle()) // EventConnClose of each
+    // EventConnClose of each. Nobody is left whom a heartbeat could show, and the last one must be over before presence is left.
+    await this.#limited(Promise.all([pipeline.idle(), this.#node.stop()]))
     await this.#limited(parts.offlineReplay.idle()) // each ends with its connection
     if (parts.notifier !== undefined) await this.#limited(parts.notifier.close())
     await this.#limited(this.#sweeping)
@@ -552,7 +564,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     await this.#limited(deliveries.settled()) // what moves positions still, and what writes them already
     await this.#limited(deliveries.flush())
     await this.#limited(this.#attempt('IM_STORE_UNAVAILABLE', () => this.#storage.cursors.flush()))
-    await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID)))
+    if (this.#isKnown) await this.#limited(this.#attempt('IM_PRESENCE_UNAVAILABLE', () => presence?.leave(this.nodeID)))
     await this.#closePresence()
     await this.#closePeerPush()
     await this.#closeReplicator()

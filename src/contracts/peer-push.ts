@@ -30,6 +30,11 @@ export interface PeerPushHost {
 
 /** Calls from node to node. Pushes from one node to another for one channel arrive in the order they were made. */
 export interface PeerPush {
+  /**
+   * Called by the engine before anything is done in the name of the node: calls may come from then on, and are turned down or have
+   * nothing to do until the engine runs.
+   * @throws TypeError  another node that runs has this `nodeID`, as far as that can be known. That node notices nothing
+   */
   start(host: PeerPushHost): MaybePromise<void>
   /**
    * Resolves when the other node has taken the push over.

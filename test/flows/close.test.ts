@@ -253,6 +253,38 @@ describe('close', () => {
     expect(clock.pendingTimerCount).toBe(0)
   })
 
+  it('leaves presence when the heartbeat under way has been taken, and sends none after that', async () => {
+    const taken = deferred()
+    const calls: string[] = []
+    const presence = memoryPresence({ nowMs: () => 0 })
+    presence.heartbeat = () => (calls.push('heartbeat'), taken.promise.then(() => void calls.push('taken')))
+    const { engine, clock } = await stage({ presence })
+    presence.leave = () => void calls.push('leave')
+    await clock.advance(engine.limits.presenceHeartbeatMs + engine.limits.timerTickMs)
+    const closing = engine.close()
+    await clock.settle()
+    expect(calls).toEqual(['heartbeat'])
+    taken.resolve()
+    await closing
+    expect(calls).toEqual(['heartbeat', 'taken', 'leave'])
+    expect(clock.pendingTimerCount).toBe(0)
+  })
+
+  it('does not wait for a heartbeat that hangs for longer than for connections to end, and in a hurry not at all', async () => {
+    for (const isHurried of [true, false]) {
+      const calls: string[] = []
+      const presence = memoryPresence({ nowMs: () => 0 })
+      presence.heartbeat = () => new Promise<void>(() => undefined)
+      const { engine, clock } = await stage({ presence, limits: { presenceHeartbeatMs: 60_000 } })
+      presence.leave = () => void calls.push('leave')
+      await clock.advance(engine.limits.presenceHeartbeatMs + engine.limits.timerTickMs)
+      const closing = engine.close(isHurried ? { signal: AbortSignal.abort() } : {})
+      if (!isHurried) await clock.advance(engine.limits.closeTimeoutMs)
+      await closing
+      expect([calls, engine.state, clock.pendingTimerCount]).toEqual([['leave'], 'closed', 0])
+    }
+  })
+
   it('closes adapters once when it comes while a start that has failed closes them', async () => {
     const ending = deferred()
     const calls: string[] = []

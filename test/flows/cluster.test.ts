@@ -171,12 +171,149 @@ describe('two nodes over one store', () => {
     expect((await presence.locate(['ann'])).size).toBe(0)
   })
 
+  it('find who is connected to one that drains, and push to them, for as long as that takes', async () => {
+    const slow = deferred()
+    const { one, two, clock, presence } = await pair({ limits: { stepTimeoutMs: 600_000 } })
+    const { client: ann } = await connectTestClient(one, { uid: 'ann' })
+    one.use('EventChannelDistribute', () => slow.promise, { name: 'slow' })
+    const sent = one.messages.send({ ...TEAM, fromUID: 'x', payload: Buffer.from('slow') })
+    await clock.advance(one.limits.presenceHeartbeatMs + one.limits.timerTickMs)
+    const offline: string[] = []
+    two.on('offlineMessage', ({ uids }) => offline.push(...uids))
+    const closing = one.close({ drainMs: 600_000 })
+    await clock.advance(4 * one.limits.presenceHeartbeatMs)
+    await two.messages.send({ ...TEAM, fromUID: 'bob', payload: Buffer.from('hello') })
+    await clock.settle()
+    expect(ann.messages.map(({ text }) => text)).toEqual(['hello'])
+    expect(offline).toEqual([])
+    slow.resolve()
+    await Promise.all([sent, closing])
+    expect((await presence.locate(['ann'])).size).toBe(0)
+  })
+
   it('refuse a CONNECT with 15 while presence does not answer, and leave nothing behind', async () => {
     const presence = memoryPresence()
     const { one } = await pair({ presence: { ...bindAll(presence), online: () => Promise.reject(new Error('down')) } })
     await expect(connectTestClient(one, { uid: 'ann' })).rejects.toThrow('SystemError')
     expect(one.connections.list()).toEqual([])
     expect((await presence.locate(['ann'])).size).toBe(0)
+  })
+})
+
+/** Time may also pass all at once, as it does for a process whose machine was suspended or moved. */
+class SuspendedClock extends FakeClock {
+  #suspendedMs = 0
+
+  suspend(ms: number): void {
+    this.#suspendedMs += ms
+  }
+
+  override nowMs(): number {
+    return super.nowMs() + this.#suspendedMs
+  }
+
+  override monotonicMs(): number {
+    return super.monotonicMs() + this.#suspendedMs
+  }
+}
+
+describe('a node that has stood still for so long that presence has forgotten who is connected to it', () => {
+  /** Ann and bob are connected; `over` gets the presence that it stands in front of. */
+  async function forgotten(over: (presence: Presence) => Partial<Presence>) {
+    const clock = new SuspendedClock()
+    const presence = memoryPresence({ nowMs: () => clock.monotonicMs() })
+    const one = await node(1, { clock, presence: { ...bindAll(presence), ...over(presence) }, limits: { stepTimeoutMs: 600_000 } })
+    const errors: string[] = []
+    one.on('error', (error) => errors.push(error.code))
+    const { presenceHeartbeatMs, timerTickMs } = one.limits
+    const beat = (): Promise<void> => clock.advance(presenceHeartbeatMs + timerTickMs)
+    await connectTestClient(one, { uid: 'ann' })
+    const { pair: bobs } = await connectTestClient(one, { uid: 'bob' })
+    await beat()
+    return {
+      errors,
+      beat,
+      bobs,
+      shown: async () => [...(await presence.locate(['ann', 'bob']))].map(([uid]) => uid),
+      standStill: async () => {
+        clock.suspend(3 * presenceHeartbeatMs)
+        await clock.advance(timerTickMs) // the heartbeat that is long due
+      },
+    }
+  }
+
+  it('announces them again with its next heartbeat', async () => {
+    const { shown, standStill, errors } = await forgotten(() => ({}))
+    await standStill()
+    expect(await shown()).toEqual(['ann', 'bob'])
+    expect(errors).toEqual([])
+  })
+
+  it('does so with the first heartbeat that is taken, when its connection was lost together with the pause', async () => {
+    let failures = 0
+    const { shown, standStill, beat, errors } = await forgotten((presence) => ({
+      heartbeat: (nodeID, intervalMs) => (failures-- > 0 ? Promise.reject(new Error('lost')) : presence.heartbeat(nodeID, intervalMs)),
+    }))
+    failures = 2
+    await standStill()
+    await beat()
+    expect(await shown()).toEqual([])
+    await beat()
+    expect(await shown()).toEqual(['ann', 'bob'])
+    expect(errors).toEqual(Array(2).fill('IM_PRESENCE_UNAVAILABLE'))
+  })
+
+  it('does so although presence cannot be told of another one who has gone', async () => {
+    const { shown, standStill, bobs, errors } = await forgotten(() => ({ offline: () => Promise.reject(new Error('down')) }))
+    bobs.client.end()
+    await standStill()
+    expect(await shown()).toEqual(['ann'])
+    expect(new Set(errors)).toEqual(new Set(['IM_PRESENCE_UNAVAILABLE']))
+  })
+
+  it('announces all the others although one cannot be announced, and that one with the next heartbeat', async () => {
+    let isDown = false
+    const { shown, standStill, beat, errors } = await forgotten((presence) => ({
+      online: (entry) => (isDown && entry.uid === 'ann' ? Promise.reject(new Error('down')) : presence.online(entry)),
+    }))
+    isDown = true
+    await standStill()
+    expect(await shown()).toEqual(['bob'])
+    isDown = false
+    await beat()
+    expect(await shown()).toEqual(['ann', 'bob'])
+    expect(errors).toEqual(['IM_PRESENCE_UNAVAILABLE'])
+  })
+
+  it('announces everybody once more when it stands still again while it announces them', async () => {
+    const gate = deferred()
+    let isSlow = false
+    const { shown, standStill } = await forgotten((presence) => ({
+      online: (entry) => (isSlow && entry.uid === 'bob' ? gate.promise.then(() => presence.online(entry)) : presence.online(entry)),
+    }))
+    isSlow = true
+    await standStill()
+    expect(await shown()).toEqual(['ann'])
+    await standStill()
+    expect(await shown()).toEqual([])
+    gate.resolve()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(await shown()).toEqual(['ann', 'bob'])
+  })
+
+  it('does not show who leaves while they are announced', async () => {
+    const gate = deferred()
+    let isSlow = false
+    const { shown, standStill, beat, bobs } = await forgotten((presence) => ({
+      online: (entry) => (isSlow && entry.uid === 'bob' ? gate.promise.then(() => presence.online(entry)) : presence.online(entry)),
+    }))
+    isSlow = true
+    await standStill()
+    bobs.client.end()
+    await beat()
+    gate.resolve() // the announcement comes to presence behind the end of the connection
+    await beat()
+    expect(await shown()).toEqual(['ann'])
   })
 })
 
@@ -269,6 +406,63 @@ describe('a presence that has to be started', () => {
   it('keeps the engine from starting when it cannot, and is closed', async () => {
     calls.length = 0
     await expect(node(7, { presence: watched({ start: () => Promise.reject(new Error('down')) }) })).rejects.toThrow('down')
-    expect(calls).toEqual(['leave 7', 'close'])
+    expect(calls).toEqual(['close'])
+  })
+})
+
+describe('a start that is refused because another node that runs has its nodeID', () => {
+  it('does no harm to that node, neither when it is refused nor when it closes', async () => {
+    const { clock, storage, presence, hub } = { clock: new FakeClock(), storage: memoryStorage(), presence: memoryPresence({ nowMs: () => 0 }), hub: memoryPeerHub() }
+    const left: number[] = []
+    const started: string[] = []
+    const watched = { ...bindAll(presence), leave: (nodeID: number) => (left.push(nodeID), presence.leave(nodeID)) }
+    const one = await node(1, { clock, storage, presence: watched, peerPush: hub.peer() })
+    await connectTestClient(one, { uid: 'ann' })
+    left.length = 0
+    const replicator = { start: () => void started.push('replicator'), propose: () => [], close: () => undefined }
+    await expect(node(1, { clock, presence: watched, replicator, peerPush: hub.peer() })).rejects.toThrow(TypeError)
+    await engines.at(-1)!.close()
+    expect([...(await presence.locate(['ann']))]).toEqual([['ann', [1]]])
+    expect([left, started]).toEqual([[], []])
+  })
+})
+
+describe('a node that is starting', () => {
+  it('turns down pushes until it runs, so that the other one tries again, and is no obstacle to logins there', async () => {
+    const [clock, hub, logging] = [new FakeClock(), memoryPeerHub(), deferred()]
+    const storage = memoryStorage()
+    const presence = memoryPresence({ nowMs: () => clock.monotonicMs() })
+    const peer = hub.peer()
+    const outcomes: string[] = []
+    const one = await node(1, {
+      clock, storage, presence,
+      peerPush: {
+        start: (host) => peer.start(host),
+        kick: (request, signal) => peer.kick(request, signal),
+        close: () => peer.close(),
+        push: async (nodeID, request, signal) => {
+          try {
+            await peer.push(nodeID, request, signal)
+            outcomes.push('taken')
+          } catch (error) {
+            outcomes.push('refused')
+            throw error
+          }
+        },
+      },
+    })
+    await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    const replicator = { start: () => logging.promise, propose: () => [], close: () => undefined }
+    const starting = node(2, { clock, presence, replicator, peerPush: hub.peer() })
+    await clock.settle()
+    const { client: ann } = await connectTestClient(one, { uid: 'ann' }) // and asks the other one for kicks
+    await presence.online({ uid: 'bob', nodeID: 2, connectionID: '1', deviceFlag: 0, deviceLevel: 0 }) // what is not true yet
+    await ann.send({ ...TEAM, payload: 'hello' })
+    await clock.settle()
+    expect(outcomes).toEqual(['refused'])
+    logging.resolve()
+    await starting
+    await clock.advance(1_000)
+    expect(outcomes).toEqual(['refused', 'taken'])
   })
 })

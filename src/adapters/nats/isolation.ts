@@ -6,8 +6,13 @@ export interface IsolationOptions {
   readonly isConnected: () => boolean
   /** does any stream that has not been given up bring what there is? A server that has lost the others is there, and brings none */
   readonly isHearing: () => boolean
-  /** does this node know everything again? */
-  readonly isReunited: () => boolean
+  /** is everything that has not been given up followed? */
+  readonly isFollowing: () => boolean
+  /**
+   * Called when the connection is there again. @returns whether this node has what it had missed by then, each time it is called: what
+   * comes all the while is never all applied at any one look, and those who are not isolated have not applied it either
+   */
+  readonly catchUp: () => () => boolean
   readonly tell: (isIsolated: boolean) => void
 }
 
@@ -24,6 +29,8 @@ export class Isolation {
   #heardMs = performance.now()
   /** since when the connection is there; what was followed over the one before still looks as if it were heard for a moment */
   #sinceMs: number | undefined
+  /** of the connection that is there */
+  #isCaughtUp: (() => boolean) | undefined
   #isTold = false
 
   constructor(options: IsolationOptions) {
@@ -44,7 +51,7 @@ export class Isolation {
   }
 
   #look(): void {
-    const { afterMs, silentAfterMs, isConnected, isHearing, isReunited, tell } = this.#options
+    const { afterMs, silentAfterMs, isConnected, isHearing, isFollowing, catchUp, tell } = this.#options
     const nowMs = performance.now()
     if (isConnected()) {
       this.#connectedMs = nowMs
@@ -54,9 +61,14 @@ export class Isolation {
       this.#sinceMs = undefined
     }
     const isLost = nowMs - this.#connectedMs >= afterMs || nowMs - this.#heardMs >= silentAfterMs
+    const isThere = this.#sinceMs !== undefined && nowMs - this.#sinceMs >= LOOK_EVERY_MS
+    if (isLost || !isThere) this.#isCaughtUp = undefined
     if (isLost === this.#isTold) return
-    const isBack = this.#sinceMs !== undefined && nowMs - this.#sinceMs >= LOOK_EVERY_MS && isReunited()
-    if (this.#isTold && !isBack) return
+    if (this.#isTold) {
+      if (!isThere) return
+      this.#isCaughtUp ??= catchUp()
+      if (!this.#isCaughtUp() || !isFollowing()) return
+    }
     this.#isTold = isLost
     tell(isLost)
   }

@@ -41,6 +41,9 @@ interface Running {
   readonly members: PeerMembers
   readonly subscriptions: Subscription[]
   readonly timer: NodeJS.Timeout
+  /** Does no other node have this id? What is called before that is known may be meant for one that has it, and answers for itself. */
+  readonly admitted: Promise<boolean>
+  admit(isAdmitted: boolean): void
   unwatch(): void
 }
 
@@ -125,6 +128,8 @@ export class NatsPeerPush implements PeerPush {
     const speaker = { nodeID: host.nodeID, boot: randomBytes(9).toString('base64url') }
     const calls = new PeerCalls({ nats, subjectOf: (nodeID) => `${name}.node.${nodeID}`, timeoutMs: peerCallTimeoutMs, maxCount: maxPeerCalls, maxBytes: maxPeerCallBytes })
     const members = new PeerMembers(peerBeatMs)
+    let admit!: Running['admit']
+    const admitted = new Promise<boolean>((resolve) => (admit = resolve))
     const running: Running = {
       host,
       speaker,
@@ -133,15 +138,20 @@ export class NatsPeerPush implements PeerPush {
       members,
       subscriptions: [],
       timer: setInterval(() => this.#beat(), peerBeatMs),
+      admitted,
+      admit,
       unwatch: connection.watch((state) => this.#connectionChanged(state)),
     }
     this.#running = running
+    let isRefused = false
     try {
       const others = await this.#meet(running)
-      if (others.includes(host.nodeID)) badOption('nodeID', 'one that no other running node has', host.nodeID)
+      isRefused = others.includes(host.nodeID)
+      if (isRefused) badOption('nodeID', 'one that no other running node has', host.nodeID)
       if (this.#isClosed) throw new IMError('IM_ABORTED', { detail: 'closed while it started' })
+      running.admit(true)
     } catch (error) {
-      await this.#end()
+      await this.#end(isRefused)
       throw error instanceof TypeError || error instanceof IMError ? error : new IMError('IM_CLUSTER_UNAVAILABLE', { detail: 'NATS did not answer', cause: error })
     }
   }
@@ -175,16 +185,18 @@ export class NatsPeerPush implements PeerPush {
     return [...answered]
   }
 
-  async #end(): Promise<void> {
+  /** @param isRefused  the others have heard of it under the id of a node that runs, and would take its goodbye for that node's */
+  async #end(isRefused = false): Promise<void> {
     const running = this.#running
     if (running === undefined) return
     this.#running = undefined
+    running.admit(false)
     const { nats, subscriptions, calls, speaker } = running
     clearInterval(running.timer)
     running.unwatch()
     calls.close()
     for (const subscription of subscriptions) subscription.unsubscribe()
-    if (subscriptions.length > 0 && this.#options.connection.isConnected && !nats.isClosed()) {
+    if (!isRefused && subscriptions.length > 0 && this.#options.connection.isConnected && !nats.isClosed()) {
       nats.publish(`${this.#options.name}.peers`, encodeSpeaker(Kind.Bye, speaker))
       await calls.flush().catch(() => undefined) // the others find out by its silence
     }
@@ -243,7 +255,7 @@ export class NatsPeerPush implements PeerPush {
 
   #called(error: Error | null, msg: Msg): void {
     if (error !== null || this.#running === undefined) return
-    const { host } = this.#running
+    const { host, admitted } = this.#running
     const answer = (code: (typeof Answer)[keyof typeof Answer]): void => {
       if (this.#running !== undefined) msg.respond(encodeAnswer(code))
     }
@@ -258,7 +270,10 @@ export class NatsPeerPush implements PeerPush {
     const lane = frame.kind === Kind.Push ? laneOf(frame.fromNodeID, frame.request) : undefined
     const before = lane === undefined ? undefined : this.#incoming.get(lane)
     const taken = (before ?? Promise.resolve())
-      .then(() => (frame.kind === Kind.Push ? host.pushed(frame.request) : host.kicked(frame.request)))
+      .then(async () => {
+        if (!(await admitted)) throw new IMError('IM_ABORTED', { detail: 'it has not started' })
+        return frame.kind === Kind.Push ? host.pushed(frame.request) : host.kicked(frame.request)
+      })
       .then(
         () => answer(Answer.Taken),
         () => answer(Answer.Failed), // the host has told its own of it

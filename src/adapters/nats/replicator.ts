@@ -211,7 +211,8 @@ export class NatsReplicator implements Replicator {
       silentAfterMs: SILENT_TIMES * this.#limits.isolatedAfterMs,
       isConnected: () => this.#connection.isConnected,
       isHearing: () => this.#living.length === 0 || this.#living.some(({ follower }) => follower.isFollowing),
-      isReunited: () => this.#living.every(({ follower }) => follower.isFollowing && follower.appliedSeq >= follower.lastSeq),
+      isFollowing: () => this.#living.every(({ follower }) => follower.isFollowing),
+      catchUp: () => this.#catchUp(),
       tell: (isIsolated) => host.isolated(isIsolated),
     })
     this.#unwatch = this.#connection.watch((state) => {
@@ -308,17 +309,25 @@ export class NatsReplicator implements Replicator {
     return this.#partitions.filter(({ follower }) => follower.stopped === undefined)
   }
 
-  /** Resolves when all partitions are where their streams ended when we looked first. */
-  async #caughtUp(patience: Patience): Promise<void> {
-    const targets: (number | undefined)[] = this.#partitions.map(() => undefined)
-    for (;;) {
-      const missing = this.#partitions.filter(({ follower }, partition) => {
-        if (follower.stopped !== undefined) throw follower.stopped
-        if (targets[partition] === undefined && follower.isFollowing) targets[partition] = follower.lastSeq
+  /** @returns whether all partitions are where their streams ended when each was first found to be followed; to be asked again and again */
+  #catchUp(): () => boolean {
+    const targets: (number | undefined)[] = []
+    return () => {
+      const behind = this.#partitions.filter(({ follower }, partition) => {
+        if (follower.stopped !== undefined) return false
+        if (follower.isFollowing) targets[partition] ??= follower.lastSeq
         const target = targets[partition]
         return target === undefined || follower.appliedSeq < target
       })
-      if (missing.length === 0) return
+      return behind.length === 0
+    }
+  }
+
+  async #caughtUp(patience: Patience): Promise<void> {
+    const isCaughtUp = this.#catchUp()
+    for (;;) {
+      for (const { follower } of this.#partitions) if (follower.stopped !== undefined) throw follower.stopped
+      if (isCaughtUp()) return
       await patience.pause(CATCH_UP_LOOK_MS, undefined)
     }
   }

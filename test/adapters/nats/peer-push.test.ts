@@ -184,6 +184,23 @@ describe.skipIf(NATS_SERVER === undefined)('PeerPush over NATS', () => {
     await closeAll([...peers, ...twins])
   })
 
+  test('a second node of the same id takes nothing that is meant for the first one, and its going is not taken for that of the first', async () => {
+    const { peers, hosts } = await pair({ peerBeatMs: 60_000 })
+    const { peers: twins } = peersOf(servers.urls, 1, { name: `c${clusterCount}` })
+    const twin = new Host(2)
+    let isOver = false
+    const refused = expect(twins[0]!.start(twin)).rejects.toThrow(TypeError).finally(() => (isOver = true))
+    let pushCount = 0
+    do {
+      await peers[0]!.push(2, { key: KEY, messages: [sampleMessage(++pushCount)], uids: ['bob'] }, patient())
+    } while (!isOver)
+    await refused
+    await peers[0]!.kick(KICK, patient())
+    expect([hosts[1]!.pushes.length, hosts[1]!.kickCount]).toEqual([pushCount, 1])
+    expect([twin.pushes.length, twin.kickCount]).toEqual([0, 0])
+    await closeAll([...peers, ...twins])
+  })
+
   test('a call without an answer fails when the other node has missed three beats', async () => {
     const { peers, hosts, name } = await pair({ peerCallTimeoutMs: 600_000 })
     const connection = new ClusterConnection({ servers: servers.urls, clientName: 'silent', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 1_000 })

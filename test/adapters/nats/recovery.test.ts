@@ -1,4 +1,5 @@
 import { mkdtemp, rm } from 'node:fs/promises'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
@@ -47,6 +48,29 @@ async function historyOf(engine: IMEngine): Promise<string[]> {
   const found: string[] = []
   for await (const { messageSeq, clientMsgNo } of engine.messages.range(TEAM)) found.push(`${messageSeq} ${clientMsgNo}`)
   return found
+}
+
+/** A way to the first server that can be cut. */
+async function wayTo({ urls }: NatsServers) {
+  const port = Number(new URL(urls[0]!).port)
+  const sockets = new Set<Socket>()
+  let isCut = false
+  const drop = (): void => sockets.forEach((socket) => socket.destroy())
+  const way = createServer((near) => {
+    if (isCut) return void near.destroy()
+    const far = connect(port, '127.0.0.1')
+    for (const [socket, other] of [[near, far], [far, near]] as const) {
+      sockets.add(socket)
+      socket.on('error', () => undefined).on('close', () => (sockets.delete(socket), other.destroy())).pipe(other)
+    }
+  })
+  await new Promise<void>((resolve) => way.listen(0, '127.0.0.1', resolve))
+  return {
+    url: `nats://127.0.0.1:${(way.address() as AddressInfo).port}`,
+    cut: () => ((isCut = true), drop()),
+    mend: () => (isCut = false),
+    close: () => (drop(), new Promise((resolve) => way.close(resolve))),
+  }
 }
 
 const level = (name: string, nodeID: number): Storage => levelStorage({ path: join(folder, `${name}-${nodeID}`), durability: 'os' })
@@ -195,6 +219,41 @@ describe.skipIf(NATS_SERVER === undefined)('a node that is cut off from NATS', (
     } finally {
       await Promise.all(engines.splice(0).map((engine) => engine.close({ drainMs: 0 })))
       await own.close()
+    }
+  })
+
+  it('is back when it has what it missed, although it is never at the end of what goes on meanwhile', async () => {
+    const name = logName()
+    const way = await wayTo(servers)
+    const writer = await new LogNode({ nodeID: 1, servers: servers.urls, name, partitions: 1 }).start()
+    const key = room('busy')
+    const say = (): Promise<unknown> => writer.propose(key, [message(key)])
+    let isBusy = false
+    /** What is being applied is applied when something behind it is known there, and not before. */
+    const untilBehind = async (): Promise<void> => {
+      if (!isBusy) return
+      await say()
+      const [said] = writer.appliedIndexes
+      await until(() => !isBusy || partition().lastIndex >= said!, 10_000, 'what is said does not arrive')
+    }
+    const cut = new LogNode({ nodeID: 2, servers: [way.url], name, partitions: 1, isolatedAfterMs: 300, beforeApply: untilBehind })
+    const partition = () => cut.replicator.status().partitions[0]!
+    try {
+      await cut.start()
+      await say()
+      way.cut()
+      await until(() => cut.isolations.length === 1, 10_000, 'it does not say that it is isolated')
+      await say()
+      await say()
+      isBusy = true
+      way.mend()
+      await until(() => cut.isolations.length === 2, 15_000, 'it does not say that it is not isolated any more')
+      expect(cut.isolations).toEqual([true, false])
+      expect(partition().appliedIndex).toBeLessThan(partition().lastIndex)
+    } finally {
+      isBusy = false
+      await Promise.all([cut.close(), writer.close()])
+      await way.close()
     }
   })
 
