@@ -160,7 +160,8 @@ export class Pipeline implements ConnectionHost {
         logger.warn({}, 'WebAssembly with SIMD is not to be had here: payloads are encrypted by node:crypto, which is slower')
       }),
       verifyToken: options.tokenVerifier,
-      channels: directory,
+      // Not from memory: whoever was just banned on another node comes back before that forgets, and nobody would ask about them again.
+      channels: directory.fresh,
       presence,
       kickOnPeers: peers && ((login) => peers.kick(login)),
       nodeID,
