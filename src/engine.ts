@@ -117,6 +117,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         storage: own,
         propose: (lane, operation) => this.#pipeline.operate(lane, operation),
         applying: (write) => this.#applying(write, revisions),
+        ending: (write, reason) => this.#pipeline.takenBack(write, reason),
       })
     this.#storage = replicated ?? own
     this.#log = new BoundedLog(safeLogger(options.logger), this.#clock, this.limits.maxLogLinesPerSecond)
@@ -214,6 +215,14 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         await pipeline.sendAwayElsewhere(uid, deviceFlag, reason)
         return { kickedCount }
       },
+      takeBack: async (write, reason) => {
+        if (replicated !== undefined) return replicated.takeBack(write, reason)
+        if (write.part === 'channels') await directory.setUserFlags(...write.args)
+        else if (write.call === 'putToken') await this.#storage.tokens!.putToken(...write.args)
+        else await this.#storage.tokens!.removeToken(...write.args)
+        return pipeline.takenBack(write, reason)
+      },
+      kickElsewhere: (uid, deviceFlag, reason) => pipeline.sendAwayElsewhere(uid, deviceFlag, reason),
     })
     this.presence = new PresenceAPI({
       nodeID: this.nodeID,

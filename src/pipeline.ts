@@ -7,6 +7,7 @@ import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
 import type { EngineMetrics } from './contracts/metrics.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
 import type { ReplicatorHost } from './contracts/replicator.ts'
+import type { UserWrite } from './contracts/user-write.ts'
 import { asIMError, IMError } from './errors.ts'
 import { ChannelPool } from './events/channel-pool.ts'
 import { HandOverPool } from './events/hand-over-pool.ts'
@@ -345,7 +346,15 @@ export class Pipeline implements ConnectionHost {
     return meant.length
   }
 
-  /** The same on all other nodes, as far as they can be reached in time. Never rejects. */
+  /** What let a user in here holds no more, for one kind of device when it was a token. @returns how many connections that ended */
+  takenBack(write: UserWrite, reason: string): number {
+    let deviceFlag: number | undefined
+    if (write.call === 'putToken') deviceFlag = write.args[1].deviceFlag
+    else if (write.call === 'removeToken') deviceFlag = write.args[1]
+    return this.sendAway(write.args[0], deviceFlag, reason)
+  }
+
+  /** `sendAway` on all other nodes, as far as they can be reached in time. Never rejects. */
   async sendAwayElsewhere(uid: string, deviceFlag: number | undefined, reason: string): Promise<void> {
     const out = { allDevices: deviceFlag === undefined, reason }
     await this.#parts.peers?.kick({ uid, deviceFlag: deviceFlag ?? 0, deviceID: '', deviceLevel: 0, out })

@@ -4,6 +4,7 @@ import type { AppendBatch, AppendResult, LogPosition, MessageStore } from '../co
 import type { Outbox } from '../contracts/outbox.ts'
 import type { Storage } from '../contracts/storage.ts'
 import type { TokenStore } from '../contracts/token-store.ts'
+import type { UserWrite } from '../contracts/user-write.ts'
 import { IMError } from '../errors.ts'
 import { channelKeyString, type ChannelKey } from '../model/channel.ts'
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
@@ -35,6 +36,8 @@ export type StorageWrite = {
       readonly part: P
       readonly call: C
       readonly args: Parts[P][C] extends (...args: infer A) => unknown ? Readonly<A> : never
+      /** of a `UserWrite`: it takes back what let the user's connections in, and they end with it and are told this */
+      readonly endReason?: string
     }
   }[Call<P>]
 }[keyof Parts]
@@ -45,6 +48,8 @@ export interface ReplicatedStorageOptions {
   readonly propose: (lane: string, operation: Uint8Array) => Promise<unknown>
   /** Looked at before a write is carried out here, whoever has proposed it. @returns what to do behind it; must not throw */
   readonly applying: (write: StorageWrite) => MaybePromise<Applied>
+  /** End the connections of this node that the write was proposed against. @returns how many there were; must not throw */
+  readonly ending: (write: UserWrite, reason: string) => number
 }
 
 /** Positions and flags have no order with a channel's messages, but with each other. */
@@ -73,6 +78,8 @@ export class ReplicatedStorage implements Storage {
   readonly #doubtful = new Set<string>()
   /** by log: what the operation whose try has failed is to do behind it. By then the storage may show what it has changed */
   readonly #unfinished = new Map<string, Applied>()
+  /** by log: how many connections that operation has ended. Those that have come since were let in by what it has written */
+  readonly #ended = new Map<string, number>()
 
   constructor(options: ReplicatedStorageOptions) {
     this.#options = options
@@ -94,7 +101,17 @@ export class ReplicatedStorage implements Storage {
   }
 
   /**
-   * Carry out what has come through the log. @returns what the storage answered
+   * Make a write that takes back what a user was let in by: every node ends their connections in carrying it out. A kick alone may
+   * reach a node before the write does, which then lets them in again by what it still knows.
+   * @returns how many this node had
+   */
+  async takeBack(write: UserWrite, endReason: string): Promise<number> {
+    const endedCount = await this.#propose({ ...write, endReason })
+    return typeof endedCount === 'number' ? endedCount : 0
+  }
+
+  /**
+   * Carry out what has come through the log. @returns what the storage answered, or how many connections the write has ended here
    * @throws IM_LOG_FORMAT, IM_LOG_CORRUPT  a write that this version does not know: to leave it out would make the nodes differ
    */
   async apply(operation: Uint8Array, position: LogPosition | undefined): Promise<unknown> {
@@ -105,6 +122,7 @@ export class ReplicatedStorage implements Storage {
     const result = await this.#apply(write, position, isDone)
     this.#doubtful.delete(position.log)
     this.#unfinished.delete(position.log)
+    this.#ended.delete(position.log)
     return result
   }
 
@@ -118,6 +136,8 @@ export class ReplicatedStorage implements Storage {
       applied = await this.#applying(write, position)
       // An edit made twice would be two versions, here and nowhere else.
       result = isDone && write.call === 'revise' ? await messageAt(messages, write.args[0], write.args[1]) : await carryOut(storage, write, position)
+      // In the same turn: who logs in from here on is judged by what has just been written, with the new token for one, and stays.
+      if (write.endReason !== undefined && !(result instanceof Failed)) result = this.#end(write as UserWrite, write.endReason, position)
     } catch (error) {
       if (!(error instanceof TypeError)) throw error
       result = new Failed(error)
@@ -129,6 +149,14 @@ export class ReplicatedStorage implements Storage {
     }
     if (!(result instanceof Failed)) applied?.(result)
     return result
+  }
+
+  #end(write: UserWrite, reason: string, position: LogPosition | undefined): number {
+    const endedBefore = position === undefined ? undefined : this.#ended.get(position.log)
+    if (endedBefore !== undefined) return endedBefore
+    const endedCount = this.#options.ending(write, reason)
+    if (position !== undefined) this.#ended.set(position.log, endedCount)
+    return endedCount
   }
 
   async #applying(write: StorageWrite, position: LogPosition | undefined): Promise<Applied> {
@@ -319,14 +347,16 @@ function piecesOf<T>(all: readonly T[]): readonly (readonly T[])[] {
   return pieces
 }
 
+const USER_WRITES: ReadonlySet<string> = new Set<UserWrite['call']>(['setUserFlags', 'putToken', 'removeToken'])
+
 /** In front of every operation: another layout gets another number. */
 const FORMAT = 1
 
 /** JSON behind the number of the format; bytes as base64 under a name that nothing else has. */
 const BYTES = '$bytes'
 
-function encodeWrite({ part, call, args }: StorageWrite): Uint8Array {
-  const text = JSON.stringify([part, call, args], function (this: Record<string, unknown>, name: string, value: unknown) {
+function encodeWrite({ part, call, args, endReason }: StorageWrite): Uint8Array {
+  const text = JSON.stringify([part, call, args, ...(endReason === undefined ? [] : [endReason])], function (this: Record<string, unknown>, name: string, value: unknown) {
     const raw = this[name] // a Buffer has turned itself into something else by now
     return raw instanceof Uint8Array ? { [BYTES]: Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString('base64') } : value
   })
@@ -346,10 +376,11 @@ function decodeWrite(operation: Uint8Array): StorageWrite {
     throw damaged()
   }
   if (!Array.isArray(write)) throw damaged()
-  const [part, call, args] = write as unknown[]
+  const [part, call, args, endReason] = write as unknown[]
   const calls: readonly string[] = typeof part === 'string' && Object.hasOwn(WRITES, part) ? WRITES[part as keyof Parts] : []
   if (typeof call !== 'string' || !calls.includes(call) || !Array.isArray(args)) throw new IMError('IM_LOG_FORMAT', { detail: 'a write of another kind' })
-  return { part, call, args } as unknown as StorageWrite
+  // Absent in entries of those who knew nothing of it, and nobody's connections end with them.
+  return { part, call, args, ...(typeof endReason === 'string' && USER_WRITES.has(call) && { endReason }) } as unknown as StorageWrite
 }
 
 function damaged(): IMError {

@@ -1,10 +1,11 @@
 import {
-  ChannelType, IMEngine, MemberRole, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode, staticTokenVerifier,
+  ChannelType, DeviceFlag, DeviceLevel, IMEngine, MemberRole, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode, staticTokenVerifier,
   allowAnyToken, type IMEngineOptions, type MemoryReplicatorHub, type ReplicatorHost, type Storage, type Webhook,
 } from 'imengine'
 import { connectTestClient, FakeClock, seededRandom, type TestClient } from 'imengine/testing'
 import { afterEach, describe, expect, it } from 'vitest'
 import { FrameType, type EventPacket } from '../../src/model/frames.ts'
+import { openSocket } from '../connection/raw.ts'
 import { deferred, storageWith, TEAM } from '../support.ts'
 
 const engines: IMEngine[] = []
@@ -249,6 +250,143 @@ describe('what one node writes', () => {
     await one.users.setSendBan('ann', true)
     await made.clock.settle()
     expect((await two.users.flags('ann')).sendBanned).toBe(true)
+  })
+})
+
+/** A node that applies no operation of the log from `lag` on, until `catchUp`. */
+async function lagging(made: Cluster, nodeID: number, options: Partial<IMEngineOptions> = {}) {
+  const inner = made.hub.replicator()
+  let gate = Promise.resolve()
+  let open = (): void => undefined
+  const engine = await made.node(nodeID, {
+    ...options,
+    replicator: {
+      start: (host) => inner.start({ ...host, operate: (operation) => gate.then(() => host.operate(operation)) }),
+      close: () => (open(), inner.close()),
+      propose: (key, messages, signal) => inner.propose(key, messages, signal),
+      operate: (lane, operation, signal) => inner.operate!(lane, operation, signal),
+    },
+  })
+  return {
+    engine,
+    lag: () => {
+      gate = new Promise((resolve) => (open = resolve))
+    },
+    catchUp: async () => {
+      open()
+      await made.clock.settle()
+    },
+  }
+}
+
+describe('a user who is sent away on one node, and comes back to another that the log has not come to yet', () => {
+  const APP = { deviceFlag: DeviceFlag.App, deviceLevel: DeviceLevel.Master }
+  const old = { uid: 'ann', deviceFlag: DeviceFlag.App, token: 'old' }
+
+  /** ann has a token, and is connected with it to the second node, which lags from here on. */
+  async function connected() {
+    const made = cluster()
+    const storages = [(made.storages[1] = memoryStorage()), (made.storages[2] = memoryStorage())]
+    const one = await made.node(1, { tokenVerifier: staticTokenVerifier(storages[0]!.tokens) })
+    const two = await lagging(made, 2, { tokenVerifier: staticTokenVerifier(storages[1]!.tokens) })
+    await one.users.setToken('ann', { ...APP, token: 'old' })
+    await made.clock.settle()
+    const first = await connectTestClient(two.engine, old)
+    two.lag()
+    return { ...made, one, two, first }
+  }
+
+  it.each<[what: string, sendAway: (one: IMEngine) => Promise<unknown>, reason: string]>([
+    ['banned', (one) => one.users.ban('ann'), 'banned'],
+    ['with a token that was replaced', (one) => one.users.setToken('ann', { ...APP, token: 'new' }), 'a new token was set'],
+    ['with tokens that were taken away', (one) => one.users.quitDevice('ann'), 'signed out'],
+    ['signed out of that kind of device', (one) => one.users.quitDevice('ann', DeviceFlag.App), 'signed out'],
+  ])('%s: is out when it has', async (_what, sendAway, reason) => {
+    const { one, two } = await connected()
+    await sendAway(one)
+    expect(two.engine.connections.count()).toBe(0)
+    const back = await connectTestClient(two.engine, old)
+    await two.catchUp()
+    expect(await back.client.next(FrameType.DISCONNECT)).toMatchObject({ reasonCode: ReasonCode.ConnectKick, reason })
+    expect(two.engine.connections.count()).toBe(0)
+    await expect(connectTestClient(two.engine, old)).rejects.toThrow('refused')
+  })
+
+  it('and is being let in as it comes: is not let in', async () => {
+    const made = cluster()
+    const asked = deferred<{ ok: true }>()
+    const one = await made.node(1)
+    const two = await lagging(made, 2, { tokenVerifier: () => asked.promise })
+    two.lag()
+    await one.users.ban('ann')
+    const { pair: socket, client } = openSocket(two.engine)
+    void client.connect({ uid: 'ann' }).catch(() => undefined)
+    await two.catchUp()
+    expect(socket.client.socketEnd).toMatchObject({ by: 'server' })
+    asked.resolve({ ok: true })
+    await made.clock.settle()
+    expect(two.engine.connections.count()).toBe(0)
+  })
+
+  it('with the new token: stays, there and on the node that has it already', async () => {
+    const { one, two, clock } = await connected()
+    await one.users.setToken('ann', { ...APP, token: 'new' })
+    const renewed = { ...old, token: 'new', deviceID: 'renewed' }
+    const here = await connectTestClient(one, renewed)
+    await expect(connectTestClient(two.engine, renewed)).rejects.toThrow('AuthFail')
+    await two.catchUp()
+    await here.client.ping()
+    here.pair.client.end()
+    await clock.settle()
+    const there = await connectTestClient(two.engine, renewed)
+    await clock.advance(10_000)
+    await there.client.ping()
+  })
+
+  it('stays where the ban was to leave connections alone, or the token was none of a master', async () => {
+    const { one, two } = await connected()
+    await one.users.ban('ann', { disconnect: false })
+    await one.users.unban('ann')
+    await one.users.setFlags('ann', { banned: true })
+    await one.users.setToken('ann', { deviceFlag: DeviceFlag.App, token: 'slave' })
+    await one.users.removeToken('ann')
+    await two.catchUp()
+    expect(await two.engine.users.flags('ann')).toMatchObject({ banned: true })
+    expect(two.engine.connections.count()).toBe(1)
+  })
+
+  it('is out when the node that sent them away could tell nobody, and did not hear of it in time itself', async () => {
+    const made = cluster({ peerPush: undefined as never })
+    const one = await lagging(made, 1)
+    const two = await made.node(2)
+    for (const engine of [one.engine, two]) await connectTestClient(engine, { uid: 'ann' })
+    one.lag()
+    const banning = expect(one.engine.users.ban('ann')).rejects.toMatchObject({ code: 'IM_REPLICATION_TIMEOUT' })
+    await made.clock.advance(one.engine.limits.replicateTimeoutMs + 200)
+    await banning
+    await one.catchUp()
+    expect([one.engine.connections.count(), two.connections.count()]).toEqual([0, 0])
+  })
+
+  it('is counted by the node that sends them away', async () => {
+    const { one, two } = await connected()
+    await connectTestClient(one, { ...old, deviceFlag: DeviceFlag.App, deviceID: 'here' })
+    expect(await one.users.ban('ann')).toEqual({ kickedCount: 1 })
+    await two.catchUp()
+  })
+
+  it('an entry of those who ended no connections with it: is carried out, and ends none', async () => {
+    const made = cluster()
+    const one = await made.node(1)
+    await connectTestClient(one, { uid: 'ann' })
+    const entry = Buffer.from('\u0001["channels","setUserFlags",["ann",{"banned":true}]]')
+    const writer = made.hub.replicator()
+    await writer.start({ nodeID: 9, apply: () => [], operate: () => undefined, isolated: () => undefined })
+    await writer.operate!('users', entry, new AbortController().signal)
+    await made.clock.settle()
+    expect(await one.users.flags('ann')).toMatchObject({ banned: true })
+    expect(one.connections.count()).toBe(1)
+    await writer.close()
   })
 })
 
