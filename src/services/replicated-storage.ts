@@ -1,12 +1,12 @@
 import type { ChannelDirectory, ChannelList } from '../contracts/channel-directory.ts'
-import type { CursorStore } from '../contracts/cursor-store.ts'
+import type { CursorStore, CursorUpdate } from '../contracts/cursor-store.ts'
 import type { AppendBatch, AppendResult, LogPosition, MessageStore } from '../contracts/message-store.ts'
 import type { Outbox } from '../contracts/outbox.ts'
 import type { Storage } from '../contracts/storage.ts'
 import type { TokenStore } from '../contracts/token-store.ts'
 import type { UserWrite } from '../contracts/user-write.ts'
 import { IMError } from '../errors.ts'
-import { channelKeyString, type ChannelKey } from '../model/channel.ts'
+import { channelKeyString, sourceKey, type ChannelKey } from '../model/channel.ts'
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
 
@@ -52,8 +52,9 @@ export interface ReplicatedStorageOptions {
   readonly ending: (write: UserWrite, reason: string) => number
 }
 
-/** Positions and flags have no order with a channel's messages, but with each other. */
-const CURSORS_LANE = 'cursors'
+/** What users have acknowledged only grows, and is gathered over all channels: it needs no order with anything. */
+const ARRIVALS_LANE = 'cursors'
+/** Flags and tokens have no order with a channel, but with each other. */
 const USERS_LANE = 'users'
 
 /** A write of many goes through the log in pieces of about so many bytes. */
@@ -256,8 +257,8 @@ export class ReplicatedStorage implements Storage {
       cursor: (uid, key) => local.cursor(uid, key),
       cursors: (uid, keys) => local.cursors(uid, keys),
       hidden: (uid, key, afterSeq, throughSeq) => local.hidden(uid, key, afterSeq, throughSeq),
-      advance: (updates) => this.#write(...piecesOf(updates).map((piece): StorageWrite => ({ part, call: 'advance', args: [piece] }))),
-      put: (updates) => this.#write(...piecesOf(updates).map((piece): StorageWrite => ({ part, call: 'put', args: [piece] }))),
+      advance: (updates) => this.#write(...positionPiecesOf(updates, laneOfAdvance).map((piece): StorageWrite => ({ part, call: 'advance', args: [piece] }))),
+      put: (updates) => this.#write(...positionPiecesOf(updates, laneOfPut).map((piece): StorageWrite => ({ part, call: 'put', args: [piece] }))),
       remove: (key, uids) => this.#write(...piecesOf(uids).map((piece): StorageWrite => ({ part, call: 'remove', args: [keyOf(key), piece] }))),
       hide: (uid, key, seqs) => this.#write(...piecesOf(seqs).map((piece): StorageWrite => ({ part, call: 'hide', args: [uid, keyOf(key), piece] }))),
       flush: () => local.flush(),
@@ -312,9 +313,49 @@ class Failed {
 }
 
 function laneOf(write: StorageWrite): string {
-  if (write.part === 'cursors') return CURSORS_LANE
   if (write.part === 'tokens' || write.call === 'setUserFlags') return USERS_LANE
-  return channelKeyString(write.args[0])
+  if (write.part !== 'cursors') return channelKeyString(write.args[0])
+  switch (write.call) {
+    case 'advance':
+      return laneOfAdvance(write.args[0][0]!)
+    case 'put':
+      return laneOfPut(write.args[0][0]!)
+    case 'remove':
+      return membersLane(write.args[0])
+    case 'hide':
+      return membersLane(write.args[1])
+  }
+}
+
+/**
+ * Where a user begins in a channel is written before they are a member of it, and forgotten behind that: a node that knew of the
+ * one and not yet of the other would replay them everything that was said before they came. With it goes whatever else is set
+ * there, and all of it for commands, whose channel is another one with the same members.
+ */
+function membersLane(key: ChannelKey): string {
+  return channelKeyString(sourceKey(key))
+}
+
+function laneOfPut({ key }: CursorUpdate): string {
+  return membersLane(key)
+}
+
+/** An acknowledgement that comes late, behind the end of a membership, does nothing to the next one, which sets its beginning anew. */
+function laneOfAdvance({ key, readSeq, joinSeq, deletedToSeq, unreadMarkSeq }: CursorUpdate): string {
+  const isArrival = readSeq === undefined && joinSeq === undefined && deletedToSeq === undefined && unreadMarkSeq === undefined
+  return isArrival ? ARRIVALS_LANE : membersLane(key)
+}
+
+/** Those of one lane together. */
+function positionPiecesOf(updates: readonly CursorUpdate[], laneOfUpdate: (update: CursorUpdate) => string): readonly (readonly CursorUpdate[])[] {
+  const lanes = new Map<string, CursorUpdate[]>()
+  for (const update of updates) {
+    const lane = laneOfUpdate(update)
+    const held = lanes.get(lane)
+    if (held === undefined) lanes.set(lane, [update])
+    else held.push(update)
+  }
+  return [...lanes.values()].flatMap((held) => piecesOf(held))
 }
 
 /** The outbox goes on knowing that nothing overtakes it in the store beside it, whatever that is called now. */

@@ -4,6 +4,7 @@ import {
 } from 'imengine'
 import { connectTestClient, FakeClock, seededRandom, type TestClient } from 'imengine/testing'
 import { afterEach, describe, expect, it } from 'vitest'
+import { channelKeyString } from '../../src/model/channel.ts'
 import { FrameType, type EventPacket } from '../../src/model/frames.ts'
 import { openSocket } from '../connection/raw.ts'
 import { deferred, storageWith, TEAM } from '../support.ts'
@@ -128,7 +129,7 @@ describe('what one node writes', () => {
         close: () => inner.close(),
         propose: (key, messages, signal) => inner.propose(key, messages, signal),
         operate: async (lane, operation, signal) => {
-          if (holds && lane === 'cursors') await forgetting.promise
+          if (holds && Buffer.from(operation).includes('"cursors","remove"')) await forgetting.promise
           return inner.operate!(lane, operation, signal)
         },
       },
@@ -437,6 +438,120 @@ describe('positions', () => {
     await one.channels.subscribers.remove(TEAM, ['bob'])
     await clock.advance(2 * one.limits.cursorFlushMs)
     for (const nodeID of [1, 2]) expect((await storages[nodeID]!.cursors.cursor('bob', TEAM)).deliveredSeq).toBe(0)
+  })
+})
+
+/**
+ * Two nodes over a log in two parts, as the partitions of a stream are: one has TEAM and its members, the other everything else.
+ * The second node applies no operation of that other part from `lag` on, until `catchUp`.
+ */
+async function parted(options: Partial<IMEngineOptions> = {}) {
+  const made = cluster(options)
+  const { clock } = made
+  const rest = memoryReplicatorHub({ clock })
+  let gate = Promise.resolve()
+  let open = (): void => undefined
+  const node = (nodeID: number): Promise<IMEngine> => {
+    const parts = { team: made.hub.replicator(), rest: rest.replicator() }
+    const partOf = (lane: string) => parts[lane === channelKeyString(TEAM) ? 'team' : 'rest']
+    return made.node(nodeID, {
+      replicator: {
+        start: async (host) => {
+          await parts.team.start(host)
+          await parts.rest.start({ ...host, operate: async (operation) => (nodeID === 2 && (await gate), host.operate(operation)) })
+        },
+        close: async () => {
+          open()
+          await Promise.all([parts.team.close(), parts.rest.close()])
+        },
+        propose: (key, messages, signal) => partOf(channelKeyString(key)).propose(key, messages, signal),
+        operate: (lane, operation, signal) => partOf(lane).operate!(lane, operation, signal),
+      },
+    })
+  }
+  const [one, two] = [await node(1), await node(2)]
+  await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+  await clock.settle()
+  return {
+    ...made,
+    one,
+    two,
+    say: (text: string, syncOnce = false): Promise<unknown> => one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes(text), syncOnce }),
+    lag: () => {
+      gate = new Promise((resolve) => (open = resolve))
+    },
+    catchUp: async () => {
+      open()
+      await clock.settle()
+    },
+  }
+}
+
+describe('a node that has come to everything of a channel and to nothing else', () => {
+  it('shows a new member nothing of what was said before they came, commands included', async () => {
+    const { one, two, say, lag, clock } = await parted()
+    await say('before')
+    await say('a command from before', true)
+    await clock.settle()
+    lag()
+    await one.channels.subscribers.add(TEAM, ['dan'])
+    await clock.settle()
+    const { client: dan } = await connectTestClient(two, { uid: 'dan' })
+    await clock.settle()
+    expect(dan.messages).toEqual([])
+    await say('after')
+    await clock.settle()
+    expect(dan.messages.map(({ text }) => text)).toEqual(['after'])
+  })
+
+  it('shows a member who was taken out and in again nothing of what was said in between, then or later', async () => {
+    const { one, two, say, lag, catchUp, clock, storages } = await parted()
+    await say('before')
+    await clock.settle()
+    const first = await connectTestClient(two, { uid: 'bob' })
+    expect((await first.client.nextRecv()).text).toBe('before')
+    await clock.advance(two.limits.cursorFlushMs + 200)
+    first.pair.client.end()
+    await clock.settle()
+    lag()
+    await one.channels.subscribers.remove(TEAM, ['bob'])
+    await say('in between')
+    await one.channels.subscribers.add(TEAM, ['bob'])
+    await clock.settle()
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    await clock.settle()
+    expect(bob.messages).toEqual([])
+    await catchUp()
+    for (const nodeID of [1, 2]) expect(await storages[nodeID]!.cursors.cursor('bob', TEAM)).toMatchObject({ deliveredSeq: 2, joinSeq: 3 })
+  })
+
+  it('knows a conversation that was read and marked as unread behind that as the other one does, then and later', async () => {
+    const { one, say, lag, catchUp, clock, storages } = await parted()
+    for (const text of ['one', 'two', 'three']) await say(text)
+    await clock.settle()
+    lag()
+    await one.conversations.markRead('bob', TEAM)
+    await one.conversations.setUnread('bob', TEAM, 2)
+    await clock.settle()
+    const positions = async () => Promise.all([1, 2].map(async (nodeID) => storages[nodeID]!.cursors.cursor('bob', TEAM)))
+    const [here, there] = await positions()
+    expect(here).toMatchObject({ readSeq: 1 })
+    expect(there).toEqual(here)
+    await catchUp()
+    expect(await positions()).toEqual([here, here])
+  })
+
+  it('hides what was deleted for a user there', async () => {
+    const { one, two, say, lag, clock } = await parted()
+    await say('one')
+    await clock.settle()
+    lag()
+    const [{ messageID } = { messageID: '' }] = (await one.messages.sync(TEAM, { limit: 1 })).messages
+    await one.messages.deleteFor('bob', [messageID])
+    await clock.settle()
+    const seen = []
+    for await (const message of two.messages.range(TEAM, { forUID: 'bob' })) seen.push(message)
+    expect(seen).toEqual([])
   })
 })
 
