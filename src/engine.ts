@@ -433,7 +433,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       { open: () => presence?.start?.({ nodeID, intervalMs: this.limits.presenceHeartbeatMs }), close: () => this.#closePresence() },
       { open: () => presence?.leave(nodeID) }, // what an earlier life of this node has left behind
       {
-        open: () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#node.setIsolated(isIsolated))),
+        open: () => replicator && pipeline.follow(replicator, (isIsolated) => this.#node.setIsolated(isIsolated)),
         close: () => this.#closeReplicator(),
       },
       {

@@ -6,7 +6,7 @@ import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
 import type { EngineMetrics } from './contracts/metrics.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
-import type { ReplicatorHost } from './contracts/replicator.ts'
+import type { Replicator } from './contracts/replicator.ts'
 import type { UserWrite } from './contracts/user-write.ts'
 import { asIMError, IMError } from './errors.ts'
 import { ChannelPool } from './events/channel-pool.ts'
@@ -360,9 +360,9 @@ export class Pipeline implements ConnectionHost {
     await this.#parts.peers?.kick({ uid, deviceFlag: deviceFlag ?? 0, deviceID: '', deviceLevel: 0, out })
   }
 
-  /** What a replicator needs of this node. @param isolated  is told when this node loses the others, and has them again */
-  replicatorHost(isolated: (isIsolated: boolean) => void): ReplicatorHost {
-    return this.#appliedLog.host(isolated)
+  /** Join the log of all nodes. @param isolated  is told when this node loses the others, and has them again */
+  follow(replicator: Replicator, isolated: (isIsolated: boolean) => void): Promise<void> {
+    return this.#appliedLog.start(replicator, isolated)
   }
 
   /**
