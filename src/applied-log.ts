@@ -1,5 +1,5 @@
 import type { AppendResult, LogPosition, MessageStore } from './contracts/message-store.ts'
-import type { LogEntry, ReplicatorHost } from './contracts/replicator.ts'
+import type { LogEntry, Replicator, ReplicatorHost } from './contracts/replicator.ts'
 import type { Storage } from './contracts/storage.ts'
 import { IMError } from './errors.ts'
 import type { HandOverPool } from './events/hand-over-pool.ts'
@@ -36,26 +36,61 @@ export interface AppliedLogOptions {
 /** What comes back from the log of all nodes: kept in this node's store, and delivered to its connections. */
 export class AppliedLog {
   readonly #options: AppliedLogOptions
+  /** the replicator's `start` has not resolved: nothing of this life has been proposed yet */
+  #isStarting = false
+  /** before anything was applied the storage stood at the beginning of every log that was asked about; undefined: of none */
+  #isEmpty: boolean | undefined
+  #hasApplied = false
+  /** the storage has been another node's until now */
+  #isCopy = false
 
   constructor(options: AppliedLogOptions) {
     this.#options = options
   }
 
-  /** What a replicator needs of this node. @param isolated  is told when this node loses the others, and has them again */
-  host(isolated: (isIsolated: boolean) => void): ReplicatorHost {
+  /** @param isolated  is told when this node loses the others, and has them again */
+  async start(replicator: Replicator, isolated: (isIsolated: boolean) => void): Promise<void> {
+    this.#isStarting = true
+    try {
+      await replicator.start(this.#host(isolated))
+    } finally {
+      this.#isStarting = false
+    }
+  }
+
+  /** What a replicator needs of this node. */
+  #host(isolated: (isIsolated: boolean) => void): ReplicatorHost {
     const { nodeID, store, snapshots, replicated } = this.#options
     return {
       nodeID,
       ...(snapshots.snapshot !== undefined && { snapshot: () => snapshots.snapshot!() }),
-      ...(snapshots.restore !== undefined && { restore: (chunks) => snapshots.restore!(chunks) }),
+      ...(snapshots.restore !== undefined && { restore: (chunks) => this.#restore(chunks) }),
       isolated,
-      ...(store.logPosition !== undefined && { logPosition: (log) => store.logPosition!(log) }),
-      apply: (entries, position) => this.#appliedInTurn(entries, position),
+      ...(store.logPosition !== undefined && { logPosition: (log) => this.#logPosition(log) }),
+      apply: (entries, position) => {
+        this.#hasApplied = true
+        return this.#appliedInTurn(entries, position)
+      },
       operate: (operation, position) => {
+        this.#hasApplied = true
         if (replicated === undefined) throw new IMError('IM_LOG_FORMAT', { detail: 'an operation that nobody can have proposed here' })
         return replicated.apply(operation, position)
       },
     }
+  }
+
+  async #restore(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+    await this.#options.snapshots.restore!(chunks)
+    this.#isCopy = true
+  }
+
+  #logPosition(log: string): MaybePromise<number> {
+    const looked = (position: number): number => {
+      if (!this.#hasApplied) this.#isEmpty = this.#isEmpty !== false && position === 0
+      return position
+    }
+    const position = this.#options.store.logPosition!(log)
+    return isPromise(position) ? position.then(looked) : looked(position)
   }
 
   /**
@@ -84,21 +119,28 @@ export class AppliedLog {
    */
   #applied(entries: readonly LogEntry[], position: LogPosition | undefined): MaybePromise<readonly (readonly AppendResult[])[]> {
     const { notifier, store } = this.#options
-    if (notifier?.wants('msg.notify') === true && entries.some((entry) => this.#isOwn(entry))) return this.#appliedAnnounced(notifier, entries, position)
+    const ownID = this.#ownID
+    const isAnnounced = notifier?.wants('msg.notify') === true && entries.some(({ nodeID }) => nodeID === ownID)
+    if (isAnnounced) return this.#appliedAnnounced(notifier, entries, position)
     const appended = store.append(entries, position)
     const deliver = (results: readonly (readonly AppendResult[])[]): readonly (readonly AppendResult[])[] => {
-      entries.forEach((entry, index) => this.#deliverApplied(entry, results[index]!))
+      entries.forEach((entry, index) => this.#deliverApplied(entry, entry.nodeID === ownID, results[index]!))
       return results
     }
     return isPromise(appended) ? appended.then(deliver) : deliver(appended)
   }
 
   /** The webhook is told by the node that has proposed a message, once, and after a crash of it when it is back. */
-  async #appliedAnnounced(notifier: Pick<WebhookNotifier, 'announce'>, entries: readonly LogEntry[], position: LogPosition | undefined): Promise<readonly (readonly AppendResult[])[]> {
+  async #appliedAnnounced(
+    notifier: Pick<WebhookNotifier, 'announce'>,
+    entries: readonly LogEntry[],
+    position: LogPosition | undefined,
+  ): Promise<readonly (readonly AppendResult[])[]> {
+    const { nodeID } = this.#options
     const announcements = new Map<LogEntry, AnnouncementPort>()
     try {
       for (const entry of entries) {
-        if (!this.#isOwn(entry)) continue
+        if (entry.nodeID !== nodeID) continue
         const messageIDs = entry.messages.map((message) => message.messageID)
         announcements.set(entry, notifier.announce(channelKeyString(entry.key), messageIDs))
       }
@@ -115,22 +157,28 @@ export class AppliedLog {
       throw reason
     }
     entries.forEach((entry, index) => {
-      const stored = this.#deliverApplied(entry, results[index]!)
+      const stored = this.#deliverApplied(entry, entry.nodeID === nodeID, results[index]!)
       if (stored.length > 0) announcements.get(entry)?.release(stored)
       else announcements.get(entry)?.drop()
     })
     return results
   }
 
-  #isOwn({ nodeID }: LogEntry): boolean {
-    return nodeID === this.#options.nodeID
+  /**
+   * Whose entries are for this node to announce: its own, and nobody's while the log is played to a storage that is new here under
+   * the nodeID of an earlier life, in an empty folder or as another node's copy. That life has told of them, most of them long ago.
+   * In its own folder a node that has crashed is behind the log by what it had proposed and could not announce. A life that had come
+   * to nothing at all, in no log, looks like an empty folder; where nobody asks how far the store has come, all of it is announced.
+   */
+  get #ownID(): number | undefined {
+    const isOfEarlierLife = this.#isStarting && (this.#isCopy || this.#isEmpty === true)
+    return isOfEarlierLife ? undefined : this.#options.nodeID
   }
 
   /** @returns what is new of it, for the node that has proposed it */
-  #deliverApplied(entry: LogEntry, results: readonly AppendResult[]): readonly Message[] {
+  #deliverApplied(entry: LogEntry, isOwn: boolean, results: readonly AppendResult[]): readonly Message[] {
     const { key, messages } = entry
     const { counts, facts, proposed, handOver } = this.#options
-    const isOwn = this.#isOwn(entry)
     for (const { status } of results) if (status === 'stored') counts.storedCount++
     // Every node applies everything, and most conversations of two concern nobody on most nodes.
     if (!isOwn && !facts.has('messageStored') && !this.#mayConcernUsersHere(key)) return []

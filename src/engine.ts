@@ -121,6 +121,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         storage: own,
         propose: (lane, operation) => this.#pipeline.operate(lane, operation),
         applying: (write) => this.#applying(write, revisions),
+        ending: (write, reason) => this.#pipeline.takenBack(write, reason),
       })
     this.#storage = replicated ?? own
     this.#log = new BoundedLog(safeLogger(options.logger), this.#clock, this.limits.maxLogLinesPerSecond)
@@ -217,6 +218,14 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         await pipeline.sendAwayElsewhere(uid, deviceFlag, reason)
         return { kickedCount }
       },
+      takeBack: async (write, reason) => {
+        if (replicated !== undefined) return replicated.takeBack(write, reason)
+        if (write.part === 'channels') await directory.setUserFlags(...write.args)
+        else if (write.call === 'putToken') await this.#storage.tokens!.putToken(...write.args)
+        else await this.#storage.tokens!.removeToken(...write.args)
+        return pipeline.takenBack(write, reason)
+      },
+      kickElsewhere: (uid, deviceFlag, reason) => pipeline.sendAwayElsewhere(uid, deviceFlag, reason),
     })
     this.presence = new PresenceAPI({
       nodeID: this.nodeID,
@@ -447,7 +456,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         },
       },
       {
-        open: () => replicator?.start(pipeline.replicatorHost((isIsolated) => this.#node.setIsolated(isIsolated))),
+        open: () => replicator && pipeline.follow(replicator, (isIsolated) => this.#node.setIsolated(isIsolated)),
         close: () => this.#closeReplicator(),
       },
       { open: () => this.#plugins.start() },

@@ -6,7 +6,8 @@ import type { CloseCause, EventName } from './contracts/handler.ts'
 import type { PeerKickRequest, PeerPushRequest } from './contracts/peer-push.ts'
 import type { EngineMetrics } from './contracts/metrics.ts'
 import type { Presence, PresenceEntry } from './contracts/presence.ts'
-import type { ReplicatorHost } from './contracts/replicator.ts'
+import type { Replicator } from './contracts/replicator.ts'
+import type { UserWrite } from './contracts/user-write.ts'
 import { asIMError, IMError } from './errors.ts'
 import { ChannelPool } from './events/channel-pool.ts'
 import { HandOverPool } from './events/hand-over-pool.ts'
@@ -160,7 +161,8 @@ export class Pipeline implements ConnectionHost {
         logger.warn({}, 'WebAssembly with SIMD is not to be had here: payloads are encrypted by node:crypto, which is slower')
       }),
       verifyToken: options.tokenVerifier,
-      channels: directory,
+      // Not from memory: whoever was just banned on another node comes back before that forgets, and nobody would ask about them again.
+      channels: directory.fresh,
       presence,
       kickOnPeers: peers && ((login) => peers.kick(login)),
       nodeID,
@@ -344,15 +346,23 @@ export class Pipeline implements ConnectionHost {
     return meant.length
   }
 
-  /** The same on all other nodes, as far as they can be reached in time. Never rejects. */
+  /** What let a user in here holds no more, for one kind of device when it was a token. @returns how many connections that ended */
+  takenBack(write: UserWrite, reason: string): number {
+    let deviceFlag: number | undefined
+    if (write.call === 'putToken') deviceFlag = write.args[1].deviceFlag
+    else if (write.call === 'removeToken') deviceFlag = write.args[1]
+    return this.sendAway(write.args[0], deviceFlag, reason)
+  }
+
+  /** `sendAway` on all other nodes, as far as they can be reached in time. Never rejects. */
   async sendAwayElsewhere(uid: string, deviceFlag: number | undefined, reason: string): Promise<void> {
     const out = { allDevices: deviceFlag === undefined, reason }
     await this.#parts.peers?.kick({ uid, deviceFlag: deviceFlag ?? 0, deviceID: '', deviceLevel: 0, out })
   }
 
-  /** What a replicator needs of this node. @param isolated  is told when this node loses the others, and has them again */
-  replicatorHost(isolated: (isIsolated: boolean) => void): ReplicatorHost {
-    return this.#appliedLog.host(isolated)
+  /** Join the log of all nodes. @param isolated  is told when this node loses the others, and has them again */
+  follow(replicator: Replicator, isolated: (isIsolated: boolean) => void): Promise<void> {
+    return this.#appliedLog.start(replicator, isolated)
   }
 
   /**

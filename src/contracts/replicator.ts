@@ -61,6 +61,11 @@ export interface ReplicatorStatus {
  * does nothing, `replicate` proposes, and every node applies what is committed to its own store, in log order.
  */
 export interface Replicator {
+  /**
+   * Join the log. One that keeps it elsewhere than in this process asks `logPosition` of every log before it gives the host
+   * anything, and resolves when the host has what was in them by then: what it is given of its own before that was proposed by an
+   * earlier life of it, and when its storage is new none of that is announced once more.
+   */
   start(host: ReplicatorHost): MaybePromise<void>
   /**
    * Propose one channel's messages as one entry.

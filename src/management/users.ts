@@ -1,5 +1,6 @@
 import type { ChannelDirectory, PageQuery } from '../contracts/channel-directory.ts'
 import type { TokenStore } from '../contracts/token-store.ts'
+import type { UserWrite } from '../contracts/user-write.ts'
 import { badOption, IMError } from '../errors.ts'
 import type { Page, UserFlags } from '../model/channel.ts'
 import { DeviceFlag, DeviceLevel } from '../model/device.ts'
@@ -35,6 +36,13 @@ export interface UsersAPIOptions {
    * @returns how many this node had
    */
   readonly kick: (uid: string, deviceFlag: number | undefined, reason: string) => Promise<{ readonly kickedCount: number }>
+  /**
+   * Make a write that takes back what the user was let in by, and end the connections to this node that were; with a log the
+   * other nodes do the same when it comes to them. @returns how many this node had
+   */
+  readonly takeBack: (write: UserWrite, reason: string) => Promise<number>
+  /** Tell the other nodes to, now: without a log nothing else does, and one that the log has not come to yet has them still. */
+  readonly kickElsewhere: (uid: string, deviceFlag: number | undefined, reason: string) => Promise<void>
 }
 
 /** The kinds of device that `quitDevice` means when it is told none. */
@@ -43,8 +51,8 @@ const QUITTING_FLAGS: readonly number[] = [DeviceFlag.App, DeviceFlag.Web, Devic
 const MAX_TOKEN_BYTES = 32_767
 
 /**
- * `engine.users`: the standing of users, and their tokens. Connections are ended on all nodes that a `peerPush` reaches; those of this one
- * are counted.
+ * `engine.users`: the standing of users, and their tokens. Connections are ended on all nodes that a `peerPush` reaches, and with a
+ * log on every node as it comes to what was written; those of this one are counted.
  */
 export class UsersAPI {
   readonly system: SystemUsersAPI
@@ -90,8 +98,10 @@ export class UsersAPI {
   async ban(uid: string, options: { readonly disconnect?: boolean } = {}): Promise<{ readonly kickedCount: number }> {
     const { disconnect = true } = options
     if (typeof disconnect !== 'boolean') badOption('disconnect', 'true or false', disconnect)
-    await this.#directory.setUserFlags(checkUID('uid', uid), { banned: true })
-    return disconnect ? this.#options.kick(uid, undefined, 'banned') : { kickedCount: 0 }
+    const write: UserWrite = { part: 'channels', call: 'setUserFlags', args: [checkUID('uid', uid), { banned: true }] }
+    if (disconnect) return this.#takeBack([write], undefined, 'banned')
+    await this.#directory.setUserFlags(...write.args)
+    return { kickedCount: 0 }
   }
 
   async unban(uid: string): Promise<void> {
@@ -116,8 +126,11 @@ export class UsersAPI {
     const { deviceFlag, deviceLevel = DeviceLevel.Slave, token } = input
     checkDeviceFlag(deviceFlag)
     if (deviceLevel !== DeviceLevel.Slave && deviceLevel !== DeviceLevel.Master) badOption('deviceLevel', '0 (slave) or 1 (master)', deviceLevel)
-    await this.#tokens().putToken(uid, { deviceFlag, deviceLevel, digest: tokenDigest(checkToken(token)) })
-    return deviceLevel === DeviceLevel.Master ? this.#options.kick(uid, deviceFlag, 'a new token was set') : { kickedCount: 0 }
+    const tokens = this.#tokens()
+    const write: UserWrite = { part: 'tokens', call: 'putToken', args: [uid, { deviceFlag, deviceLevel, digest: tokenDigest(checkToken(token)) }] }
+    if (deviceLevel === DeviceLevel.Master) return this.#takeBack([write], [deviceFlag], 'a new token was set')
+    await tokens.putToken(...write.args)
+    return { kickedCount: 0 }
   }
 
   /**
@@ -138,11 +151,21 @@ export class UsersAPI {
   async quitDevice(uid: string, deviceFlag?: number): Promise<{ readonly kickedCount: number }> {
     checkUID('uid', uid)
     if (deviceFlag !== undefined) checkDeviceFlag(deviceFlag)
-    if (this.#options.tokens !== undefined) await this.removeToken(uid, deviceFlag)
-    let kickedCount = 0
-    for (const flag of deviceFlag === undefined ? QUITTING_FLAGS : [deviceFlag]) {
-      kickedCount += (await this.#options.kick(uid, flag, 'signed out')).kickedCount
+    const flags = deviceFlag === undefined ? QUITTING_FLAGS : [deviceFlag]
+    const reason = 'signed out'
+    if (this.#options.tokens !== undefined) {
+      return this.#takeBack(flags.map((flag): UserWrite => ({ part: 'tokens', call: 'removeToken', args: [uid, flag] })), flags, reason)
     }
+    let kickedCount = 0
+    for (const flag of flags) kickedCount += (await this.#options.kick(uid, flag, reason)).kickedCount
+    return { kickedCount }
+  }
+
+  /** @param flags  the kinds of device that they are about; undefined: all. What is written is written before anybody else is told */
+  async #takeBack(writes: readonly UserWrite[], flags: readonly number[] | undefined, reason: string): Promise<{ readonly kickedCount: number }> {
+    let kickedCount = 0
+    for (const write of writes) kickedCount += await this.#options.takeBack(write, reason)
+    for (const flag of flags ?? [undefined]) await this.#options.kickElsewhere(writes[0]!.args[0], flag, reason)
     return { kickedCount }
   }
 

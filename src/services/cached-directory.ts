@@ -26,7 +26,7 @@ interface Answer {
 }
 
 /**
- * The directory as the checks of a SEND and of a login ask it. What it answers by a promise is kept for `cacheMs`, because
+ * The directory as the checks of a SEND ask it. What it answers by a promise is kept for `cacheMs`, because
  * the next SEND of the same user asks the same; what it answers at once costs nothing and is asked every time. Whatever is
  * written through here is forgotten when the write has ended, so that it holds for the next question.
  */
@@ -210,7 +210,8 @@ export class CachedDirectory implements ChannelDirectory {
       isListed: (key, list, uid) => directory.isListed(key, list, uid),
       isListEmpty: (key, list) => directory.isListEmpty(key, list),
       listed: (key, list, query) => directory.listed(key, list, query),
-      userFlags: (uid) => this.#withOption(uid, directory.userFlags(uid)),
+      // Kept for the checks of a SEND all the same: a login asks here, and the SEND behind it would ask again.
+      userFlags: (uid) => this.#withOption(uid, this.#keep(undefined, 'flags', uid, this.#changeCount, directory.userFlags(uid))),
       ...(systemUIDs === undefined ? {} : { systemUIDs }),
       putChannel: (info) => this.putChannel(info),
       removeChannel: (key) => this.removeChannel(key),

@@ -1,11 +1,12 @@
 import type { ChannelDirectory, ChannelList } from '../contracts/channel-directory.ts'
-import type { CursorStore } from '../contracts/cursor-store.ts'
+import type { CursorStore, CursorUpdate } from '../contracts/cursor-store.ts'
 import type { AppendBatch, AppendResult, LogPosition, MessageStore } from '../contracts/message-store.ts'
 import type { Outbox } from '../contracts/outbox.ts'
 import type { Storage } from '../contracts/storage.ts'
 import type { TokenStore } from '../contracts/token-store.ts'
+import type { UserWrite } from '../contracts/user-write.ts'
 import { IMError } from '../errors.ts'
-import { channelKeyString, type ChannelKey } from '../model/channel.ts'
+import { channelKeyString, sourceKey, type ChannelKey } from '../model/channel.ts'
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
 
@@ -35,6 +36,8 @@ export type StorageWrite = {
       readonly part: P
       readonly call: C
       readonly args: Parts[P][C] extends (...args: infer A) => unknown ? Readonly<A> : never
+      /** of a `UserWrite`: it takes back what let the user's connections in, and they end with it and are told this */
+      readonly endReason?: string
     }
   }[Call<P>]
 }[keyof Parts]
@@ -45,10 +48,13 @@ export interface ReplicatedStorageOptions {
   readonly propose: (lane: string, operation: Uint8Array) => Promise<unknown>
   /** Looked at before a write is carried out here, whoever has proposed it. @returns what to do behind it; must not throw */
   readonly applying: (write: StorageWrite) => MaybePromise<Applied>
+  /** End the connections of this node that the write was proposed against. @returns how many there were; must not throw */
+  readonly ending: (write: UserWrite, reason: string) => number
 }
 
-/** Positions and flags have no order with a channel's messages, but with each other. */
-const CURSORS_LANE = 'cursors'
+/** What users have acknowledged only grows, and is gathered over all channels: it needs no order with anything. */
+const ARRIVALS_LANE = 'cursors'
+/** Flags and tokens have no order with a channel, but with each other. */
 const USERS_LANE = 'users'
 
 /** A write of many goes through the log in pieces of about so many bytes. */
@@ -73,6 +79,8 @@ export class ReplicatedStorage implements Storage {
   readonly #doubtful = new Set<string>()
   /** by log: what the operation whose try has failed is to do behind it. By then the storage may show what it has changed */
   readonly #unfinished = new Map<string, Applied>()
+  /** by log: how many connections that operation has ended. Those that have come since were let in by what it has written */
+  readonly #ended = new Map<string, number>()
 
   constructor(options: ReplicatedStorageOptions) {
     this.#options = options
@@ -94,7 +102,17 @@ export class ReplicatedStorage implements Storage {
   }
 
   /**
-   * Carry out what has come through the log. @returns what the storage answered
+   * Make a write that takes back what a user was let in by: every node ends their connections in carrying it out. A kick alone may
+   * reach a node before the write does, which then lets them in again by what it still knows.
+   * @returns how many this node had
+   */
+  async takeBack(write: UserWrite, endReason: string): Promise<number> {
+    const endedCount = await this.#propose({ ...write, endReason })
+    return typeof endedCount === 'number' ? endedCount : 0
+  }
+
+  /**
+   * Carry out what has come through the log. @returns what the storage answered, or how many connections the write has ended here
    * @throws IM_LOG_FORMAT, IM_LOG_CORRUPT  a write that this version does not know: to leave it out would make the nodes differ
    */
   async apply(operation: Uint8Array, position: LogPosition | undefined): Promise<unknown> {
@@ -105,6 +123,7 @@ export class ReplicatedStorage implements Storage {
     const result = await this.#apply(write, position, isDone)
     this.#doubtful.delete(position.log)
     this.#unfinished.delete(position.log)
+    this.#ended.delete(position.log)
     return result
   }
 
@@ -118,6 +137,8 @@ export class ReplicatedStorage implements Storage {
       applied = await this.#applying(write, position)
       // An edit made twice would be two versions, here and nowhere else.
       result = isDone && write.call === 'revise' ? await messageAt(messages, write.args[0], write.args[1]) : await carryOut(storage, write, position)
+      // In the same turn: who logs in from here on is judged by what has just been written, with the new token for one, and stays.
+      if (write.endReason !== undefined && !(result instanceof Failed)) result = this.#end(write as UserWrite, write.endReason, position)
     } catch (error) {
       if (!(error instanceof TypeError)) throw error
       result = new Failed(error)
@@ -129,6 +150,14 @@ export class ReplicatedStorage implements Storage {
     }
     if (!(result instanceof Failed)) applied?.(result)
     return result
+  }
+
+  #end(write: UserWrite, reason: string, position: LogPosition | undefined): number {
+    const endedBefore = position === undefined ? undefined : this.#ended.get(position.log)
+    if (endedBefore !== undefined) return endedBefore
+    const endedCount = this.#options.ending(write, reason)
+    if (position !== undefined) this.#ended.set(position.log, endedCount)
+    return endedCount
   }
 
   async #applying(write: StorageWrite, position: LogPosition | undefined): Promise<Applied> {
@@ -228,8 +257,8 @@ export class ReplicatedStorage implements Storage {
       cursor: (uid, key) => local.cursor(uid, key),
       cursors: (uid, keys) => local.cursors(uid, keys),
       hidden: (uid, key, afterSeq, throughSeq) => local.hidden(uid, key, afterSeq, throughSeq),
-      advance: (updates) => this.#write(...piecesOf(updates).map((piece): StorageWrite => ({ part, call: 'advance', args: [piece] }))),
-      put: (updates) => this.#write(...piecesOf(updates).map((piece): StorageWrite => ({ part, call: 'put', args: [piece] }))),
+      advance: (updates) => this.#write(...positionPiecesOf(updates, laneOfAdvance).map((piece): StorageWrite => ({ part, call: 'advance', args: [piece] }))),
+      put: (updates) => this.#write(...positionPiecesOf(updates, laneOfPut).map((piece): StorageWrite => ({ part, call: 'put', args: [piece] }))),
       remove: (key, uids) => this.#write(...piecesOf(uids).map((piece): StorageWrite => ({ part, call: 'remove', args: [keyOf(key), piece] }))),
       hide: (uid, key, seqs) => this.#write(...piecesOf(seqs).map((piece): StorageWrite => ({ part, call: 'hide', args: [uid, keyOf(key), piece] }))),
       flush: () => local.flush(),
@@ -284,9 +313,49 @@ class Failed {
 }
 
 function laneOf(write: StorageWrite): string {
-  if (write.part === 'cursors') return CURSORS_LANE
   if (write.part === 'tokens' || write.call === 'setUserFlags') return USERS_LANE
-  return channelKeyString(write.args[0])
+  if (write.part !== 'cursors') return channelKeyString(write.args[0])
+  switch (write.call) {
+    case 'advance':
+      return laneOfAdvance(write.args[0][0]!)
+    case 'put':
+      return laneOfPut(write.args[0][0]!)
+    case 'remove':
+      return membersLane(write.args[0])
+    case 'hide':
+      return membersLane(write.args[1])
+  }
+}
+
+/**
+ * Where a user begins in a channel is written before they are a member of it, and forgotten behind that: a node that knew of the
+ * one and not yet of the other would replay them everything that was said before they came. With it goes whatever else is set
+ * there, and all of it for commands, whose channel is another one with the same members.
+ */
+function membersLane(key: ChannelKey): string {
+  return channelKeyString(sourceKey(key))
+}
+
+function laneOfPut({ key }: CursorUpdate): string {
+  return membersLane(key)
+}
+
+/** An acknowledgement that comes late, behind the end of a membership, does nothing to the next one, which sets its beginning anew. */
+function laneOfAdvance({ key, readSeq, joinSeq, deletedToSeq, unreadMarkSeq }: CursorUpdate): string {
+  const isArrival = readSeq === undefined && joinSeq === undefined && deletedToSeq === undefined && unreadMarkSeq === undefined
+  return isArrival ? ARRIVALS_LANE : membersLane(key)
+}
+
+/** Those of one lane together. */
+function positionPiecesOf(updates: readonly CursorUpdate[], laneOfUpdate: (update: CursorUpdate) => string): readonly (readonly CursorUpdate[])[] {
+  const lanes = new Map<string, CursorUpdate[]>()
+  for (const update of updates) {
+    const lane = laneOfUpdate(update)
+    const held = lanes.get(lane)
+    if (held === undefined) lanes.set(lane, [update])
+    else held.push(update)
+  }
+  return [...lanes.values()].flatMap((held) => piecesOf(held))
 }
 
 /** The outbox goes on knowing that nothing overtakes it in the store beside it, whatever that is called now. */
@@ -319,14 +388,16 @@ function piecesOf<T>(all: readonly T[]): readonly (readonly T[])[] {
   return pieces
 }
 
+const USER_WRITES: ReadonlySet<string> = new Set<UserWrite['call']>(['setUserFlags', 'putToken', 'removeToken'])
+
 /** In front of every operation: another layout gets another number. */
 const FORMAT = 1
 
 /** JSON behind the number of the format; bytes as base64 under a name that nothing else has. */
 const BYTES = '$bytes'
 
-function encodeWrite({ part, call, args }: StorageWrite): Uint8Array {
-  const text = JSON.stringify([part, call, args], function (this: Record<string, unknown>, name: string, value: unknown) {
+function encodeWrite({ part, call, args, endReason }: StorageWrite): Uint8Array {
+  const text = JSON.stringify([part, call, args, ...(endReason === undefined ? [] : [endReason])], function (this: Record<string, unknown>, name: string, value: unknown) {
     const raw = this[name] // a Buffer has turned itself into something else by now
     return raw instanceof Uint8Array ? { [BYTES]: Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString('base64') } : value
   })
@@ -346,10 +417,11 @@ function decodeWrite(operation: Uint8Array): StorageWrite {
     throw damaged()
   }
   if (!Array.isArray(write)) throw damaged()
-  const [part, call, args] = write as unknown[]
+  const [part, call, args, endReason] = write as unknown[]
   const calls: readonly string[] = typeof part === 'string' && Object.hasOwn(WRITES, part) ? WRITES[part as keyof Parts] : []
   if (typeof call !== 'string' || !calls.includes(call) || !Array.isArray(args)) throw new IMError('IM_LOG_FORMAT', { detail: 'a write of another kind' })
-  return { part, call, args } as unknown as StorageWrite
+  // Absent in entries of those who knew nothing of it, and nobody's connections end with them.
+  return { part, call, args, ...(typeof endReason === 'string' && USER_WRITES.has(call) && { endReason }) } as unknown as StorageWrite
 }
 
 function damaged(): IMError {

@@ -14,7 +14,7 @@ const EDIT = { kind: 'edited', byUID: 'ann', timestampMs: 5, payload: Buffer.fro
 async function written(write: (storage: Storage) => unknown): Promise<Uint8Array[]> {
   const operations: Uint8Array[] = []
   const propose = async (_lane: string, operation: Uint8Array): Promise<void> => void operations.push(operation)
-  await write(new ReplicatedStorage({ storage: memoryStorage(), propose, applying: () => undefined }))
+  await write(new ReplicatedStorage({ storage: memoryStorage(), propose, applying: () => undefined, ending: () => 0 }))
   return operations
 }
 
@@ -26,12 +26,16 @@ interface Node {
   readonly storage: ReplicatedStorage
 }
 
-async function node(applying: ReplicatedStorageOptions['applying'] = () => undefined, db = new WatchedLevel()): Promise<Node> {
+async function node(
+  applying: ReplicatedStorageOptions['applying'] = () => undefined,
+  db = new WatchedLevel(),
+  ending: ReplicatedStorageOptions['ending'] = () => 0,
+): Promise<Node> {
   const clock = { nowMs: 1_700_000_000_000 }
   const own = levelStorage({ db, nowMs: () => clock.nowMs })
   await own.open()
   const propose = (): Promise<never> => Promise.reject(new Error('this node proposes nothing'))
-  return { db, clock, own, storage: new ReplicatedStorage({ storage: own, propose, applying }) }
+  return { db, clock, own, storage: new ReplicatedStorage({ storage: own, propose, applying, ending }) }
 }
 
 /** The write happens, and its answer is a failure: as a log file has the bytes that could not be synced. Then the disk is well again. */
@@ -107,6 +111,26 @@ describe('a write that has come through the log', () => {
     db.failure = undefined
     clock.nowMs += 1_001
     expect(await storage.messages.append(batches, at(1))).toMatchObject([[{ status: 'stored', messageSeq: 1 }]])
+  })
+
+  it('that takes a token back, and whose position could not be kept at first: ends connections once, and not those that came with the new token', async () => {
+    let endedCount = 0
+    const { own, storage } = await node(undefined, undefined, () => ++endedCount)
+    const operations: Uint8Array[] = []
+    const proposing = new ReplicatedStorage({
+      storage: memoryStorage(),
+      propose: async (_lane, operation) => void operations.push(operation),
+      applying: () => undefined,
+      ending: () => 0,
+    })
+    await proposing.takeBack({ part: 'tokens', call: 'putToken', args: ['ann', { deviceFlag: 0, deviceLevel: 1, digest: new Uint8Array(32) }] }, 'a new token was set')
+    const { append } = own.messages
+    own.messages.append = () => Promise.reject(new Error('no room for more'))
+    await expect(storage.apply(operations[0]!, at(1))).rejects.toThrow('no room for more')
+    own.messages.append = append
+    expect(await storage.apply(operations[0]!, at(1))).toBe(1)
+    expect(endedCount).toBe(1)
+    expect(await storage.apply(operations[0]!, at(2))).toBe(2)
   })
 
   it('that nobody can make sense of: is refused on every node, and the log goes on', async () => {

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import {
-  allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage,
+  allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode,
   type IMEngineOptions, type PeerPush, type Presence,
 } from 'imengine'
 import { FrameType } from 'imengine/protocol'
@@ -120,6 +120,21 @@ describe('two nodes over one store', () => {
     expect(await phone.client.next(FrameType.DISCONNECT)).toMatchObject({ reasonCode: 12, reason: 'signed out' })
     expect(two.connections.list().map(({ deviceID }) => deviceID)).toEqual(['w'])
     expect(await one.users.ban('ann')).toEqual({ kickedCount: 0 })
+    expect(two.connections.list()).toEqual([])
+    await clock.advance(3_000)
+  })
+
+  it('do not let in again who was banned on the other one, as long as the store is a database that answers later', async () => {
+    const storage = memoryStorage()
+    const flags = storage.channels.userFlags.bind(storage.channels)
+    let askedCount = 0
+    Object.assign(storage.channels, { userFlags: async (uid: string) => (askedCount++, flags(uid)), changeCount: undefined })
+    const { one, two, clock } = await pair({ storage })
+    const { client } = await connectTestClient(two, { uid: 'ann' })
+    expect(await client.send({ ...TEAM, payload: 'one question is enough for the login and this' })).toMatchObject({ reasonCode: ReasonCode.Success })
+    expect(askedCount).toBe(1)
+    await one.users.ban('ann')
+    await expect(connectTestClient(two, { uid: 'ann' })).rejects.toThrow('Ban')
     expect(two.connections.list()).toEqual([])
     await clock.advance(3_000)
   })

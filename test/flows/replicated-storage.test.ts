@@ -1,10 +1,12 @@
 import {
-  ChannelType, IMEngine, MemberRole, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode, staticTokenVerifier,
+  ChannelType, DeviceFlag, DeviceLevel, IMEngine, MemberRole, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode, staticTokenVerifier,
   allowAnyToken, type IMEngineOptions, type MemoryReplicatorHub, type ReplicatorHost, type Storage, type Webhook,
 } from 'imengine'
 import { connectTestClient, FakeClock, seededRandom, type TestClient } from 'imengine/testing'
 import { afterEach, describe, expect, it } from 'vitest'
+import { channelKeyString } from '../../src/model/channel.ts'
 import { FrameType, type EventPacket } from '../../src/model/frames.ts'
+import { openSocket } from '../connection/raw.ts'
 import { deferred, storageWith, TEAM } from '../support.ts'
 
 const engines: IMEngine[] = []
@@ -127,7 +129,7 @@ describe('what one node writes', () => {
         close: () => inner.close(),
         propose: (key, messages, signal) => inner.propose(key, messages, signal),
         operate: async (lane, operation, signal) => {
-          if (holds && lane === 'cursors') await forgetting.promise
+          if (holds && Buffer.from(operation).includes('"cursors","remove"')) await forgetting.promise
           return inner.operate!(lane, operation, signal)
         },
       },
@@ -252,6 +254,143 @@ describe('what one node writes', () => {
   })
 })
 
+/** A node that applies no operation of the log from `lag` on, until `catchUp`. */
+async function lagging(made: Cluster, nodeID: number, options: Partial<IMEngineOptions> = {}) {
+  const inner = made.hub.replicator()
+  let gate = Promise.resolve()
+  let open = (): void => undefined
+  const engine = await made.node(nodeID, {
+    ...options,
+    replicator: {
+      start: (host) => inner.start({ ...host, operate: (operation) => gate.then(() => host.operate(operation)) }),
+      close: () => (open(), inner.close()),
+      propose: (key, messages, signal) => inner.propose(key, messages, signal),
+      operate: (lane, operation, signal) => inner.operate!(lane, operation, signal),
+    },
+  })
+  return {
+    engine,
+    lag: () => {
+      gate = new Promise((resolve) => (open = resolve))
+    },
+    catchUp: async () => {
+      open()
+      await made.clock.settle()
+    },
+  }
+}
+
+describe('a user who is sent away on one node, and comes back to another that the log has not come to yet', () => {
+  const APP = { deviceFlag: DeviceFlag.App, deviceLevel: DeviceLevel.Master }
+  const old = { uid: 'ann', deviceFlag: DeviceFlag.App, token: 'old' }
+
+  /** ann has a token, and is connected with it to the second node, which lags from here on. */
+  async function connected() {
+    const made = cluster()
+    const storages = [(made.storages[1] = memoryStorage()), (made.storages[2] = memoryStorage())]
+    const one = await made.node(1, { tokenVerifier: staticTokenVerifier(storages[0]!.tokens) })
+    const two = await lagging(made, 2, { tokenVerifier: staticTokenVerifier(storages[1]!.tokens) })
+    await one.users.setToken('ann', { ...APP, token: 'old' })
+    await made.clock.settle()
+    const first = await connectTestClient(two.engine, old)
+    two.lag()
+    return { ...made, one, two, first }
+  }
+
+  it.each<[what: string, sendAway: (one: IMEngine) => Promise<unknown>, reason: string]>([
+    ['banned', (one) => one.users.ban('ann'), 'banned'],
+    ['with a token that was replaced', (one) => one.users.setToken('ann', { ...APP, token: 'new' }), 'a new token was set'],
+    ['with tokens that were taken away', (one) => one.users.quitDevice('ann'), 'signed out'],
+    ['signed out of that kind of device', (one) => one.users.quitDevice('ann', DeviceFlag.App), 'signed out'],
+  ])('%s: is out when it has', async (_what, sendAway, reason) => {
+    const { one, two } = await connected()
+    await sendAway(one)
+    expect(two.engine.connections.count()).toBe(0)
+    const back = await connectTestClient(two.engine, old)
+    await two.catchUp()
+    expect(await back.client.next(FrameType.DISCONNECT)).toMatchObject({ reasonCode: ReasonCode.ConnectKick, reason })
+    expect(two.engine.connections.count()).toBe(0)
+    await expect(connectTestClient(two.engine, old)).rejects.toThrow('refused')
+  })
+
+  it('and is being let in as it comes: is not let in', async () => {
+    const made = cluster()
+    const asked = deferred<{ ok: true }>()
+    const one = await made.node(1)
+    const two = await lagging(made, 2, { tokenVerifier: () => asked.promise })
+    two.lag()
+    await one.users.ban('ann')
+    const { pair: socket, client } = openSocket(two.engine)
+    void client.connect({ uid: 'ann' }).catch(() => undefined)
+    await two.catchUp()
+    expect(socket.client.socketEnd).toMatchObject({ by: 'server' })
+    asked.resolve({ ok: true })
+    await made.clock.settle()
+    expect(two.engine.connections.count()).toBe(0)
+  })
+
+  it('with the new token: stays, there and on the node that has it already', async () => {
+    const { one, two, clock } = await connected()
+    await one.users.setToken('ann', { ...APP, token: 'new' })
+    const renewed = { ...old, token: 'new', deviceID: 'renewed' }
+    const here = await connectTestClient(one, renewed)
+    await expect(connectTestClient(two.engine, renewed)).rejects.toThrow('AuthFail')
+    await two.catchUp()
+    await here.client.ping()
+    here.pair.client.end()
+    await clock.settle()
+    const there = await connectTestClient(two.engine, renewed)
+    await clock.advance(10_000)
+    await there.client.ping()
+  })
+
+  it('stays where the ban was to leave connections alone, or the token was none of a master', async () => {
+    const { one, two } = await connected()
+    await one.users.ban('ann', { disconnect: false })
+    await one.users.unban('ann')
+    await one.users.setFlags('ann', { banned: true })
+    await one.users.setToken('ann', { deviceFlag: DeviceFlag.App, token: 'slave' })
+    await one.users.removeToken('ann')
+    await two.catchUp()
+    expect(await two.engine.users.flags('ann')).toMatchObject({ banned: true })
+    expect(two.engine.connections.count()).toBe(1)
+  })
+
+  it('is out when the node that sent them away could tell nobody, and did not hear of it in time itself', async () => {
+    const made = cluster({ peerPush: undefined as never })
+    const one = await lagging(made, 1)
+    const two = await made.node(2)
+    for (const engine of [one.engine, two]) await connectTestClient(engine, { uid: 'ann' })
+    one.lag()
+    const banning = expect(one.engine.users.ban('ann')).rejects.toMatchObject({ code: 'IM_REPLICATION_TIMEOUT' })
+    await made.clock.advance(one.engine.limits.replicateTimeoutMs + 200)
+    await banning
+    await one.catchUp()
+    expect([one.engine.connections.count(), two.connections.count()]).toEqual([0, 0])
+  })
+
+  it('is counted by the node that sends them away', async () => {
+    const { one, two } = await connected()
+    await connectTestClient(one, { ...old, deviceFlag: DeviceFlag.App, deviceID: 'here' })
+    expect(await one.users.ban('ann')).toEqual({ kickedCount: 1 })
+    await two.catchUp()
+  })
+
+  it('an entry of those who ended no connections with it: is carried out, and ends none', async () => {
+    const made = cluster()
+    const one = await made.node(1)
+    await connectTestClient(one, { uid: 'ann' })
+    const entry = Buffer.from('\u0001["channels","setUserFlags",["ann",{"banned":true}]]')
+    const writer = made.hub.replicator()
+    await writer.start({ nodeID: 9, apply: () => [], operate: () => undefined, isolated: () => undefined })
+    await writer.operate!('users', entry, new AbortController().signal)
+    await made.clock.settle()
+    expect(await one.users.flags('ann')).toMatchObject({ banned: true })
+    expect(one.connections.count()).toBe(1)
+    await writer.close()
+  })
+})
+
 describe('positions', () => {
   it('are shared: what was acknowledged to one node is not replayed by the other, and what was not is', async () => {
     const { one, two, clock } = await pair()
@@ -299,6 +438,120 @@ describe('positions', () => {
     await one.channels.subscribers.remove(TEAM, ['bob'])
     await clock.advance(2 * one.limits.cursorFlushMs)
     for (const nodeID of [1, 2]) expect((await storages[nodeID]!.cursors.cursor('bob', TEAM)).deliveredSeq).toBe(0)
+  })
+})
+
+/**
+ * Two nodes over a log in two parts, as the partitions of a stream are: one has TEAM and its members, the other everything else.
+ * The second node applies no operation of that other part from `lag` on, until `catchUp`.
+ */
+async function parted(options: Partial<IMEngineOptions> = {}) {
+  const made = cluster(options)
+  const { clock } = made
+  const rest = memoryReplicatorHub({ clock })
+  let gate = Promise.resolve()
+  let open = (): void => undefined
+  const node = (nodeID: number): Promise<IMEngine> => {
+    const parts = { team: made.hub.replicator(), rest: rest.replicator() }
+    const partOf = (lane: string) => parts[lane === channelKeyString(TEAM) ? 'team' : 'rest']
+    return made.node(nodeID, {
+      replicator: {
+        start: async (host) => {
+          await parts.team.start(host)
+          await parts.rest.start({ ...host, operate: async (operation) => (nodeID === 2 && (await gate), host.operate(operation)) })
+        },
+        close: async () => {
+          open()
+          await Promise.all([parts.team.close(), parts.rest.close()])
+        },
+        propose: (key, messages, signal) => partOf(channelKeyString(key)).propose(key, messages, signal),
+        operate: (lane, operation, signal) => partOf(lane).operate!(lane, operation, signal),
+      },
+    })
+  }
+  const [one, two] = [await node(1), await node(2)]
+  await one.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+  await clock.settle()
+  return {
+    ...made,
+    one,
+    two,
+    say: (text: string, syncOnce = false): Promise<unknown> => one.messages.send({ ...TEAM, fromUID: 'ann', payload: bytes(text), syncOnce }),
+    lag: () => {
+      gate = new Promise((resolve) => (open = resolve))
+    },
+    catchUp: async () => {
+      open()
+      await clock.settle()
+    },
+  }
+}
+
+describe('a node that has come to everything of a channel and to nothing else', () => {
+  it('shows a new member nothing of what was said before they came, commands included', async () => {
+    const { one, two, say, lag, clock } = await parted()
+    await say('before')
+    await say('a command from before', true)
+    await clock.settle()
+    lag()
+    await one.channels.subscribers.add(TEAM, ['dan'])
+    await clock.settle()
+    const { client: dan } = await connectTestClient(two, { uid: 'dan' })
+    await clock.settle()
+    expect(dan.messages).toEqual([])
+    await say('after')
+    await clock.settle()
+    expect(dan.messages.map(({ text }) => text)).toEqual(['after'])
+  })
+
+  it('shows a member who was taken out and in again nothing of what was said in between, then or later', async () => {
+    const { one, two, say, lag, catchUp, clock, storages } = await parted()
+    await say('before')
+    await clock.settle()
+    const first = await connectTestClient(two, { uid: 'bob' })
+    expect((await first.client.nextRecv()).text).toBe('before')
+    await clock.advance(two.limits.cursorFlushMs + 200)
+    first.pair.client.end()
+    await clock.settle()
+    lag()
+    await one.channels.subscribers.remove(TEAM, ['bob'])
+    await say('in between')
+    await one.channels.subscribers.add(TEAM, ['bob'])
+    await clock.settle()
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    await clock.settle()
+    expect(bob.messages).toEqual([])
+    await catchUp()
+    for (const nodeID of [1, 2]) expect(await storages[nodeID]!.cursors.cursor('bob', TEAM)).toMatchObject({ deliveredSeq: 2, joinSeq: 3 })
+  })
+
+  it('knows a conversation that was read and marked as unread behind that as the other one does, then and later', async () => {
+    const { one, say, lag, catchUp, clock, storages } = await parted()
+    for (const text of ['one', 'two', 'three']) await say(text)
+    await clock.settle()
+    lag()
+    await one.conversations.markRead('bob', TEAM)
+    await one.conversations.setUnread('bob', TEAM, 2)
+    await clock.settle()
+    const positions = async () => Promise.all([1, 2].map(async (nodeID) => storages[nodeID]!.cursors.cursor('bob', TEAM)))
+    const [here, there] = await positions()
+    expect(here).toMatchObject({ readSeq: 1 })
+    expect(there).toEqual(here)
+    await catchUp()
+    expect(await positions()).toEqual([here, here])
+  })
+
+  it('hides what was deleted for a user there', async () => {
+    const { one, two, say, lag, clock } = await parted()
+    await say('one')
+    await clock.settle()
+    lag()
+    const [{ messageID } = { messageID: '' }] = (await one.messages.sync(TEAM, { limit: 1 })).messages
+    await one.messages.deleteFor('bob', [messageID])
+    await clock.settle()
+    const seen = []
+    for await (const message of two.messages.range(TEAM, { forUID: 'bob' })) seen.push(message)
+    expect(seen).toEqual([])
   })
 })
 

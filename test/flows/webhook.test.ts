@@ -1,5 +1,6 @@
+import { Readable } from 'node:stream'
 import { describe, expect, it, vi } from 'vitest'
-import { FrameFlag, IMEngine, allowAnyToken, memoryOutbox, memoryReplicatorHub, memoryStorage, ReasonCode, type Facts, type Outbox, type Storage, type Webhook, type WebhookEvent } from 'imengine'
+import { FrameFlag, IMEngine, MemberRole, allowAnyToken, memoryOutbox, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode, type Facts, type LogEntry, type Outbox, type Replicator, type ReplicatorHost, type Storage, type Webhook, type WebhookEvent } from 'imengine'
 import { FakeClock, seededRandom } from 'imengine/testing'
 import { deferred, stage, storageWith, TEAM } from '../support.ts'
 
@@ -111,6 +112,107 @@ describe('webhook.notify', () => {
     await engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from('through the log') })
     await clock.advance(300)
     expect(far.texts()).toEqual(['through the log'])
+  })
+})
+
+interface KeptLog {
+  readonly entries: LogEntry[]
+  /** entries before this are not there any more: who has not come so far begins with another node's copy */
+  firstIndex?: number
+  /** from here on an entry is in the log, and whoever has proposed it dies before it hears of that */
+  crashIndex?: number
+}
+
+/** A node's way to a log beside the engines, as servers keep one: a node that starts is given what it does not have before `start` resolves. */
+function followerOf(log: KeptLog): Replicator {
+  let host: ReplicatorHost | undefined
+  const apply = async (index: number) => host!.apply([log.entries[index - 1]!], { log: 'log', index })
+  return {
+    start: async (given) => {
+      host = given
+      if ((await given.logPosition!('log')) + 1 < (log.firstIndex ?? 1)) await given.restore!(Readable.from([]))
+      for (let index = (await given.logPosition!('log')) + 1; index <= log.entries.length; index++) await apply(index)
+    },
+    propose: async (key, messages, signal) => {
+      const index = log.entries.push({ key, messages: [...messages], nodeID: host!.nodeID })
+      if (index !== log.crashIndex) return (await apply(index))[0]!
+      return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)))
+    },
+    close: () => undefined,
+  }
+}
+
+describe('a node that comes back to a log', () => {
+  const told = (events: readonly WebhookEvent[]): string[] =>
+    events.flatMap((event) => {
+      if (event.event === 'msg.notify') return event.messages.map(({ payload }) => `stored ${text(payload)}`)
+      return event.event === 'msg.offline' ? [`offline ${text(event.message.payload)}`] : []
+    })
+
+  /** The log has brought the channel long ago. */
+  async function folder(): Promise<Storage> {
+    const storage = memoryStorage()
+    await storage.channels.putMembers(TEAM, ['ann', 'bob'].map((uid) => ({ uid, role: MemberRole.Member })))
+    return storage
+  }
+
+  /** A life of node 1. */
+  async function life(storage: Storage, log: KeptLog) {
+    const { webhook, far } = listener(['msg.notify', 'msg.offline'])
+    const { engine, clock } = await stage({ webhook, limits: AT_ONCE, storage, presence: memoryPresence(), replicator: followerOf(log) })
+    await clock.advance(1_000 * (log.entries.length + 1)) // behind its earlier life, whose messageIDs it would give again
+    return {
+      told: () => told(far.told).toSorted(),
+      send: async (payload: string) => {
+        engine.messages.send({ ...TEAM, fromUID: 'ann', clientMsgNo: payload, payload: Buffer.from(payload) }).catch(() => undefined)
+        await clock.advance(1_000)
+      },
+      end: async () => {
+        const closing = engine.close({ drainMs: 0 })
+        await clock.advance(engine.limits.closeTimeoutMs + 1_000)
+        await closing
+      },
+    }
+  }
+
+  it('under its nodeID with an empty folder: tells nothing again of what its earlier life has told, and all that is new', async () => {
+    const log: KeptLog = { entries: [] }
+    const first = await life(await folder(), log)
+    await first.send('old')
+    expect(first.told()).toEqual(['offline old', 'stored old'])
+    await first.end()
+    const storage = await folder()
+    const second = await life(storage, log)
+    expect(await storage.messages.lastSeq(TEAM)).toBe(1)
+    expect(second.told()).toEqual([])
+    await second.send('new')
+    expect(second.told()).toEqual(['offline new', 'stored new'])
+  })
+
+  it('under its nodeID with another node’s copy, in place of a folder that was too old: tells nothing again either', async () => {
+    const log: KeptLog = { entries: [] }
+    const first = await life(await folder(), log)
+    for (const payload of ['one', 'two', 'three']) await first.send(payload)
+    await first.end()
+    log.firstIndex = 3
+    const storage = await folder()
+    await storage.messages.append([log.entries[0]!], { log: 'log', index: 1 })
+    const restore = async (): Promise<void> => void (await storage.messages.append([log.entries[1]!], { log: 'log', index: 2 }))
+    const second = await life({ ...storage, restore }, log)
+    expect(await storage.messages.lastSeq(TEAM)).toBe(3)
+    expect(second.told()).toEqual([])
+  })
+
+  it('in its own folder after a crash: tells what it had proposed and not told', async () => {
+    const log: KeptLog = { entries: [], crashIndex: 2 }
+    const storage = await folder()
+    const first = await life(storage, log)
+    await first.send('before')
+    await first.send('proposed')
+    await first.end()
+    expect(first.told()).toEqual(['offline before', 'stored before'])
+    const second = await life(storage, log)
+    expect(second.told()).toEqual(['offline proposed', 'stored proposed'])
   })
 })
 
