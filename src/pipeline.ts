@@ -98,7 +98,7 @@ export class Pipeline implements ConnectionHost {
 
   constructor(parts: Parts) {
     this.#parts = parts
-    const { clock, limits, waits, registry, directory, diagnostics, revisions, peers, notifier, delivered } = parts
+    const { clock, limits, waits, registry, directory, diagnostics, revisions, peers, contests, notifier, delivered } = parts
     const { options, nodeID, storage, replicated, snapshots, outbox, random, logger, facts, counters } = parts.given
     const { report } = facts
     const { presence, replicator, webhook } = options
@@ -162,7 +162,7 @@ export class Pipeline implements ConnectionHost {
       verifyToken: options.tokenVerifier,
       channels: directory,
       presence,
-      kickOnPeers: peers && ((login) => peers.kick(login)),
+      kickOnPeers: contests && ((contender) => contests.ask(contender)),
       nodeID,
       plaintext: options.plaintext ?? 'refuse',
       clock,
@@ -329,10 +329,13 @@ export class Pipeline implements ConnectionHost {
   }
 
   /** A login on another node: its kick rules hold here, too. Or somebody was sent away there. */
-  kicked(request: PeerKickRequest): void {
+  kicked(request: PeerKickRequest): MaybePromise<void> {
     const { uid, deviceFlag, out } = request
-    if (out === undefined) this.#parts.logins.endOthers(request)
-    else this.sendAway(uid, out.allDevices ? undefined : deviceFlag, out.reason)
+    if (out === undefined) {
+      this.#parts.logins.endOthers(request)
+      return this.#parts.contests?.met(request)
+    }
+    this.sendAway(uid, out.allDevices ? undefined : deviceFlag, out.reason)
   }
 
   /** End the connections of a user, or of one kind of device, on this node. @returns how many there were */
@@ -554,6 +557,7 @@ export class Pipeline implements ConnectionHost {
     if (event instanceof ConnectEvent) this.#connecting.delete(event.conn as Connection)
     event.release()
     event.finish(result)
+    if (event instanceof ConnectEvent) this.#parts.contests?.settled(event)
   }
 
   /**

@@ -16,6 +16,11 @@ export interface PeerKickRequest {
   readonly deviceFlag: number
   readonly deviceID: string
   readonly deviceLevel: number
+  /**
+   * Of a login: the node that it is on. Of two that come at the same moment, the one on the higher node stays. An adapter that does
+   * not carry it keeps working, and lets both of such two in.
+   */
+  readonly nodeID?: number
   /** the user has been banned or signed out: all connections of the kind of device end, or all whatsoever. Nobody has logged in */
   readonly out?: { readonly allDevices: boolean; readonly reason: string }
 }
@@ -25,6 +30,7 @@ export interface PeerPushHost {
   readonly nodeID: number
   /** Deliver to this node's own connections. */
   pushed(request: PeerPushRequest): MaybePromise<void>
+  /** May take as long as a call of this node to another: do not let one wait for the other, nor pushes for it. */
   kicked(request: PeerKickRequest): MaybePromise<void>
 }
 

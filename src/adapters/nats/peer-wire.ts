@@ -124,7 +124,7 @@ function readBody(reader: Reader, kind: number, nodeID: number): PeerFrame {
     case Kind.Kick: {
       const login = { uid: reader.text(), deviceFlag: reader.count(), deviceID: reader.text(), deviceLevel: reader.count() }
       const sentAway = reader.u8()
-      const request = sentAway === 0 ? login : { ...login, out: { allDevices: sentAway === 2, reason: reader.text() } }
+      const request = sentAway === 0 ? { ...login, nodeID } : { ...login, out: { allDevices: sentAway === 2, reason: reader.text() } }
       return { kind, fromNodeID: nodeID, request }
     }
     case Kind.Hello:
