@@ -330,19 +330,22 @@ export class Pipeline implements ConnectionHost {
 
   /** A login on another node: its kick rules hold here, too. Or somebody was sent away there. */
   kicked(request: PeerKickRequest): MaybePromise<void> {
-    const { uid, deviceFlag, out } = request
+    const { uid, deviceFlag, out, agoMs } = request
+    const beforeMs = agoMs === undefined ? Infinity : this.clock.nowMs() - agoMs
     if (out === undefined) {
-      this.#parts.logins.endOthers(request)
-      return this.#parts.contests?.met(request)
+      this.#parts.logins.endOthers(request, beforeMs)
+      return agoMs === undefined ? this.#parts.contests?.met(request) : undefined
     }
-    this.sendAway(uid, out.allDevices ? undefined : deviceFlag, out.reason)
+    this.sendAway(uid, out.allDevices ? undefined : deviceFlag, out.reason, beforeMs)
   }
 
-  /** End the connections of a user, or of one kind of device, on this node. @returns how many there were */
-  sendAway(uid: string, deviceFlag: number | undefined, reason: string): number {
+  /** End the connections of a user, or of one kind of device, on this node, that came before `beforeMs`. @returns how many there were */
+  sendAway(uid: string, deviceFlag: number | undefined, reason: string, beforeMs = Infinity): number {
+    const isMeant = (connection: Connection): boolean =>
+      (deviceFlag === undefined || connection.deviceFlag === deviceFlag) && connection.connectedAtMs < beforeMs
     // Who is being let in at this moment was judged by what holds no more, and is judged anew when they come back.
-    for (const connection of this.connecting(uid)) if (deviceFlag === undefined || connection.deviceFlag === deviceFlag) connection.end('handler')
-    const meant = this.#parts.registry.of(uid).filter(({ info }) => deviceFlag === undefined || info.deviceFlag === deviceFlag)
+    for (const connection of this.connecting(uid)) if (isMeant(connection)) connection.end('handler')
+    const meant = this.#parts.registry.of(uid).filter(isMeant)
     for (const connection of meant) connection.kick('kick', reason)
     return meant.length
   }

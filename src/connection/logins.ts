@@ -43,9 +43,10 @@ export class Logins {
     return true
   }
 
-  /** A login here, or on another node: its kick rules hold for the connections of this one. */
-  endOthers(login: Login): void {
+  /** A login here, or on another node: its kick rules hold for the connections of this one that came before `beforeMs`. */
+  endOthers(login: Login, beforeMs = Infinity): void {
     for (const other of this.#options.registry.of(login.uid)) {
+      if (other.connectedAtMs >= beforeMs) continue
       const verdict = this.verdict(login, other.login)
       if (verdict !== 'keep') other.kick(verdict, verdict === 'kick' ? 'login in other device' : '')
     }

@@ -21,6 +21,11 @@ export interface PeerKickRequest {
    * not carry it keeps working, and lets both of such two in.
    */
   readonly nodeID?: number
+  /**
+   * How long ago that was, in milliseconds, where an adapter tells a node of it late, which has been away: who has come to that node
+   * since then is newer, and stays. Absent: it is now.
+   */
+  readonly agoMs?: number
   /** the user has been banned or signed out: all connections of the kind of device end, or all whatsoever. Nobody has logged in */
   readonly out?: { readonly allDevices: boolean; readonly reason: string }
 }
@@ -45,7 +50,7 @@ export interface PeerPush {
   push(nodeID: number, request: PeerPushRequest, signal: AbortSignal): MaybePromise<void>
   /**
    * Ask every other node to end its own connections as the request says: by a login's kick rules, or `out`.
-   * @throws IM_PEER_UNREACHABLE  one of them did not confirm; all have been asked
+   * @throws IM_PEER_UNREACHABLE  one of them did not confirm, or has fallen silent without an end that it told; all have been asked
    */
   kick(request: PeerKickRequest, signal: AbortSignal): MaybePromise<void>
   /** Called by the engine at its end, also when `start` has failed or hangs; again when it comes back after that. */
