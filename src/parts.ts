@@ -1,5 +1,6 @@
 import type { IMEngineOptions, Limits } from './config.ts'
 import { ConnectionRegistry } from './connection/connection-registry.ts'
+import { LoginContests } from './connection/login-contests.ts'
 import { Logins } from './connection/logins.ts'
 import { UserSendRates } from './connection/user-send-rates.ts'
 import type { Clock } from './contracts/clock.ts'
@@ -90,6 +91,7 @@ export class Parts {
   readonly userSendRates: UserSendRates | undefined
   /** undefined on a node that hands nothing to others */
   readonly peers: PeerPushes | undefined
+  readonly contests: LoginContests | undefined
   readonly notifier: WebhookNotifier | undefined
 
   constructor(given: PartsOptions) {
@@ -170,6 +172,13 @@ export class Parts {
         facts,
         counts: counters,
         report,
+      })
+    this.contests =
+      this.peers &&
+      new LoginContests({
+        nodeID,
+        verdict: (login, existing) => this.logins.verdict(login, existing),
+        askPeers: (login) => this.peers!.kick(login),
       })
     this.notifier =
       webhook &&

@@ -99,7 +99,7 @@ export class Pipeline implements ConnectionHost {
 
   constructor(parts: Parts) {
     this.#parts = parts
-    const { clock, limits, waits, registry, directory, diagnostics, revisions, peers, notifier, delivered } = parts
+    const { clock, limits, waits, registry, directory, diagnostics, revisions, peers, contests, notifier, delivered } = parts
     const { options, nodeID, storage, replicated, snapshots, outbox, random, logger, facts, counters } = parts.given
     const { report } = facts
     const { presence, replicator, webhook } = options
@@ -164,7 +164,7 @@ export class Pipeline implements ConnectionHost {
       // Not from memory: whoever was just banned on another node comes back before that forgets, and nobody would ask about them again.
       channels: directory.fresh,
       presence,
-      kickOnPeers: peers && ((login) => peers.kick(login)),
+      kickOnPeers: contests && ((contender) => contests.ask(contender)),
       nodeID,
       plaintext: options.plaintext ?? 'refuse',
       clock,
@@ -331,17 +331,23 @@ export class Pipeline implements ConnectionHost {
   }
 
   /** A login on another node: its kick rules hold here, too. Or somebody was sent away there. */
-  kicked(request: PeerKickRequest): void {
-    const { uid, deviceFlag, out } = request
-    if (out === undefined) this.#parts.logins.endOthers(request)
-    else this.sendAway(uid, out.allDevices ? undefined : deviceFlag, out.reason)
+  kicked(request: PeerKickRequest): MaybePromise<void> {
+    const { uid, deviceFlag, out, agoMs } = request
+    const beforeMs = agoMs === undefined ? Infinity : this.clock.nowMs() - agoMs
+    if (out === undefined) {
+      this.#parts.logins.endOthers(request, beforeMs)
+      return agoMs === undefined ? this.#parts.contests?.met(request) : undefined
+    }
+    this.sendAway(uid, out.allDevices ? undefined : deviceFlag, out.reason, beforeMs)
   }
 
-  /** End the connections of a user, or of one kind of device, on this node. @returns how many there were */
-  sendAway(uid: string, deviceFlag: number | undefined, reason: string): number {
+  /** End the connections of a user, or of one kind of device, on this node, that came before `beforeMs`. @returns how many there were */
+  sendAway(uid: string, deviceFlag: number | undefined, reason: string, beforeMs = Infinity): number {
+    const isMeant = (connection: Connection): boolean =>
+      (deviceFlag === undefined || connection.deviceFlag === deviceFlag) && connection.connectedAtMs < beforeMs
     // Who is being let in at this moment was judged by what holds no more, and is judged anew when they come back.
-    for (const connection of this.connecting(uid)) if (deviceFlag === undefined || connection.deviceFlag === deviceFlag) connection.end('handler')
-    const meant = this.#parts.registry.of(uid).filter(({ info }) => deviceFlag === undefined || info.deviceFlag === deviceFlag)
+    for (const connection of this.connecting(uid)) if (isMeant(connection)) connection.end('handler')
+    const meant = this.#parts.registry.of(uid).filter(isMeant)
     for (const connection of meant) connection.kick('kick', reason)
     return meant.length
   }
@@ -564,6 +570,7 @@ export class Pipeline implements ConnectionHost {
     if (event instanceof ConnectEvent) this.#connecting.delete(event.conn as Connection)
     event.release()
     event.finish(result)
+    if (event instanceof ConnectEvent) this.#parts.contests?.settled(event)
   }
 
   /**

@@ -27,7 +27,7 @@ export class Logins {
   /** End what this login takes the place of, and let it in. @returns false when the user has as many connections as allowed */
   makeRoom(connection: Connection, login: Login): boolean {
     const { registry, maxConnectionsPerUID, went } = this.#options
-    const verdicts = registry.of(login.uid).map((other) => this.#verdict(login, other))
+    const verdicts = registry.of(login.uid).map((other) => this.verdict(login, other.login))
     const stayingCount = verdicts.filter((verdict) => verdict === 'keep').length
     if (stayingCount >= maxConnectionsPerUID) return false
     // Between the end of the old ones and the new one the user is not gone.
@@ -43,10 +43,11 @@ export class Logins {
     return true
   }
 
-  /** A login here, or on another node: its kick rules hold for the connections of this one. */
-  endOthers(login: Login): void {
+  /** A login here, or on another node: its kick rules hold for the connections of this one that came before `beforeMs`. */
+  endOthers(login: Login, beforeMs = Infinity): void {
     for (const other of this.#options.registry.of(login.uid)) {
-      const verdict = this.#verdict(login, other)
+      if (other.connectedAtMs >= beforeMs) continue
+      const verdict = this.verdict(login, other.login)
       if (verdict !== 'keep') other.kick(verdict, verdict === 'kick' ? 'login in other device' : '')
     }
   }
@@ -56,8 +57,9 @@ export class Logins {
     if (connection.uid !== this.#replacing) this.#options.went(connection.uid)
   }
 
-  #verdict(login: Login, other: Connection): KickVerdict {
-    const verdict = this.#kickPolicy(login, other.login)
+  /** What a login makes of one that was there before it. @throws TypeError  the host's policy answers something else */
+  verdict(login: Login, existing: Login): KickVerdict {
+    const verdict = this.#kickPolicy(login, existing)
     if (verdict === 'keep' || verdict === 'kick' || verdict === 'replace') return verdict
     return badOption("the kick policy's answer", "'keep', 'kick' or 'replace'", verdict)
   }

@@ -80,7 +80,7 @@ export interface ConnectionPort extends ConnectionView {
   /** RECVACK has come: the message is not sent again on this connection. */
   settleRecv(messageID: string): void
   /** End it for good after what has been sent so far. */
-  end(cause: 'handler'): void
+  end(cause: 'handler' | 'kicked'): void
 }
 
 /**
@@ -119,5 +119,5 @@ export interface ConnectingPort extends ConnectionPort {
   /** Send CONNACK and open. The engine has made room for it in the registry by then. */
   admit(admission: ConnectionAdmission): void
   /** Send a refusing CONNACK and close after it. */
-  refuse(reasonCode: number, connack: Uint8Array, cause?: 'refused' | 'auth-timeout' | 'limit'): void
+  refuse(reasonCode: number, connack: Uint8Array, cause?: 'refused' | 'auth-timeout' | 'limit' | 'kicked'): void
 }

@@ -16,6 +16,16 @@ export interface PeerKickRequest {
   readonly deviceFlag: number
   readonly deviceID: string
   readonly deviceLevel: number
+  /**
+   * Of a login: the node that it is on. Of two that come at the same moment, the one on the higher node stays. An adapter that does
+   * not carry it keeps working, and lets both of such two in.
+   */
+  readonly nodeID?: number
+  /**
+   * How long ago that was, in milliseconds, where an adapter tells a node of it late, which has been away: who has come to that node
+   * since then is newer, and stays. Absent: it is now.
+   */
+  readonly agoMs?: number
   /** the user has been banned or signed out: all connections of the kind of device end, or all whatsoever. Nobody has logged in */
   readonly out?: { readonly allDevices: boolean; readonly reason: string }
 }
@@ -25,6 +35,7 @@ export interface PeerPushHost {
   readonly nodeID: number
   /** Deliver to this node's own connections. */
   pushed(request: PeerPushRequest): MaybePromise<void>
+  /** May take as long as a call of this node to another: do not let one wait for the other, nor pushes for it. */
   kicked(request: PeerKickRequest): MaybePromise<void>
 }
 
@@ -44,7 +55,7 @@ export interface PeerPush {
   push(nodeID: number, request: PeerPushRequest, signal: AbortSignal): MaybePromise<void>
   /**
    * Ask every other node to end its own connections as the request says: by a login's kick rules, or `out`.
-   * @throws IM_PEER_UNREACHABLE  one of them did not confirm; all have been asked
+   * @throws IM_PEER_UNREACHABLE  one of them did not confirm, or has fallen silent without an end that it told; all have been asked
    */
   kick(request: PeerKickRequest, signal: AbortSignal): MaybePromise<void>
   /** Called by the engine at its end, also when `start` has failed or hangs; again when it comes back after that. */

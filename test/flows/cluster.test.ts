@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import {
   allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode,
-  type IMEngineOptions, type PeerPush, type Presence,
+  type IMEngineOptions, type PeerPush, type PeerPushHost, type Presence,
 } from 'imengine'
 import { FrameType } from 'imengine/protocol'
 import { connectTestClient, FakeClock, seededRandom } from 'imengine/testing'
@@ -135,6 +135,30 @@ describe('two nodes over one store', () => {
     expect(askedCount).toBe(1)
     await one.users.ban('ann')
     await expect(connectTestClient(two, { uid: 'ann' })).rejects.toThrow('Ban')
+    expect(two.connections.list()).toEqual([])
+    await clock.advance(3_000)
+  })
+
+  it('end for a login that they are told of late who was there before it, and not who has come since', async () => {
+    const hosts: PeerPushHost[] = []
+    const { two, clock } = await pair({ tokenVerifier: allowAnyToken({ deviceLevel: DeviceLevel.Master }) }, (peer) => ({
+      start: (host) => void hosts.push(host),
+      push: () => undefined,
+      kick: () => undefined,
+      close: () => peer.close(),
+    }))
+    const late = { uid: 'ann', deviceFlag: 0, deviceID: 'elsewhere', deviceLevel: DeviceLevel.Master, nodeID: 3 }
+    const old = await connectTestClient(two, { uid: 'ann', deviceID: 'old', deviceFlag: 0 })
+    await clock.advance(5_000)
+    await hosts[1]!.kicked({ ...late, agoMs: 10_000 })
+    await hosts[1]!.kicked({ ...late, agoMs: 10_000, out: { allDevices: true, reason: 'banned' } })
+    expect(two.connections.list().map(({ deviceID }) => deviceID)).toEqual(['old'])
+    await hosts[1]!.kicked({ ...late, agoMs: 1_000 })
+    expect(await old.client.next(FrameType.DISCONNECT)).toMatchObject({ reasonCode: 12 })
+    expect(two.connections.list()).toEqual([])
+    await connectTestClient(two, { uid: 'ann', deviceID: 'new', deviceFlag: 0 })
+    await clock.advance(3_000)
+    await hosts[1]!.kicked({ ...late, agoMs: 1_000, out: { allDevices: true, reason: 'banned' } })
     expect(two.connections.list()).toEqual([])
     await clock.advance(3_000)
   })

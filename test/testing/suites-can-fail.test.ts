@@ -681,6 +681,9 @@ const rows: readonly Row[] = [
     },
   })),
   peers('a kick goes nowhere', () => ({ kick: () => {} })),
+  peers('a kick names the node that is asked', (original) => ({
+    start: (host) => original.start({ nodeID: host.nodeID, pushed: (request) => host.pushed(request), kicked: (request) => host.kicked({ ...request, nodeID: host.nodeID }) }),
+  })),
   peers('uids are lost', (original) => ({ push: (nodeID, request, signal) => original.push(nodeID, { ...request, uids: [] }, signal) })),
   socket('nothing is ever buffered', () => ({ bufferedBytes: 0 })),
   socket('what was sent is lost on close', (original) => ({ close: () => original.destroy?.() })),

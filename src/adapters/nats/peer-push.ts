@@ -8,6 +8,7 @@ import type { Msg, NatsConnection, Subscription } from '@nats-io/transport-node'
 import type { PeerKickRequest, PeerPush, PeerPushHost, PeerPushRequest } from '../../contracts/peer-push.ts'
 import { badOption, describeCause, IMError } from '../../errors.ts'
 import type { ClusterConnection, ClusterConnectionState } from './connection.ts'
+import type { OwedKicks } from './owed-kicks.ts'
 import { PeerCalls } from './peer-calls.ts'
 import { PeerMembers } from './peer-members.ts'
 import { Answer, decodePeerFrame, encodeAnswer, encodeKick, encodePush, encodeSpeaker, Kind, type PeerFrame, type Speaker } from './peer-wire.ts'
@@ -16,7 +17,7 @@ export interface NatsPeerPushOptions {
   readonly connection: ClusterConnection
   /** every subject begins with it */
   readonly name: string
-  /** how often nodes tell each other that they live, in milliseconds; silent for three of them is gone */
+  /** how often nodes tell each other that they live, in milliseconds; silent for three of them is lost, and called again when it is heard */
   readonly peerBeatMs: number
   /** a call that has not been answered for so long has failed, whatever its signal allows */
   readonly peerCallTimeoutMs: number
@@ -104,14 +105,14 @@ export class NatsPeerPush implements PeerPush {
     const { calls, members, host } = this.#reachable()
     const bytes = encodeKick(host.nodeID, request)
     const failures: unknown[] = []
-    await Promise.all(
-      members.nodeIDs.map((nodeID) =>
-        calls.ask(nodeID, bytes, signal).catch((cause: unknown) => {
-          // One that has said goodbye meanwhile holds no connections any more.
-          if (members.has(nodeID)) failures.push(unreachable(nodeID, cause))
-        }),
-      ),
-    )
+    const failed = (nodeID: number, failure: IMError): void => {
+      // One that has said goodbye meanwhile holds no connections any more.
+      if (!members.has(nodeID)) return
+      members.owe(nodeID, request)
+      failures.push(failure)
+    }
+    for (const nodeID of members.lostNodeIDs) failed(nodeID, new IMError('IM_PEER_UNREACHABLE', { detail: 'the node has fallen silent', context: { nodeID } }))
+    await Promise.all(members.nodeIDs.map((nodeID) => calls.ask(nodeID, bytes, signal).catch((cause: unknown) => failed(nodeID, unreachable(nodeID, cause)))))
     if (failures.length > 0) throw failures[0]
   }
 
@@ -215,7 +216,7 @@ export class NatsPeerPush implements PeerPush {
     running.calls.expire()
     if (!this.#options.connection.isConnected) return // nobody can be heard
     const { nats, speaker, members } = running
-    for (const nodeID of members.dropSilent()) running.calls.failAllTo(nodeID)
+    for (const nodeID of members.loseSilent()) running.calls.failAllTo(nodeID)
     nats.publish(`${this.#options.name}.peers`, encodeSpeaker(Kind.Alive, speaker))
   }
 
@@ -247,10 +248,31 @@ export class NatsPeerPush implements PeerPush {
     if (frame.speaker.boot === speaker.boot) return
     if (frame.kind === Kind.Bye) return members.left(frame.speaker)
     const knownNodeIDs = members.nodeIDs
-    if (frame.speaker.nodeID !== speaker.nodeID) members.heard(frame.speaker)
+    if (frame.speaker.nodeID !== speaker.nodeID) {
+      const owed = members.heard(frame.speaker)
+      if (owed !== undefined) void this.#settle(running, frame.speaker.nodeID, owed)
+    }
     if (frame.kind !== Kind.Hello) return
     const alive = encodeSpeaker(Kind.Alive, speaker, knownNodeIDs)
     if (!msg.respond(alive)) running.nats.publish(`${this.#options.name}.peers`, alive)
+  }
+
+  /** A node that had fallen silent is there again: it learns who has logged in elsewhere, or was sent away, meanwhile. Never rejects. */
+  async #settle({ calls, members, host }: Running, nodeID: number, owed: OwedKicks): Promise<void> {
+    const never = new AbortController().signal // the calls have a limit of their own
+    for (let kick = owed.oldest; kick !== undefined; kick = owed.oldest) {
+      try {
+        await calls.ask(nodeID, encodeKick(host.nodeID, kick), never)
+      } catch {
+        if (this.#running === undefined || !members.has(nodeID)) return // nobody is there to be told, or to tell
+        if (members.isLost(nodeID)) return members.oweAgain(nodeID, owed)
+        owed.givenUpCount++
+      }
+      owed.dropOldest()
+    }
+    if (owed.givenUpCount === 0) return
+    const detail = `the node was silent, and has not been told of ${owed.givenUpCount} logins and kicks meanwhile: older logins there go on`
+    this.#options.report(new IMError('IM_PEER_UNREACHABLE', { detail, context: { nodeID } }))
   }
 
   #called(error: Error | null, msg: Msg): void {

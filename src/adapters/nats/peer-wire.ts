@@ -8,7 +8,7 @@ import { flagFields, MessageFlag, messageFlags, REVISION_KINDS } from '../../mod
 
 const WIRE_VERSION = 1
 
-export const Kind = { Push: 1, Kick: 2, Hello: 3, Alive: 4, Bye: 5 } as const
+export const Kind = { Push: 1, Kick: 2, Hello: 3, Alive: 4, Bye: 5, LateKick: 6 } as const
 
 /** What a node answers to a push or a kick. */
 export const Answer = { Taken: 0, Failed: 1, Unreadable: 2, Busy: 3 } as const
@@ -56,10 +56,10 @@ export function encodePush(fromNodeID: number, request: PeerPushRequest, maxByte
   return parts
 }
 
-export function encodeKick(fromNodeID: number, { uid, deviceFlag, deviceID, deviceLevel, out }: PeerKickRequest): Uint8Array {
+export function encodeKick(fromNodeID: number, { uid, deviceFlag, deviceID, deviceLevel, out, agoMs }: PeerKickRequest): Uint8Array {
   const writer = new Writer(128)
   writer.u8(WIRE_VERSION)
-  writer.u8(Kind.Kick)
+  writer.u8(agoMs === undefined ? Kind.Kick : Kind.LateKick) // a node that does not know late ones must not take it for one of now
   writer.count(fromNodeID)
   writer.text(uid)
   writer.count(deviceFlag)
@@ -67,6 +67,7 @@ export function encodeKick(fromNodeID: number, { uid, deviceFlag, deviceID, devi
   writer.count(deviceLevel)
   writer.u8(out === undefined ? 0 : out.allDevices ? 2 : 1)
   if (out !== undefined) writer.text(out.reason)
+  if (agoMs !== undefined) writer.float(agoMs)
   return writer.bytes()
 }
 
@@ -121,11 +122,12 @@ function readBody(reader: Reader, kind: number, nodeID: number): PeerFrame {
       const messages = reader.list(() => readMessage(reader, key))
       return { kind, fromNodeID: nodeID, request: { key, messages, uids } }
     }
-    case Kind.Kick: {
+    case Kind.Kick:
+    case Kind.LateKick: {
       const login = { uid: reader.text(), deviceFlag: reader.count(), deviceID: reader.text(), deviceLevel: reader.count() }
       const sentAway = reader.u8()
-      const request = sentAway === 0 ? login : { ...login, out: { allDevices: sentAway === 2, reason: reader.text() } }
-      return { kind, fromNodeID: nodeID, request }
+      const request = sentAway === 0 ? { ...login, nodeID } : { ...login, out: { allDevices: sentAway === 2, reason: reader.text() } }
+      return { kind: Kind.Kick, fromNodeID: nodeID, request: kind === Kind.Kick ? request : { ...request, agoMs: reader.float() } }
     }
     case Kind.Hello:
     case Kind.Bye:

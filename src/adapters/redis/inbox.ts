@@ -155,7 +155,7 @@ export class Inbox {
     }
     if (this.#kickCount >= maxCallCount) return answer(head, Outcome.TooMuch)
     this.#kickCount++
-    const apply = async (): Promise<void> => host.kicked(kick)
+    const apply = async (): Promise<void> => host.kicked(kick.out === undefined ? { ...kick, nodeID: head.nodeID } : kick)
     void apply()
       .then(
         () => Outcome.Taken,

@@ -25,7 +25,7 @@ export interface ConnectServices {
   readonly channels: ChannelDirectory
   readonly presence: Presence | undefined
   /** end older logins on other nodes; never rejects: a node that cannot be reached must not lock everybody out */
-  readonly kickOnPeers: ((login: Login) => Promise<void>) | undefined
+  readonly kickOnPeers: ((contender: ConnectEvent) => Promise<void>) | undefined
   readonly nodeID: number
   readonly plaintext: 'refuse' | 'allow'
   /** what ciphers work with; undefined: node:crypto */
@@ -67,6 +67,10 @@ export class ConnectEvent extends EngineEvent implements ConnectContext {
   agreement: KeyAgreement | undefined
   /** other nodes have been told that this connection is online */
   announced = false
+  /** a login on another node has come in between, and gives way to this one: the others are told of this one once more */
+  contested = false
+  /** the other nodes are being told */
+  asking: Promise<void> | undefined
 
   constructor(conn: ConnectingPort, frame: ConnectPacket, services: ConnectServices) {
     super()
@@ -101,6 +105,16 @@ export class ConnectEvent extends EngineEvent implements ConnectContext {
     const { uid, deviceFlag } = this.frame
     const { connectionID } = this.conn
     return { uid, nodeID: this.services.nodeID, connectionID, deviceFlag, deviceLevel: this.deviceLevel }
+  }
+
+  get isWaiting(): boolean {
+    return !this.isOver && !this.conn.closed
+  }
+
+  /** A login on another node takes the place of this one, which is not in yet: it is told so as one would be that is. */
+  yieldTo(verdict: 'kick' | 'replace'): void {
+    if (verdict === 'kick') this.conn.refuse(ReasonCode.ConnectKick, this.connack(ReasonCode.ConnectKick), 'kicked')
+    else this.conn.end('kicked')
   }
 
   /** Why this CONNECT is none, whoever answers for it: checked before the chain, so that no replaced step can forget it. */
@@ -208,7 +222,7 @@ function sendConnack(ctx: ConnectEvent): Outcome | Promise<Outcome> {
 /** Tell the other nodes before the client is told that it is in: what they push from then on finds it. */
 function announce(ctx: ConnectEvent): MaybePromise<void> {
   const { presence, kickOnPeers } = ctx.services
-  if (presence === undefined) return kickOnPeers?.(ctx.login)
+  if (presence === undefined) return kickOnPeers?.(ctx)
   ctx.announced = true
   const failed = (reason: unknown): never => {
     throw asIMError(reason, 'IM_PRESENCE_UNAVAILABLE', { ...ctx.describe(), event: ctx.event, step: 'sendConnack' })
@@ -219,18 +233,19 @@ function announce(ctx: ConnectEvent): MaybePromise<void> {
       return told.then(() => {
         // Told too late: the client has been refused, and this node must not be named as the one that has it.
         if (ctx.isOver || ctx.conn.closed) ctx.withdraw()
-        else return kickOnPeers?.(ctx.login)
+        else return kickOnPeers?.(ctx)
       }, failed)
     }
   } catch (reason) {
     failed(reason)
   }
-  return kickOnPeers?.(ctx.login)
+  return kickOnPeers?.(ctx)
 }
 
 /** One synchronous piece: nothing can happen between ending the older logins, the registry and CONNACK. */
-function admit(ctx: ConnectEvent): Outcome {
+function admit(ctx: ConnectEvent): Outcome | Promise<Outcome> {
   if (ctx.conn.closed) return
+  if (ctx.contested) return ctx.services.kickOnPeers!(ctx).then(() => admit(ctx))
   if (!ctx.services.makeRoom(ctx.conn, ctx.login)) return close(ReasonCode.RateLimit, 'too many connections of this user')
   ctx.conn.admit({
     deviceLevel: ctx.deviceLevel,

@@ -1,6 +1,6 @@
 import { connect } from '@nats-io/transport-node'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { allowAnyToken, ChannelType, IMEngine, memoryStorage, type Message } from 'imengine'
+import { allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryStorage, type IMEngineOptions, type Message } from 'imengine'
 import { natsCluster } from 'imengine/nats'
 import { connectTestClient, type TestClient } from 'imengine/testing'
 import { logName } from './log.ts'
@@ -23,9 +23,9 @@ afterEach(async () => {
 afterAll(() => servers?.close())
 
 /** One node: its own store, and the log, the presence and the pushes of the cluster. */
-async function node(name: string, nodeID: number): Promise<IMEngine> {
+async function node(name: string, nodeID: number, options: Partial<IMEngineOptions> = {}): Promise<IMEngine> {
   const cluster = natsCluster({ servers: servers.urls, name, partitions: 2, log: { maxAgeMs: 600_000 } })
-  const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, storage: memoryStorage(), ...cluster })
+  const engine = new IMEngine({ tokenVerifier: allowAnyToken(), nodeID, storage: memoryStorage(), ...cluster, ...options })
   engines.push(engine)
   await engine.start()
   await engine.channels.create(TEAM, { subscribers: UIDS })
@@ -76,6 +76,20 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
     expect(second.messageID).toBe(first.messageID)
     const third = await there.send({ ...TEAM, clientMsgNo: 'next', payload: 'x' })
     expect(third.messageSeq).toBe(2)
+  })
+
+  it('let one of two masters in who come to two of them at the same moment', async () => {
+    const name = logName()
+    const master = { tokenVerifier: allowAnyToken({ deviceLevel: DeviceLevel.Master }) }
+    const cluster = [await node(name, 1, master), await node(name, 2, master)]
+    const counts: number[] = []
+    for (let round = 0; round < 20; round++) {
+      const uid = `user ${round}`
+      // Both have been answered then: who is in stays, and who was in before that has been ended.
+      await Promise.allSettled(cluster.map((engine, index) => connectTestClient(engine, { uid, deviceID: `phone-${index}` })))
+      counts.push(cluster.reduce((count, engine) => count + engine.connections.list({ uid }).length, 0))
+    }
+    expect(counts).toEqual(counts.map(() => 1))
   })
 
   it('whose log cannot be followed tell onError, and refuse what goes through it', async () => {

@@ -3,7 +3,8 @@ import type { IMError } from 'imengine'
 import { peerPushContract, sampleMessage } from 'imengine/testing'
 import { ClusterConnection } from '../../../src/adapters/nats/connection.ts'
 import { NatsPeerPush, type NatsPeerPushOptions } from '../../../src/adapters/nats/peer-push.ts'
-import type { PeerPushHost, PeerPushRequest } from '../../../src/contracts/peer-push.ts'
+import { Answer, decodePeerFrame, encodeAnswer, encodeSpeaker, Kind } from '../../../src/adapters/nats/peer-wire.ts'
+import type { PeerKickRequest, PeerPushHost, PeerPushRequest } from '../../../src/contracts/peer-push.ts'
 import { NATS_SERVER, startNatsServers, until, type NatsServers } from './servers.ts'
 
 let clusterCount = 0
@@ -34,7 +35,7 @@ const patient = (): AbortSignal => AbortSignal.timeout(10_000)
 class Host implements PeerPushHost {
   readonly nodeID: number
   readonly pushes: PeerPushRequest[] = []
-  kickCount = 0
+  readonly kicks: PeerKickRequest[] = []
   beforePush: () => Promise<void> | void = () => {}
 
   constructor(nodeID: number) {
@@ -46,8 +47,12 @@ class Host implements PeerPushHost {
     this.pushes.push(request)
   }
 
-  kicked(): void {
-    this.kickCount++
+  get kickCount(): number {
+    return this.kicks.length
+  }
+
+  kicked(request: PeerKickRequest): void {
+    this.kicks.push(request)
   }
 }
 
@@ -201,24 +206,123 @@ describe.skipIf(NATS_SERVER === undefined)('PeerPush over NATS', () => {
     await closeAll([...peers, ...twins])
   })
 
+  /** A node that speaks when it is told to, and takes calls in silence unless `answers` says what it answers. */
+  async function puppet(name: string) {
+    const connection = new ClusterConnection({ servers: servers.urls, clientName: 'puppet', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 1_000 })
+    const nats = await connection.acquire()
+    const calls: PeerKickRequest[] = []
+    const made = { answers: false, calls, say: (kind: typeof Kind.Alive | typeof Kind.Bye, boot: string) => say(kind, boot), end: () => connection.release() }
+    const say = (kind: typeof Kind.Alive | typeof Kind.Bye, boot: string): Promise<void> => {
+      nats.publish(`${name}.peers`, encodeSpeaker(kind, { nodeID: 3, boot }))
+      return nats.flush()
+    }
+    nats.subscribe(`${name}.node.3`, {
+      callback: (_error, msg) => {
+        const frame = decodePeerFrame(msg.data)
+        if (frame.kind === Kind.Kick) calls.push(frame.request)
+        if (made.answers) msg.respond(encodeAnswer(Answer.Taken))
+      },
+    })
+    await nats.flush()
+    return made
+  }
+
   test('a call without an answer fails when the other node has missed three beats', async () => {
     const { peers, hosts, name } = await pair({ peerCallTimeoutMs: 600_000 })
-    const connection = new ClusterConnection({ servers: servers.urls, clientName: 'silent', connectTimeoutMs: 2_000, reconnectPauseMs: 50, pingIntervalMs: 1_000 })
-    const nats = await connection.acquire()
-    let callCount = 0
-    nats.subscribe(`${name}.node.3`, { callback: () => void callCount++ }) // a node that takes calls and answers none
-    nats.publish(`${name}.peers`, Uint8Array.from([1, 4, 3, 1, 120, 0])) // Alive of node 3, boot "x"
-    await nats.flush()
+    const silent = await puppet(name)
+    await silent.say(Kind.Alive, 'x')
     const endless = new AbortController().signal
     const kicks: Promise<void>[] = []
     await until(() => {
       kicks.push(peers[0]!.kick(KICK, endless))
-      return callCount > 0
+      kicks.at(-1)!.catch(() => undefined)
+      return silent.calls.length > 0
     }, 10_000, 'the silent node is not asked')
-    await Promise.all(kicks)
+    await expect(kicks.at(-1)).rejects.toMatchObject({ code: 'IM_PEER_UNREACHABLE', context: { nodeID: 3 } })
+    await Promise.allSettled(kicks)
     expect(hosts[1]!.kickCount).toBe(kicks.length)
-    await connection.release()
+    await silent.end()
     await closeAll(peers)
+  })
+
+  describe('a node that has fallen silent', () => {
+    /** Node 3 was heard once. It takes kicks in silence until it is lost, and is not asked from then on. */
+    async function lost() {
+      const { peers, name, reports } = await pair()
+      const silent = await puppet(name)
+      await silent.say(Kind.Alive, 'x')
+      await until(async () => (await told(peers[0]!, 'nobody')) === 3, 10_000, 'it is not known')
+      await until(async () => {
+        const before = silent.calls.length
+        await told(peers[0]!, 'nobody')
+        return silent.calls.length === before
+      }, 10_000, 'it is not lost')
+      silent.calls.length = 0
+      return { peers, silent, reports }
+    }
+
+    /** The node that a kick of this user fails for. */
+    const told = (peer: NatsPeerPush, uid: string, over: Partial<PeerKickRequest> = {}): Promise<unknown> =>
+      peer.kick({ ...KICK, uid, ...over }, patient()).then(
+        () => undefined,
+        (error: IMError) => error.context?.['nodeID'],
+      )
+
+    test('makes every kick fail until it is heard again, says that it ends, or begins another life', async () => {
+      const { peers, silent } = await lost()
+      expect([await told(peers[0]!, 'ann'), await told(peers[0]!, 'bob')]).toEqual([3, 3])
+      expect(silent.calls).toEqual([])
+      await silent.say(Kind.Bye, 'x')
+      await until(async () => (await told(peers[0]!, 'ann')) === undefined, 5_000, 'it has ended, and is waited for')
+      await silent.end()
+      await closeAll(peers)
+    })
+
+    test('is told what it has missed when it is heard again, the last of the same kick once, and how long ago that was', async () => {
+      const { peers, silent } = await lost()
+      const out = { allDevices: true, reason: 'banned' }
+      for (const [uid, over] of [['ann', {}], ['bob', { out }], ['ann', {}], ['ann', { deviceID: 'tablet', deviceLevel: 0 }]] as const) await told(peers[0]!, uid, over)
+      silent.answers = true
+      await silent.say(Kind.Alive, 'x')
+      await until(() => silent.calls.length >= 4, 5_000, 'it is not told')
+      await peers[0]!.kick({ ...KICK, uid: 'cat' }, patient())
+      expect(silent.calls.map(({ uid, deviceID, agoMs, ...rest }) => [uid, deviceID, rest.out, agoMs !== undefined])).toEqual([
+        ['nobody', 'd', undefined, true],
+        ['bob', 'd', out, true],
+        ['ann', 'd', undefined, true],
+        ['ann', 'tablet', undefined, true],
+        ['cat', 'd', undefined, false],
+      ])
+      expect(silent.calls.every(({ agoMs = 0 }) => agoMs >= 0)).toBe(true)
+      await silent.end()
+      await closeAll(peers)
+    })
+
+    test('is told nothing of it when it has begun another life: nobody is connected there who was before', async () => {
+      const { peers, silent } = await lost()
+      await told(peers[0]!, 'ann')
+      silent.answers = true
+      await silent.say(Kind.Alive, 'y')
+      await until(async () => (await told(peers[0]!, 'cat')) === undefined, 5_000, 'it is not asked')
+      expect(new Set(silent.calls.map(({ uid }) => uid))).toEqual(new Set(['cat']))
+      await silent.end()
+      await closeAll(peers)
+    })
+
+    test('gets the last 4096, and that there were more is told', async () => {
+      const { peers, silent, reports } = await lost()
+      for (let count = 0; count < 4_100; count++) await told(peers[0]!, `user-${count}`)
+      silent.answers = true
+      await until(async () => {
+        await silent.say(Kind.Alive, 'x')
+        return reports.length > 0
+      }, 20_000, 'nobody is told')
+      expect(silent.calls.map(({ uid }) => uid)).toEqual(Array.from({ length: 4_096 }, (_, count) => `user-${count + 4}`))
+      expect(reports[0]).toMatchObject({ code: 'IM_PEER_UNREACHABLE', context: { nodeID: 3 } })
+      expect(reports[0]!.message).toContain('5 logins and kicks')
+      await silent.end()
+      await closeAll(peers)
+    })
   })
 
   test('while NATS is away calls fail at once, and when it is back they are made again', async () => {
