@@ -5,8 +5,8 @@ import type { Speaker } from './peer-wire.ts'
 /** A node that has not been heard for so many beats is lost: it is not called any more. */
 const MISSED_BEATS = 3
 
-/** A node that has been lost for so long is taken for dead, and nothing is owed to it any more. */
-const FORGOTTEN_MS = 3_600_000
+/** A node that has been lost for so long is taken for dead, and nothing is owed to it any more: by then the clients of one that stands still have given it up. */
+const FORGOTTEN_MS = 600_000
 
 interface Member {
   boot: string
