@@ -45,6 +45,8 @@ interface Missed {
 /** How far the replay of one channel has come. */
 interface Progress {
   seq: number
+  /** the last one that was sent, 0 for none */
+  sentSeq: number
   sentCount: number
 }
 
@@ -158,9 +160,11 @@ export class OfflineReplay {
     const channel = channelKeyString(missed.key)
     // What was held back before anybody looked is for this connection, whoever has acknowledged it elsewhere.
     const heldBackFrom = conn.heldBackFrom(channel)
-    const progress: Progress = { seq: heldBackFrom > 0 ? Math.min(missed.afterSeq, heldBackFrom - 1) : missed.afterSeq, sentCount: 0 }
+    const progress: Progress = { seq: heldBackFrom > 0 ? Math.min(missed.afterSeq, heldBackFrom - 1) : missed.afterSeq, sentSeq: 0, sentCount: 0 }
     await this.#persevere(conn, missed.key, () => this.#catchUp(conn, missed, progress, Math.min(left, this.#options.maxPerChannel)))
-    conn.settle(channel, Math.max(progress.sentCount > 0 ? progress.seq : 0, conn.heldBackTo(channel)))
+    // Behind the last that was sent, and not the last that was read: what the user's other devices have sent since this login was passed
+    // over as their own, and its push may be on its way.
+    conn.settle(channel, Math.max(progress.sentSeq, conn.heldBackTo(channel)))
     return progress.sentCount
   }
 
@@ -195,8 +199,10 @@ export class OfflineReplay {
         const isKnown = message.fromUID === conn.uid || deliveries.isAcknowledged(conn.uid, key, messageSeq)
         const isUnwanted = isRecalled(message) || hidden.has(messageSeq)
         if (isUnwanted || (isKnown && !conn.isHeldBack(channel, messageSeq))) deliveries.acknowledge(conn.uid, key, messageSeq)
-        else if (conn.replay(message)) progress.sentCount++
-        else return // closed, or left out because it does not read
+        else if (conn.replay(message)) {
+          progress.sentSeq = messageSeq
+          progress.sentCount++
+        } else return // closed, or left out because it does not read
       }
       if (isRead && page.length < query.limit && progress.seq < query.endSeq) {
         deliveries.acknowledge(conn.uid, key, progress.seq + 1, query.endSeq) // these are gone as well

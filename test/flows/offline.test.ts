@@ -137,6 +137,28 @@ describe('at login', () => {
     expect(textsOf(last)).toEqual(['6'])
   })
 
+  test('what another device of the user has sent since the login comes, although the replay has found it before its push has', async () => {
+    const [finding, pushing] = [deferred(), deferred()]
+    const base = memoryStorage()
+    let isHeld = false
+    const storage = storageWith(base, { summaries: async (uid, keys) => (isHeld && (await finding.promise), base.messages.summaries(uid, keys)) })
+    const members = storage.channels.members.bind(storage.channels)
+    storage.channels.members = async (key, query) => (isHeld && (await pushing.promise), members(key, query))
+    const made = await stage({ storage, limits: { subscriberCacheMs: 0 } })
+    const phone = await made.connect('bob', { deviceFlag: DeviceFlag.App, autoAck: false })
+    await say(made, 'missed')
+    await made.clock.settle()
+    isHeld = true
+    const web = await made.connect('bob', { deviceFlag: DeviceFlag.Web })
+    await phone.client.send({ ...TEAM, payload: 'from the phone' })
+    finding.resolve()
+    await made.clock.settle()
+    expect(textsOf(web)).toEqual(['missed'])
+    pushing.resolve()
+    await made.clock.settle()
+    expect(textsOf(web)).toEqual(['missed', 'from the phone'])
+  })
+
   test('own messages are not replayed, and leave no gap behind', async () => {
     const storage = memoryStorage()
     const made = await stage({ storage })
