@@ -30,7 +30,7 @@ export interface AnswersOptions {
   readonly ledger: Ledger
   readonly diskOf: (nodeID: number) => Disk
   /** what is kept nowhere was accepted */
-  readonly accepted: (link: Link, channel: string, messageID: string) => void
+  readonly accepted: (link: Link, send: Pick<Owed, 'channel' | 'clientMsgNo'>, messageID: string) => void
   /** SENDs of one user to one channel that may wait at a node */
   readonly maxWaitingCount: number
 }
@@ -89,7 +89,7 @@ export class Answers {
     if (reasonCode !== ReasonCode.Success) return
     if (send.payload.startsWith(FORBIDDEN)) history.broken('P5', `${send.clientMsgNo} of ${link.device.deviceID} was refused by the host, and is answered with success`)
     if (send.isFleeting !== true) this.acknowledged(link.nodeID, { fromUID: link.device.uid, ...send }, { messageID, messageSeq })
-    else if (messageSeq === 0) this.#options.accepted(link, send.channel, messageID)
+    else if (messageSeq === 0) this.#options.accepted(link, send, messageID)
     else history.broken('P1', `${send.clientMsgNo} of ${link.device.deviceID} is kept nowhere, and is acknowledged as ${messageSeq}`)
   }
 

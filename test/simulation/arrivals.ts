@@ -31,6 +31,7 @@ interface LinkArrivals {
   readonly places: Map<string, number>
   /** by channel: the place of the last one that was stored */
   readonly lastPlaces: Map<string, number>
+  readonly openedMs: number
   hasLeft: boolean
 }
 
@@ -57,7 +58,7 @@ export class Arrivals {
   readonly #repeated = new Set<string>()
   readonly #sent = new Set<string>()
   /** by channel, sender and number, of what is kept nowhere: what it may say */
-  readonly #fleeting = new Map<string, Set<string>>()
+  readonly #fleeting = new Map<string, { readonly payloads: Set<string>; sentMs: number }>()
   /** of that: what its sender was told before */
   readonly #accepted = new Set<string>()
 
@@ -66,7 +67,7 @@ export class Arrivals {
   }
 
   opened(link: Link): void {
-    this.#links.set(link, { seenIDs: new Set(), highest: new Map(), due: new Map(), places: new Map(), lastPlaces: new Map(), hasLeft: false })
+    this.#links.set(link, { seenIDs: new Set(), highest: new Map(), due: new Map(), places: new Map(), lastPlaces: new Map(), openedMs: this.#options.time.nowMs, hasLeft: false })
   }
 
   left(link: Link): void {
@@ -99,16 +100,19 @@ export class Arrivals {
   /** A SEND that is kept nowhere. */
   sentFleeting(link: Link, channel: string, clientMsgNo: string, payload: string): void {
     const name = `${channel}/${link.device.uid}/${clientMsgNo}`
-    const payloads = this.#fleeting.get(name) ?? new Set<string>()
-    this.#fleeting.set(name, payloads.add(payload))
+    const sent = this.#fleeting.get(name) ?? { payloads: new Set<string>(), sentMs: 0 }
+    sent.payloads.add(payload)
+    sent.sentMs = this.#options.time.nowMs
+    this.#fleeting.set(name, sent)
   }
 
-  /** Its sender has the answer: it is on its way to who is there. */
-  acceptedFleeting(sender: Link, channel: string, messageID: string): void {
+  /** Its sender has the answer: it is on its way to who was there when it was sent. The answer may have waited for a client that hung. */
+  acceptedFleeting(sender: Link, { channel, clientMsgNo }: { readonly channel: string; readonly clientMsgNo: string }, messageID: string): void {
     if (this.#accepted.has(messageID)) return // a repeat: whoever was there has it
     this.#accepted.add(messageID)
-    for (const [link, { due, seenIDs, hasLeft }] of this.#links) {
-      if (link === sender || link.nodeID !== sender.nodeID || !link.isOpen || hasLeft || seenIDs.has(messageID) || !this.#isFor(link, channel)) continue
+    const sentMs = this.#fleeting.get(`${channel}/${sender.device.uid}/${clientMsgNo}`)?.sentMs ?? Infinity
+    for (const [link, { due, seenIDs, openedMs, hasLeft }] of this.#links) {
+      if (link === sender || openedMs > sentMs || link.nodeID !== sender.nodeID || !link.isOpen || hasLeft || seenIDs.has(messageID) || !this.#isFor(link, channel)) continue
       due.set(messageID, { channel, messageSeq: 0, nodeID: sender.nodeID, sinceMs: this.#options.time.nowMs })
     }
   }
@@ -191,7 +195,7 @@ export class Arrivals {
     if (messageSeq !== 0) history.broken('P2', `${what} has the number ${messageSeq}`)
     // What nodes tell each other may arrive more than once.
     if (seenIDs.has(messageID) && topology === 'single') history.broken('P4', `${what} comes twice to ${link.device.deviceID}`)
-    if (payload === undefined || !this.#fleeting.get(`${channel}/${fromUID}/${clientMsgNo}`)?.has(payload)) history.broken('P1', `${what} is not what was sent`)
+    if (payload === undefined || !this.#fleeting.get(`${channel}/${fromUID}/${clientMsgNo}`)?.payloads.has(payload)) history.broken('P1', `${what} is not what was sent`)
     seenIDs.add(messageID)
   }
 

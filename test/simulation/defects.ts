@@ -57,8 +57,8 @@ export const DEFECTS: readonly Defect[] = [
     patches: [
       {
         path: 'src/services/offline-replay.ts',
-        from: 'else if (conn.replay(message)) progress.sentCount++',
-        to: 'else if (messageSeq % 3 === 0 || conn.replay(message)) progress.sentCount++',
+        from: 'else if (conn.replay(message)) {',
+        to: 'else if (messageSeq % 3 === 0 || conn.replay(message)) {',
       },
     ],
   },

@@ -99,7 +99,7 @@ class World implements DiskWitness, LinkWitness {
     const { history, time } = this
     const [ledger, members] = [this.#ledger, this.#members]
     const maxWaitingCount = RUN_LIMITS.maxQueuedPerUser + RUN_LIMITS.maxQueuedPerChannel
-    this.#answers = new Answers({ history, time, ledger, diskOf, maxWaitingCount, accepted: (link, channel, messageID) => this.#arrivals.acceptedFleeting(link, channel, messageID) })
+    this.#answers = new Answers({ history, time, ledger, diskOf, maxWaitingCount, accepted: (link, send, messageID) => this.#arrivals.acceptedFleeting(link, send, messageID) })
     this.#arrivals = new Arrivals({ history, time, ledger, members, topology: setup.topology, diskOf, cacheMs: RUN_LIMITS.subscriberCacheMs })
   }
 
@@ -219,7 +219,6 @@ class World implements DiskWitness, LinkWitness {
       (error: unknown) => {
         this.history.add(`node ${nodeID} has not started: ${String(error)}`)
         if (life.state !== 'starting') return
-        if (error instanceof IMError && error.code === 'IM_STORE_UNAVAILABLE') life.hasGivenUp = true
         this.#checkClosed(node, life)
         if (node.life === life) node.life = undefined
       },
