@@ -269,7 +269,7 @@ describe.skipIf(!hasRedisServer())('redisCluster without a Redis', () => {
     [{ client: {} }, /client must be a Redis of ioredis/],
     [{ client: { duplicate: () => undefined, isCluster: true } }, /and no Cluster/],
     [{ url: 'redis://h', prefix: '' }, /prefix must be/],
-    [{ url: 'redis://h', prefx: 'a' }, /no option prefx/],
+    [{ url: 'redis://h', prefx: 'a' }, /redisCluster\.prefx must be left out: there is no such option/],
     [{ url: 'redis://h', onError: 1 }, /onError must be a function/],
     [{ url: 'redis://h', maxPublishBytes: 5 }, /maxPublishBytes must be an integer from 1024/],
   ])('wrong options are a TypeError: %o', (given, message) => {
