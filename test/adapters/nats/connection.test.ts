@@ -103,11 +103,12 @@ describe.skipIf(NATS_SERVER === undefined)('the connection of a natsCluster', ()
   })
 })
 
-test('without its driver it is IM_DRIVER_MISSING, which names the package', async () => {
+test('without its driver it is IM_DRIVER_MISSING, which names the package and says how all three are installed', async () => {
   vi.doMock('@nats-io/transport-node', () => {
     throw new Error('no such package')
   })
   const failure: unknown = await connectionTo(['nats://127.0.0.1:1']).acquire().catch((error: unknown) => error)
   vi.doUnmock('@nats-io/transport-node')
-  expect(failure).toMatchObject({ code: 'IM_DRIVER_MISSING', detail: 'npm install @nats-io/transport-node' })
+  const detail = '@nats-io/transport-node is missing: npm install @nats-io/transport-node@~3.3 @nats-io/jetstream@~3.3 @nats-io/kv@~3.3'
+  expect(failure).toMatchObject({ code: 'IM_DRIVER_MISSING', detail })
 })
