@@ -39,7 +39,7 @@ import { Writer } from './protocol/writer.ts'
 import { REFUSED } from './services/bounded-log.ts'
 import type { Counters } from './services/counters.ts'
 import { Metrics } from './services/metrics.ts'
-import type { StorageWrite } from './services/replicated-storage.ts'
+import type { StorageWrite } from './services/storage-write.ts'
 import { Waits, withTimeLimit } from './services/time-limit.ts'
 
 type UserEvent = ConnectEvent | SendEvent | RecvAckEvent | PingEvent | ConnCloseEvent

@@ -1,5 +1,5 @@
 import type { Redis, RedisOptions } from 'ioredis'
-import { badOption, integerBetween, type IMError, onlyKnown } from '../../errors.ts'
+import { badOption, integerBetween, onlyKnown, type IMError } from '../../errors.ts'
 
 /** Exactly one of `url`, `options` and `client` says where Redis is. */
 export interface RedisClusterOptions {
