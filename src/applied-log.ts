@@ -177,26 +177,27 @@ export class AppliedLog {
 
   /** @returns what is new of it, for the node that has proposed it */
   #deliverApplied(entry: LogEntry, isOwn: boolean, results: readonly AppendResult[]): readonly Message[] {
-    const { key, messages } = entry
+    const { key } = entry
     const { counts, facts, proposed, handOver } = this.#options
     for (const { status } of results) if (status === 'stored') counts.storedCount++
     // Every node applies everything, and most conversations of two concern nobody on most nodes.
     if (!isOwn && !facts.has('messageStored') && !this.#mayConcernUsersHere(key)) return []
-    const stored: Message[] = []
-    results.forEach(({ status, messageSeq }, index) => {
-      if (status === 'stored') stored.push({ ...messages[index]!, messageSeq })
-    })
-    if (stored.length === 0) return stored
-    facts.emit('messageStored', { key, messages: stored })
-    // Asked now: whoever has proposed them forgets soon which connections they came in on.
     const channel = channelKeyString(key)
+    // Asked now: whoever has proposed them forgets soon which connections they came in on.
     const items = isOwn ? proposed.get(channel) : undefined
+    const sources: PushSource[] = []
     let at = 0
-    const sources = stored.map((message): PushSource => {
+    results.forEach(({ status, messageID, messageSeq }, index) => {
+      if (status !== 'stored') return
       // In the order in which they were proposed; none of them is there when their senders have been told to try again.
-      while (items !== undefined && at < items.length && items[at]!.message.messageID !== message.messageID) at++
-      return { message, connectionID: items?.[at]?.connectionID, receivedAtMs: items?.[at]?.receivedAtMs, trace: items?.[at]?.trace }
+      while (items !== undefined && at < items.length && items[at]!.message.messageID !== messageID) at++
+      const item = items?.[at]
+      const message = item === undefined ? numbered(entry, index, messageSeq) : { ...item.message, messageSeq }
+      sources.push({ message, connectionID: item?.connectionID, receivedAtMs: item?.receivedAtMs, trace: item?.trace })
     })
+    if (sources.length === 0) return []
+    const stored = sources.map(({ message }) => message)
+    facts.emit('messageStored', { key, messages: stored })
     handOver(channel, key, sources, isOwn ? 'logged' : 'here')
     return stored
   }
@@ -206,4 +207,9 @@ export class AppliedLog {
     const pair = channelType === ChannelType.Person ? personChannelUIDs(channelID) : undefined
     return pair === undefined || pair.some((uid) => this.#options.isHere(uid))
   }
+}
+
+/** A message of an entry with its number. Most entries are bytes, and few of their messages are for anybody here. */
+function numbered(entry: LogEntry, index: number, messageSeq: number): Message {
+  return entry.records?.message(index, messageSeq) ?? { ...entry.messages[index]!, messageSeq }
 }

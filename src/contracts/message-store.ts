@@ -2,12 +2,18 @@ import type { ChannelKey, Page } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
 import type { PageQuery } from './channel-directory.ts'
+import type { MessageRecords } from './message-records.ts'
 
 /** Messages of one channel, in the order their numbers are to have. Several batches of a call may be for one channel. */
 export interface AppendBatch {
   readonly key: ChannelKey
   /** 1 or more, all of `key`, `messageSeq` 0; the store keeps neither the array nor the objects in it */
   readonly messages: readonly Message[]
+  /**
+   * The same messages as bytes, when they have come through a log that has them so. A store that keeps those need not look at
+   * `messages`, which are only made when somebody does.
+   */
+  readonly records?: MessageRecords
 }
 
 /**

@@ -2,12 +2,10 @@ import type { IMError } from '../errors.ts'
 import type { ChannelKey } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
-import type { AppendResult, LogPosition } from './message-store.ts'
+import type { AppendBatch, AppendResult, LogPosition } from './message-store.ts'
 
 /** One committed entry of the log, the same on every node. */
-export interface LogEntry {
-  readonly key: ChannelKey
-  readonly messages: readonly Message[]
+export interface LogEntry extends AppendBatch {
   /** the node that proposed it */
   readonly nodeID: number
 }

@@ -24,3 +24,12 @@ export function writeText(target: Buffer, offset: number, text: string): number 
   target[offset + 1] = end - start
   return end
 }
+
+/** What `writeText` has written at `offset`. */
+export function readText(bytes: Buffer, offset: number): string {
+  const start = offset + 2
+  const end = start + ((bytes[offset]! << 8) | bytes[offset + 1]!)
+  if (end - start > SHORT_TEXT) return bytes.toString('utf8', start, end)
+  for (let index = start; index < end; index++) if (bytes[index]! > 0x7f) return bytes.toString('utf8', start, end)
+  return bytes.toString('latin1', start, end)
+}

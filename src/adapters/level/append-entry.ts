@@ -1,8 +1,12 @@
+import { decodeRecord, expiryOfRecord, idOf, timestampOf } from '../../contracts/message-record.ts'
+import { RECORD_PREFIX_BYTES, prefixedBytes, writePrefixed, type MessageRecords } from '../../contracts/message-records.ts'
+import type { AppendBatch, AppendResult } from '../../contracts/message-store.ts'
 import type { Message } from '../../model/message.ts'
-import type { NumberText } from './keys.ts'
+import { readText } from '../../model/short-text.ts'
+import { sentKeyOf, type NumberText } from './keys.ts'
 import type { NumberFilter } from './number-filter.ts'
-import { expiryOf, NUMBER_OFFSET, numberEndOf, recordBytes, writeRecord } from './record.ts'
-import { beginRecord, HEAD_BYTES, SEVERAL_HEAD_BYTES } from './row.ts'
+import { NUMBER_OFFSET, numberEndOf } from './record.ts'
+import { SEVERAL_HEAD_BYTES } from './row.ts'
 
 /** The message that a repeat repeats. */
 export interface Original {
@@ -18,12 +22,10 @@ export interface Encoded {
   readonly bytes: Buffer
 }
 
-/** One of them. One object for everything, because there are many. */
-export class Entry implements Original, NumberText {
-  readonly messageID: string
-  readonly fromUID: string
-  readonly timestampMs: number
-  readonly expiresAtMs: number
+/** One of them. One object, and few fields, because there are many. */
+export class Entry implements AppendResult, Original, NumberText {
+  /** made when somebody asks, of what has come as bytes: nodes that only keep what others have sent do not */
+  #messageID: string | undefined
   /** of all */
   readonly bytes: Buffer
   /** where this one is in them */
@@ -32,7 +34,6 @@ export class Entry implements Original, NumberText {
   /** where its number is; the end is 0 for a message that is never a repeat */
   readonly start: number
   readonly end: number
-  readonly #payloadBytes: number
   /** of its number in its channel, once that is known; 0 before and when there is none */
   numberHash = 0
   /** what the database has under that number, once it has been asked */
@@ -41,30 +42,62 @@ export class Entry implements Original, NumberText {
   sameHash: Entry | undefined = undefined
   messageSeq = 0
 
-  constructor(message: Message, bytes: Buffer, start: number, end: number) {
-    this.messageID = message.messageID
-    this.fromUID = message.fromUID
-    this.timestampMs = message.timestampMs
-    this.expiresAtMs = expiryOf(message)
+  constructor(messageID: string | undefined, bytes: Buffer, start: number, end: number) {
+    this.#messageID = messageID
     this.bytes = bytes
     this.recordStart = start
     this.recordEnd = end
     this.start = start + NUMBER_OFFSET
     this.end = numberEndOf(bytes, start)
-    this.#payloadBytes = message.payload.length
+  }
+
+  get status(): 'stored' {
+    return 'stored'
+  }
+
+  get messageID(): string {
+    return (this.#messageID ??= idOf(this.bytes, this.recordStart))
+  }
+
+  /** What is told about it once it has its number. */
+  get result(): AppendResult {
+    const { messageSeq } = this
+    return this.#messageID === undefined ? this : { status: 'stored', messageID: this.#messageID, messageSeq }
+  }
+
+  get timestampMs(): number {
+    return timestampOf(this.bytes, this.recordStart)
+  }
+
+  get expiresAtMs(): number {
+    return expiryOfRecord(this.bytes, this.recordStart)
+  }
+
+  get fromUID(): string {
+    return readText(this.bytes, this.start)
   }
 
   get record(): Buffer {
     return this.bytes.subarray(this.recordStart, this.recordEnd)
   }
 
-  /** the end of the record */
-  get payload(): Buffer {
-    return this.bytes.subarray(this.recordEnd - this.#payloadBytes, this.recordEnd)
+  hasSenderOf({ bytes, start }: Entry): boolean {
+    for (let at = 0, end = this.#uidEnd - this.start; at < end; at++) if (this.bytes[this.start + at] !== bytes[start + at]) return false
+    return true
+  }
+
+  /** of where its sender stands in the channel */
+  sentKey(channelNo: number): Buffer {
+    return sentKeyOf(channelNo, this.bytes, this.start + 2, this.#uidEnd)
+  }
+
+  /** Seldom asked for. */
+  get payload(): Uint8Array {
+    return decodeRecord(this.bytes, this.recordStart, this.recordEnd, NO_CHANNEL, 0).message.payload
   }
 
   hasPayload(payload: Uint8Array): boolean {
-    return this.payload.equals(payload)
+    return Buffer.compare(this.payload, payload) === 0
   }
 
   /** What is known of the channel and its numbers may be wrong. */
@@ -79,19 +112,42 @@ export class Entry implements Original, NumberText {
     if (this.numberHash === 0) this.numberHash = filter.hashOf(channelNo, this)
     return true
   }
+
+  get #uidEnd(): number {
+    return this.start + 2 + ((this.bytes[this.start]! << 8) | this.bytes[this.start + 1]!)
+  }
 }
 
+const NO_CHANNEL = Object.freeze({ channelID: '', channelType: 0 })
+
 /** @throws TypeError for a message that cannot be stored */
-export function encodeMessages(messages: readonly Message[]): Encoded {
-  const lengths = messages.map(recordBytes)
+export function encodeBatch(batch: AppendBatch): Encoded {
+  return batch.records === undefined ? encodeMessages(batch.messages) : copyRecords(batch.records)
+}
+
+function encodeMessages(messages: readonly Message[]): Encoded {
+  const lengths = messages.map(prefixedBytes)
   let length = SEVERAL_HEAD_BYTES
-  for (const each of lengths) length += HEAD_BYTES + each
+  for (const each of lengths) length += each
   const bytes = Buffer.allocUnsafe(length)
   let offset = SEVERAL_HEAD_BYTES
   const entries = messages.map((message, index) => {
-    const start = beginRecord(bytes, offset, lengths[index]!)
-    offset = writeRecord(bytes, start, message)
-    return new Entry(message, bytes, start, offset)
+    const start = offset + RECORD_PREFIX_BYTES
+    offset = writePrefixed(bytes, offset, message, lengths[index]!)
+    return new Entry(message.messageID, bytes, start, offset)
+  })
+  return { entries, bytes }
+}
+
+/** Copied, because heads of rows are written before them. */
+function copyRecords({ bytes: given, ends }: MessageRecords): Encoded {
+  const bytes = Buffer.allocUnsafe(SEVERAL_HEAD_BYTES + given.length)
+  given.copy(bytes, SEVERAL_HEAD_BYTES)
+  let offset = SEVERAL_HEAD_BYTES
+  const entries = ends.map((end) => {
+    const start = offset + RECORD_PREFIX_BYTES
+    offset = SEVERAL_HEAD_BYTES + end
+    return new Entry(undefined, bytes, start, offset)
   })
   return { entries, bytes }
 }

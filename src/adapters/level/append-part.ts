@@ -1,7 +1,6 @@
-import type { AppendResult } from '../../contracts/message-store.ts'
+import type { AppendBatch, AppendResult } from '../../contracts/message-store.ts'
 import { IMError } from '../../errors.ts'
-import type { Message } from '../../model/message.ts'
-import { encodeMessages, type Encoded, type Entry, type Original } from './append-entry.ts'
+import { encodeBatch, type Encoded, type Entry, type Original } from './append-entry.ts'
 import { putStanding, type ChannelState, type ChannelStates } from './channel-states.ts'
 import type { Operations } from './database.ts'
 import { EMPTY, expiryKey, sentKey, seqKey, Tag, uint32 } from './keys.ts'
@@ -33,10 +32,10 @@ export class AppendPart {
   state: ChannelState
 
   /** @throws TypeError for a message that cannot be stored */
-  constructor(messages: readonly Message[], pin: () => ChannelState, host: PartHost) {
+  constructor(batch: AppendBatch, pin: () => ChannelState, host: PartHost) {
     this.#host = host
-    this.#encoded = encodeMessages(messages)
-    this.bytes = this.#encoded.bytes.length + ENTRY_BYTES * messages.length
+    this.#encoded = encodeBatch(batch)
+    this.bytes = this.#encoded.bytes.length + ENTRY_BYTES * this.entries.length
     this.state = pin()
   }
 
@@ -71,7 +70,7 @@ export class AppendPart {
         this.#host.filter.add(entry.numberHash)
         this.#host.numbers.add(entry)
       }
-      return { status: 'stored', messageID: entry.messageID, messageSeq: lastSeq }
+      return entry.result
     })
     const [first] = stored
     if (first === undefined) return results
@@ -98,9 +97,12 @@ export class AppendPart {
   #putRows(stored: readonly Entry[], operations: Operations): void {
     let first = 0
     let bytes = 0
-    for (const [index, { recordStart, recordEnd, expiresAtMs }] of stored.entries()) {
+    let isBehindExpiring = false
+    for (let index = 0; index < stored.length; index++) {
+      const { recordStart, recordEnd, expiresAtMs } = stored[index]!
       const isFull = bytes + recordEnd - recordStart > MAX_ROW_BYTES || index - first === MAX_ROW_COUNT
-      const isApart = expiresAtMs > 0 || (index > first && stored[index - 1]!.expiresAtMs > 0)
+      const isApart = expiresAtMs > 0 || isBehindExpiring
+      isBehindExpiring = expiresAtMs > 0
       if (index > first && (isFull || isApart)) {
         this.#putRow(stored.slice(first, index), operations)
         first = index
@@ -118,11 +120,11 @@ export class AppendPart {
     const { index } = this.#host
     const isListed = index.isListed(entries.length, messageSeq)
     operations.push(at, this.#rowOf(entries, isListed))
-    if (isListed) index.putList(operations, at, entries.map(({ numberHash }) => numberHash))
+    if (isListed) index.putList(operations, at, entries)
     else for (const entry of entries) if (entry.numberHash !== 0) index.putOne(operations, at, no, entry)
     const ids = Buffer.allocUnsafe(8 * entries.length)
     const { bytes } = this.#encoded
-    for (const [position, { recordStart }] of entries.entries()) copyID(bytes, recordStart, ids, 8 * position)
+    for (let position = 0; position < entries.length; position++) copyID(bytes, entries[position]!.recordStart, ids, 8 * position)
     putIDs(operations, at, ids)
     if (expiresAtMs > 0) operations.push(expiryKey(expiresAtMs, no, messageSeq), EMPTY)
   }
@@ -142,8 +144,8 @@ export class AppendPart {
   #putSent(stored: readonly Entry[], operations: Operations): void {
     const { no } = this.state
     const last = stored.at(-1)!
-    operations.push(sentKey(no, last.fromUID), uint32(last.messageSeq))
-    if (stored.every(({ fromUID }) => fromUID === last.fromUID)) return
+    operations.push(last.sentKey(no), uint32(last.messageSeq))
+    if (stored.every((entry) => entry.hasSenderOf(last))) return
     const sent = new Map<string, number>()
     for (const { fromUID, messageSeq } of stored) sent.set(fromUID, messageSeq)
     sent.delete(last.fromUID)

@@ -47,8 +47,8 @@ export class AppendTask implements WriteTask {
     const parts: AppendPart[] = (this.parts = [])
     let bytes = 0
     try {
-      for (const { key, messages } of batches) {
-        const part = new AppendPart(messages, () => host.states.pin(key), host)
+      for (const batch of batches) {
+        const part = new AppendPart(batch, () => host.states.pin(batch.key), host)
         parts.push(part)
         bytes += part.bytes
       }

@@ -2,9 +2,9 @@
  * The values of the channel directory: infos, members and flags of users. What was written by an earlier version stays
  * readable: an info of version 1 has one byte of flags and no mode, a member who is not muted has one byte.
  */
+import { MAX_TIME_MS } from '../../contracts/message-record.ts'
 import { badOption, IMError, integerBetween } from '../../errors.ts'
 import { CHANNEL_MODES, type ChannelInfo, type ChannelKey, type Member, type MemberRole, type UserFlags } from '../../model/channel.ts'
-import { MAX_TIME_MS } from './keys.ts'
 
 const INFO_VERSION = 2
 const FLAGS_ONLY_VERSION = 1

@@ -3,6 +3,7 @@
  * followed by another one carry their length. `docs/storage.md` has the table for readers; a test holds the two equal.
  */
 import { createHash } from 'node:crypto'
+import { MAX_TEXT_BYTES, MAX_TIME_MS } from '../../contracts/message-record.ts'
 import type { LogPosition } from '../../contracts/message-store.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { writeUint64Decimal } from '../../model/int64.ts'
@@ -56,9 +57,6 @@ export const Tag = {
   /** log → the number of its last entry that has been applied here */
   Log: 0x4c, // L
 } as const
-
-/** Text in keys is cut off nowhere: what is longer than this cannot be stored. */
-export const MAX_TEXT_BYTES = 0xffff
 
 /** Longer pairs of sender and clientMsgNo go by their hash: keys are kept short. */
 const MAX_PLAIN_NUMBER_BYTES = 120
@@ -197,10 +195,16 @@ export function writeNumberKey(key: Buffer, channelNo: number, { bytes, start, e
 
 /** `Tag.Sent`, channel number, sender. */
 export function sentKey(channelNo: number, uid: string): Buffer {
-  const key = Buffer.allocUnsafe(5 + Buffer.byteLength(uid))
+  const text = Buffer.from(uid)
+  return sentKeyOf(channelNo, text, 0, text.length)
+}
+
+/** The same, with the sender's bytes as they are in a message's record. */
+export function sentKeyOf(channelNo: number, bytes: Buffer, start: number, end: number): Buffer {
+  const key = Buffer.allocUnsafe(5 + end - start)
   key[0] = Tag.Sent
   key.writeUInt32BE(channelNo, 1)
-  key.write(uid, 5)
+  bytes.copy(key, 5, start, end)
   return key
 }
 
@@ -234,9 +238,6 @@ export function placeOfOutboxKey(key: Buffer): { lane: number; entryID: number }
 
 /** What fits 6 bytes. */
 export const MAX_ENTRY_ID = 0xffff_ffff_ffff
-
-/** What fits 6 bytes: the year 10889. */
-export const MAX_TIME_MS = 0xffff_ffff_ffff
 
 export function uint48(value: number): Buffer {
   const bytes = Buffer.allocUnsafe(6)

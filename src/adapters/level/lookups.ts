@@ -1,10 +1,10 @@
+import { isFirstPayload, type MessageRecord } from '../../contracts/message-record.ts'
 import { IMError } from '../../errors.ts'
 import type { Entry, Original } from './append-entry.ts'
 import type { AppendTask } from './append-task.ts'
 import type { ChannelState, ChannelStates } from './channel-states.ts'
 import type { NumberFilter } from './number-filter.ts'
 import type { NumberIndex } from './number-index.ts'
-import { isFirstPayload, type MessageRecord } from './record.ts'
 
 export interface LookupsOptions {
   readonly states: ChannelStates

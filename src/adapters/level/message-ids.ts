@@ -89,9 +89,11 @@ function follows(ids: Buffer, first: number, last: number): boolean {
   return difference(ids, next, ids, last) > 0 && difference(ids, next, ids, first) <= SPAN
 }
 
-/** Exact where it matters: close to 0. */
+/** Exact where it matters: close to 0. Byte by byte, because it is asked for twice for each message. */
 function difference(a: Buffer, at: number, b: Buffer, bt: number): number {
-  return (a.readUInt32BE(at) - b.readUInt32BE(bt)) * 2 ** 32 + (a.readUInt32BE(at + 4) - b.readUInt32BE(bt + 4))
+  let sum = 0
+  for (let index = 0; index < ID_BYTES; index++) sum = sum * 256 + (a[at + index]! - b[bt + index]!)
+  return sum
 }
 
 function distance(lower: Buffer, higher: Buffer): number {

@@ -1,9 +1,10 @@
+import type { MessageRecord } from '../../contracts/message-record.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import type { Standing } from './channel-states.ts'
 import type { Database, Operations } from './database.ts'
 import { MAX_NUMBER_KEY_BYTES, seqKey, seqOfKey, seqRange, Tag, writeNumberKey, type NumberText } from './keys.ts'
 import type { NumberFilter } from './number-filter.ts'
-import { decodeRecord, numberOf, type MessageRecord } from './record.ts'
+import { decodeRecord, numberOf } from './record.ts'
 import { Row } from './row.ts'
 
 /**
@@ -36,10 +37,10 @@ export class NumberIndex {
     return messageCount >= LEAST_LISTED && lastSeq <= LAST_LISTED_SEQ
   }
 
-  /** `hashes`: of all messages of the row, 0 for one without a number. */
-  putList(operations: Operations, at: Buffer, hashes: readonly number[]): void {
-    const list = Buffer.allocUnsafe(HASH_BYTES * hashes.length)
-    for (const [index, hash] of hashes.entries()) list.writeInt32BE(hash, HASH_BYTES * index)
+  /** Of all messages of the row; the hash is 0 for one without a number. */
+  putList(operations: Operations, at: Buffer, messages: readonly { readonly numberHash: number }[]): void {
+    const list = Buffer.allocUnsafe(HASH_BYTES * messages.length)
+    for (let index = 0; index < messages.length; index++) list.writeInt32BE(messages[index]!.numberHash, HASH_BYTES * index)
     operations.push(listKey(at), list)
   }
 
@@ -52,7 +53,7 @@ export class NumberIndex {
     if (row.hasList) {
       const left = row.from(last + 1)?.records ?? []
       if (left.length === 0) operations.push(listKey(row.at), undefined)
-      else this.putList(operations, row.at, left.map((record) => this.#hash(no, record)))
+      else this.putList(operations, row.at, left.map((record) => ({ numberHash: this.#hash(no, record) })))
       return
     }
     for (const { record } of row.between(first, last)) {

@@ -9,6 +9,7 @@
  * Both so that a message in a row of version 2 can be made a row of version 1 where it is: the five bytes before it are enough.
  */
 import { crc32 } from 'node:zlib'
+import { beginRecord, RECORD_PREFIX_BYTES } from '../../contracts/message-records.ts'
 import { IMError } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import { seqOfKey } from './keys.ts'
@@ -16,8 +17,8 @@ import { seqOfKey } from './keys.ts'
 const Version = { One: 1, Several: 2 } as const
 const HAS_LIST = 1
 
-/** version and sum, also the room before each message */
-export const HEAD_BYTES = 5
+/** version and sum, where there is the prefix of a message before */
+const HEAD_BYTES = RECORD_PREFIX_BYTES
 /** the head of a row of several: with flags and their count */
 export const SEVERAL_HEAD_BYTES = HEAD_BYTES + 3
 
@@ -99,12 +100,6 @@ export function encodeRow(records: readonly Buffer[], hasList: boolean): Buffer 
   }
   const isOne = records.length === 1 && !hasList
   return isOne ? sealOne(bytes, SEVERAL_HEAD_BYTES + HEAD_BYTES, length) : sealSeveral(bytes, records.length, hasList)
-}
-
-/** Where a message of so many bytes is to begin, in a row of several. */
-export function beginRecord(bytes: Buffer, offset: number, length: number): number {
-  bytes[offset] = 1
-  return bytes.writeUInt32BE(length, offset + 1)
 }
 
 /** The message between `start` and `end`, and what is before it, as a row of its own. */

@@ -1,4 +1,4 @@
-import type { LogEntry, ReplicatorHost } from '../../contracts/replicator.ts'
+import type { ReplicatorHost } from '../../contracts/replicator.ts'
 import { asIMError, IMError } from '../../errors.ts'
 import type { DecodedEntry } from './log-entry.ts'
 import type { LogProblem } from './log-options.ts'
@@ -111,7 +111,7 @@ export class LogApplier {
     const taken = next < 0 ? arrived : arrived.slice(0, next)
     this.#waiting = next < 0 ? [] : arrived.slice(next) // what arrives from now on is for the next call
     const index = taken.at(-1)!.seq
-    const entries = taken.flatMap(({ entry }) => entry.batches.map(({ key, messages }): LogEntry => ({ key, messages, nodeID: entry.nodeID })))
+    const entries = taken.flatMap(({ entry }) => entry.batches)
     const results = await this.#insist(async (): Promise<readonly unknown[]> =>
       operation === undefined ? host.apply(entries, { log, index }) : [await host.operate(operation, { log, index })],
     )

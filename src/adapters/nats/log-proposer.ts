@@ -1,9 +1,10 @@
+import { prefixedBytes } from '../../contracts/message-records.ts'
 import type { AppendResult } from '../../contracts/message-store.ts'
 import { describeCause, IMError } from '../../errors.ts'
 import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
 import { JetStreamFailure, Refusal, type JetStream } from './jetstream.ts'
-import { batchHeadBytes, encodeBatch, encodeEntry, encodeOperation, ENTRY_HEAD_BYTES, messageBytes, type DecodedEntry } from './log-entry.ts'
+import { batchHeadBytes, encodeBatch, encodeEntry, encodeOperation, ENTRY_HEAD_BYTES, type DecodedEntry } from './log-entry.ts'
 import { DUPLICATE_WINDOW_MS, type LogLimits, type LogProblem } from './log-options.ts'
 import { ENVELOPE_BYTES, isRefusal } from './log-streams.ts'
 
@@ -185,16 +186,16 @@ export class LogProposer {
     const hardLimit = this.#hardLimit
     const softLimit = Math.min(limits.maxEntryBytes, hardLimit)
     const parts: Part[] = []
+    const lengths = messages.map(prefixedBytes)
     let first = 0
     let bytes = headBytes
     const cut = (end: number): void => {
-      const count = end - first
-      parts.push({ channel, bytes: encodeBatch(key, messages.slice(first, end), bytes), count, isOperation: false, call, entry: undefined, results: undefined })
+      const encoded = encodeBatch(key, messages.slice(first, end), lengths.slice(first, end))
+      parts.push({ channel, bytes: encoded, count: end - first, isOperation: false, call, entry: undefined, results: undefined })
       first = end
       bytes = headBytes
     }
-    for (const [index, message] of messages.entries()) {
-      const size = messageBytes(message)
+    for (const [index, size] of lengths.entries()) {
       if (headBytes + size > hardLimit) throw new IMError('IM_ENTRY_TOO_LARGE', { detail: `${headBytes + size} of ${hardLimit} bytes` })
       if (index > first && (bytes + size > softLimit || index - first === limits.maxEntryCount)) cut(index)
       bytes += size

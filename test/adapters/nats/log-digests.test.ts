@@ -2,7 +2,8 @@ import { connect, type Msg, type NatsConnection, type Subscription, type Subscri
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { memoryMessageStore } from '../../../src/adapters/memory/index.ts'
 import { ClusterConnection } from '../../../src/adapters/nats/connection.ts'
-import { batchHeadBytes, decodeEntry, encodeBatch, encodeEntry, messageBytes } from '../../../src/adapters/nats/log-entry.ts'
+import { decodeEntry, encodeBatch, encodeEntry } from '../../../src/adapters/nats/log-entry.ts'
+import { prefixedBytes } from '../../../src/contracts/message-records.ts'
 import { NatsReplicator } from '../../../src/adapters/nats/replicator.ts'
 import type { Message } from '../../../src/model/message.ts'
 import { connectionTo, expectEqualStores, LogNode, logName, message, room, settled, type LogNodeOptions } from './log.ts'
@@ -50,7 +51,7 @@ function altered(arrived: Msg): Msg {
   const entry = decodeEntry(arrived.data)
   const batches = entry.batches.map(({ key, messages }) => {
     const changed = messages.map((each): Message => ({ ...each, payload: Buffer.from(READ) }))
-    return encodeBatch(key, changed, batchHeadBytes(key) + changed.reduce((sum, each) => sum + messageBytes(each), 0))
+    return encodeBatch(key, changed, changed.map(prefixedBytes))
   })
   const data = encodeEntry(entry, batches)
   return new Proxy(arrived, { get: (target, name) => (name === 'data' ? data : (Reflect.get(target, name) as unknown)) })

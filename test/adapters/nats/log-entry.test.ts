@@ -1,17 +1,14 @@
 import { crc32 } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { batchHeadBytes, decodeEntry, encodeBatch, encodeEntry, messageBytes, type EntryID } from '../../../src/adapters/nats/log-entry.ts'
+import { batchHeadBytes, decodeEntry, encodeBatch, encodeEntry, type EntryID } from '../../../src/adapters/nats/log-entry.ts'
 import { partitionOf } from '../../../src/adapters/nats/partitions.ts'
+import { prefixedBytes } from '../../../src/contracts/message-records.ts'
 import type { AppendBatch } from '../../../src/contracts/message-store.ts'
 import type { Message, Revision } from '../../../src/model/message.ts'
 
 function encode(id: EntryID, batches: readonly AppendBatch[]): Buffer {
-  const parts = batches.map(({ key, messages }) => {
-    const bytes = batchHeadBytes(key) + messages.reduce((sum, message) => sum + messageBytes(message), 0)
-    return encodeBatch(key, messages, bytes)
-  })
-  return encodeEntry(id, parts)
+  return encodeEntry(id, batches.map(({ key, messages }) => encodeBatch(key, messages, messages.map(prefixedBytes))))
 }
 
 const uint = (max: number): fc.Arbitrary<number> => fc.integer({ min: 0, max })
@@ -24,7 +21,7 @@ const revision: fc.Arbitrary<Revision> = fc.record({
 })
 const fields = {
   messageID: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(String),
-  messageSeq: uint(2 ** 32 - 1),
+  messageSeq: fc.constant(0),
   clientMsgNo: text,
   fromUID: text,
   payload: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
@@ -70,7 +67,13 @@ describe('an entry of the log', () => {
     fc.assert(
       fc.property(entryID, fc.array(batch, { maxLength: 4 }), (id, batches) => {
         const bytes = encode(id, batches)
-        expect(decodeEntry(bytes)).toEqual({ ...id, batches, checksum: bytes.readUInt32BE(2) })
+        const { batches: read, ...rest } = decodeEntry(bytes)
+
+        expect(rest).toEqual({ ...id, checksum: bytes.readUInt32BE(2) })
+        expect(read.map(({ key, messages }) => ({ key, messages }))).toEqual(batches)
+        for (const [index, { messages }] of batches.entries()) {
+          for (const [at, each] of messages.entries()) expect(read[index]!.records!.message(at, 7)).toEqual({ ...each, messageSeq: 7 })
+        }
       }),
       { numRuns: 300 },
     )
@@ -78,9 +81,9 @@ describe('an entry of the log', () => {
 
   it('has the same bytes from one version to the next', () => {
     expect(sample.toString('hex')).toBe(
-      '0101' + '467de619' + '0007' + '0123456789abcdef' + '000000000009' + '0000' + '0001' + '02' + '0004726f6f6d' + '0002' +
-        '0200' + '0000000000000001' + '00000000' + '018bcfe56800' + '00000000' + '0003616e6e' + '000161' + '000000026869' +
-        '0200' + '0000000000000002' + '00000000' + '018bcfe56800' + '00000000' + '0003616e6e' + '000162' + '000000026869',
+      '0201' + 'c5de95ee' + '0007' + '0123456789abcdef' + '000000000009' + '0000' + '0001' + '02' + '0004726f6f6d' + '0002' + '00000046' +
+        '010000001e' + '0200' + '0000000000000001' + '018bcfe56800' + '00000000' + '0003616e6e' + '000161' + '6869' +
+        '010000001e' + '0200' + '0000000000000002' + '018bcfe56800' + '00000000' + '0003616e6e' + '000162' + '6869',
     )
   })
 
@@ -101,7 +104,7 @@ describe('an entry of the log', () => {
 
   it('of a kind or version that is not known is IM_LOG_FORMAT, and says which', () => {
     expect(() => decodeEntry(withByte(1, 3))).toThrow(/entries of kind 3/)
-    expect(() => decodeEntry(withByte(0, 2))).toThrow(/version 2/)
+    expect(() => decodeEntry(withByte(0, 3))).toThrow(/version 3/)
     expect(() => decodeEntry(withByte(1, 3))).toThrow(expect.objectContaining({ code: 'IM_LOG_FORMAT' }))
   })
 
@@ -110,10 +113,29 @@ describe('an entry of the log', () => {
     expect(() => decodeEntry(withByte(25, 0))).toThrow(expect.objectContaining({ code: 'IM_LOG_CORRUPT' }))
   })
 
+  it('of whatever bytes, though its checksum is right, is refused, or can be read to its end', () => {
+    fc.assert(
+      fc.property(fc.array(fc.record({ offset: fc.integer({ min: 24, max: sample.length - 1 }), value: uint(255) }), { minLength: 1, maxLength: 4 }), (changes) => {
+        const bytes = Buffer.from(sample)
+        for (const { offset, value } of changes) bytes[offset] = value
+        bytes.writeUInt32BE(crc32(bytes.subarray(6), crc32(bytes.subarray(0, 2))), 2)
+        let entry
+        try {
+          entry = decodeEntry(bytes)
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'IM_LOG_CORRUPT' })
+          return
+        }
+        for (const { messages } of entry.batches) for (const { messageID, payload } of messages) expect([messageID, payload.length < bytes.length]).toEqual([expect.stringMatching(/^\d+$/), true])
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+
   it('takes no message that would come back as another one', () => {
     const key = { channelID: 'x'.repeat(65_536), channelType: 2 }
     expect(() => batchHeadBytes(key)).toThrow(TypeError)
-    expect(() => messageBytes({ ...message('1', 'y'.repeat(65_536)) })).toThrow(TypeError)
+    expect(() => prefixedBytes({ ...message('1', 'y'.repeat(65_536)) })).toThrow(TypeError)
     expect(() => encode({ nodeID: 1, boot: '0123456789abcdef', number: 1 }, [{ key: { channelID: 'a', channelType: 2 }, messages: [message('-1', 'a')] }])).toThrow(TypeError)
   })
 })

@@ -252,7 +252,7 @@ describe.skipIf(NATS_SERVER === undefined)('a log that cannot be followed', () =
   const boot = '0123456789abcdef'
 
   it.each([
-    ['IM_LOG_FORMAT', Buffer.from('0201', 'hex')],
+    ['IM_LOG_FORMAT', Buffer.from('0301', 'hex')],
     ['IM_LOG_CORRUPT', encodeEntry({ nodeID: 1, boot, number: 1 }, []).fill(0xff, 10, 11)],
   ])('because of an entry that is %s stops there on every node, says so, and applies what came before', async (code, bytes) => {
     const name = logName()
