@@ -118,16 +118,22 @@ export class AppliedLog {
    * proposed is delivered from here, too, so that receivers see everything in log order.
    */
   #applied(entries: readonly LogEntry[], position: LogPosition | undefined): MaybePromise<readonly (readonly AppendResult[])[]> {
-    const { notifier, store } = this.#options
+    const { notifier } = this.#options
     const ownID = this.#ownID
     const isAnnounced = notifier?.wants('msg.notify') === true && entries.some(({ nodeID }) => nodeID === ownID)
     if (isAnnounced) return this.#appliedAnnounced(notifier, entries, position)
-    const appended = store.append(entries, position)
+    const appended = this.#append(entries, position)
     const deliver = (results: readonly (readonly AppendResult[])[]): readonly (readonly AppendResult[])[] => {
       entries.forEach((entry, index) => this.#deliverApplied(entry, entry.nodeID === ownID, results[index]!))
       return results
     }
     return isPromise(appended) ? appended.then(deliver) : deliver(appended)
+  }
+
+  /** Who does not keep messages as bytes may write a batch down as it is, with whatever is in it. */
+  #append(entries: readonly LogEntry[], position: LogPosition | undefined): ReturnType<MessageStore['append']> {
+    const { store } = this.#options
+    return store.append(store.keepsRecords === true ? entries : entries.map(({ key, messages }) => ({ key, messages })), position)
   }
 
   /** The webhook is told by the node that has proposed a message, once, and after a crash of it when it is back. */
@@ -151,7 +157,7 @@ export class AppliedLog {
     }
     let results: readonly (readonly AppendResult[])[]
     try {
-      results = await this.#options.store.append(entries, position)
+      results = await this.#append(entries, position)
     } catch (reason) {
       for (const announcement of announcements.values()) announcement.release([]) // whoever failed may have stored them all the same
       throw reason

@@ -14,6 +14,7 @@ export { Setting, type Message, type Revision } from './model/message.ts'
 export { close, refuse, type Closing, type Outcome, type Refusal } from './model/outcome.ts'
 export { ReasonCode, reasonName } from './model/reason-code.ts'
 
+export type { WaitSignal } from './contracts/abort-group.ts'
 export type { AuthorizeSend, AuthorizeSendRequest } from './contracts/authorize-send.ts'
 export type { ChannelDirectory, ChannelList, PageQuery } from './contracts/channel-directory.ts'
 export type { Clock } from './contracts/clock.ts'
@@ -47,6 +48,7 @@ export type {
   RefusedConnections,
   StepLatency,
 } from './contracts/metrics.ts'
+export type { MessageRecords } from './contracts/message-records.ts'
 export type {
   AppendBatch,
   AppendResult,

@@ -13,3 +13,15 @@ export interface AbortGroup {
   add(wait: Abortable): void
   remove(wait: Abortable): void
 }
+
+/**
+ * What of an `AbortSignal` it takes to give up a wait. Every `AbortSignal` is one. Where there is one for each message the engine
+ * hands out lighter ones, which `fetch` and `AbortSignal.any` do not take.
+ */
+export interface WaitSignal {
+  readonly aborted: boolean
+  /** undefined until then */
+  readonly reason: unknown
+  addEventListener(type: 'abort', listener: () => void, options?: { readonly once?: boolean }): void
+  removeEventListener(type: 'abort', listener: () => void): void
+}

@@ -8,20 +8,23 @@ export const RECORD_PREFIX_BYTES = 5
 /** Messages of one channel as bytes, one behind the other (`message-record.ts`). */
 export class MessageRecords {
   readonly key: ChannelKey
-  /** each message behind its prefix. Nobody writes into them */
+  /** what they are a part of; nobody writes into it */
   readonly bytes: Buffer
-  /** where each message ends in them; the prefix of the next is there */
+  /** where the prefix of the first begins */
+  readonly start: number
+  /** where each message ends, and the prefix of the next begins */
   readonly ends: readonly number[]
 
-  constructor(key: ChannelKey, bytes: Buffer, ends: readonly number[]) {
+  constructor(key: ChannelKey, bytes: Buffer, start: number, ends: readonly number[]) {
     this.key = key
     this.bytes = bytes
+    this.start = start
     this.ends = ends
   }
 
   /** One of them, made anew. The payload is a view of `bytes`. */
   message(index: number, messageSeq: number): Message {
-    const start = (index === 0 ? 0 : this.ends[index - 1]!) + RECORD_PREFIX_BYTES
+    const start = (index === 0 ? this.start : this.ends[index - 1]!) + RECORD_PREFIX_BYTES
     return decodeRecord(this.bytes, start, this.ends[index]!, this.key, messageSeq).message
   }
 
@@ -47,15 +50,17 @@ export function beginRecord(bytes: Buffer, offset: number, length: number): numb
   return bytes.writeUInt32BE(length, offset + 1)
 }
 
-/** The ends of `count` messages that make up all of `bytes`; undefined when these are no such thing. */
-export function endsOfRecords(bytes: Buffer, count: number): number[] | undefined {
-  const ends: number[] = []
-  for (let offset = 0; ends.length < count; ) {
-    const start = offset + RECORD_PREFIX_BYTES
-    if (start > bytes.length || bytes[offset] !== 1) return undefined
-    offset = start + bytes.readUInt32BE(offset + 1)
-    if (offset > bytes.length || !isRecord(bytes, start, offset)) return undefined
-    ends.push(offset)
+/** Where each of `count` messages ends that make up the bytes from `start` to `end`; undefined when these are no such thing. */
+export function endsOfRecords(bytes: Buffer, start: number, end: number, count: number): number[] | undefined {
+  if (count * RECORD_PREFIX_BYTES > end - start) return undefined
+  const ends = new Array<number>(count)
+  let offset = start
+  for (let index = 0; index < count; index++) {
+    const recordStart = offset + RECORD_PREFIX_BYTES
+    if (recordStart > end || bytes[offset] !== 1) return undefined
+    offset = recordStart + bytes.readUInt32BE(offset + 1)
+    if (offset > end || !isRecord(bytes, recordStart, offset)) return undefined
+    ends[index] = offset
   }
-  return ends.at(-1) === bytes.length ? ends : undefined
+  return count > 0 && offset === end ? ends : undefined
 }

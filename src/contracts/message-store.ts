@@ -10,8 +10,8 @@ export interface AppendBatch {
   /** 1 or more, all of `key`, `messageSeq` 0; the store keeps neither the array nor the objects in it */
   readonly messages: readonly Message[]
   /**
-   * The same messages as bytes, when they have come through a log that has them so. A store that keeps those need not look at
-   * `messages`, which are only made when somebody does.
+   * The same messages as bytes, when they have come through a log that has them so: only for stores that say `keepsRecords`. They
+   * need not look at `messages`, which are only made when somebody does.
    */
   readonly records?: MessageRecords
 }
@@ -83,6 +83,8 @@ export interface MessageStore {
    * which it does for other stores whose answers take their time.
    */
   readonly knowsRepeats?: boolean
+  /** What comes from a log as bytes it wants as bytes (`AppendBatch.records`). Other stores are given messages, in plain objects. */
+  readonly keepsRecords?: boolean
 
   /**
    * Append to one or more channels and give each new message the next sequence number of its channel.

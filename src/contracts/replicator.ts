@@ -2,6 +2,7 @@ import type { IMError } from '../errors.ts'
 import type { ChannelKey } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
+import type { WaitSignal } from './abort-group.ts'
 import type { AppendBatch, AppendResult, LogPosition } from './message-store.ts'
 
 /** One committed entry of the log, the same on every node. */
@@ -72,7 +73,7 @@ export interface Replicator {
    *                                 clientMsgNo gets the original answer either way
    * @throws (or rejects with) anything else: it was not committed, or its fate is unknown in the same way
    */
-  propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): MaybePromise<readonly AppendResult[]>
+  propose(key: ChannelKey, messages: readonly Message[], signal: WaitSignal): MaybePromise<readonly AppendResult[]>
   /**
    * Propose a change of what else the nodes keep alike: channels, members, users, tokens, positions, and messages that are
    * there already. `lane` says what it is in order with: the other operations of that lane, and when it is the
@@ -82,7 +83,7 @@ export interface Replicator {
    * @returns what `operate` gave on this node
    * @throws as `propose`
    */
-  operate?(lane: string, operation: Uint8Array, signal: AbortSignal): MaybePromise<unknown>
+  operate?(lane: string, operation: Uint8Array, signal: WaitSignal): MaybePromise<unknown>
   /** How the log stands on this node, at once and from memory, for `engine.ready`. May be left out. */
   status?(): ReplicatorStatus
   /** Which log, of those in `status`, a channel's messages go through; for `engine.explain`. May be left out. */

@@ -179,6 +179,7 @@ export class ReplicatedStorage implements Storage {
   #messages(local: MessageStore): MessageStore {
     return {
       ...(local.knowsRepeats !== undefined && { knowsRepeats: local.knowsRepeats }),
+      ...(local.keepsRecords !== undefined && { keepsRecords: local.keepsRecords }),
       ...(local.logPosition !== undefined && { logPosition: (log) => local.logPosition!(log) }),
       append: (batches, position) => (position === undefined ? local.append(batches) : this.#append(batches, position)),
       range: (key, query) => local.range(key, query),

@@ -5,6 +5,7 @@ import { DeliveryCheck, FIRST_NUMBER, Sender } from '../../bench/load/sender.ts'
 import { runTraffic } from '../../bench/load/traffic.ts'
 import { serveEngine } from '../../bench/servers/engine.ts'
 import { serveRelay } from '../../bench/servers/relay.ts'
+import { NATS_SERVER, startNatsServers } from '../adapters/nats/servers.ts'
 import { GROUP_ID, receiverUID, senderUID, type Job, type Result, type ServerSpec } from '../../bench/wire.ts'
 
 const SILENT = { begin: () => undefined, end: () => undefined }
@@ -34,6 +35,15 @@ describe('the load of a benchmark', () => {
     expect(result.checkedMessageCount).toBeGreaterThan(0)
     expect(result.checkedDeliveryCount).toBe(result.checkedMessageCount)
     expect(result.refusedCount).toBe(0)
+  })
+
+  it.skipIf(NATS_SERVER === undefined)('goes through a node of a cluster', async () => {
+    const servers = await startNatsServers()
+    onTestFinished(() => servers.close())
+    const result = await load({ ...PLAIN, storage: 'level', cluster: { nodeID: 1, servers: servers.urls, replicas: 1 } }, PAIRS)
+
+    expect(result.checkedDeliveryCount).toBe(result.checkedMessageCount)
+    expect(result.checkedMessageCount).toBeGreaterThan(0)
   })
 
   it('counts a delivery to every member but the one that sent, also when several send into one group', async () => {

@@ -140,13 +140,14 @@ function encodeMessages(messages: readonly Message[]): Encoded {
 }
 
 /** Copied, because heads of rows are written before them. */
-function copyRecords({ bytes: given, ends }: MessageRecords): Encoded {
-  const bytes = Buffer.allocUnsafe(SEVERAL_HEAD_BYTES + given.length)
-  given.copy(bytes, SEVERAL_HEAD_BYTES)
+function copyRecords({ bytes: given, start: givenStart, ends }: MessageRecords): Encoded {
+  const shift = SEVERAL_HEAD_BYTES - givenStart
+  const bytes = Buffer.allocUnsafe(ends.at(-1)! + shift)
+  given.copy(bytes, SEVERAL_HEAD_BYTES, givenStart, ends.at(-1))
   let offset = SEVERAL_HEAD_BYTES
   const entries = ends.map((end) => {
     const start = offset + RECORD_PREFIX_BYTES
-    offset = SEVERAL_HEAD_BYTES + end
+    offset = end + shift
     return new Entry(undefined, bytes, start, offset)
   })
   return { entries, bytes }

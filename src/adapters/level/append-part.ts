@@ -4,11 +4,11 @@ import { encodeBatch, type Encoded, type Entry, type Original } from './append-e
 import { putStanding, type ChannelState, type ChannelStates } from './channel-states.ts'
 import type { Operations } from './database.ts'
 import { EMPTY, expiryKey, sentKey, seqKey, Tag, uint32 } from './keys.ts'
-import { putIDs } from './message-ids.ts'
+import { putID, putIDs } from './message-ids.ts'
 import type { NumberFilter } from './number-filter.ts'
 import type { NumberIndex } from './number-index.ts'
 import type { RecentNumbers } from './recent-numbers.ts'
-import { copyID } from './record.ts'
+import { copyID, idStart } from './record.ts'
 import { encodeRow, MAX_ROW_BYTES, MAX_ROW_COUNT, sealOne, sealSeveral } from './row.ts'
 
 export interface PartHost {
@@ -57,7 +57,6 @@ export class AppendPart {
     if (state.no === 0) this.#host.states.create(state, operations)
     const { planned } = state
     let { lastSeq } = planned
-    const stored: Entry[] = []
     const results = entries.map((entry): AppendResult => {
       const original = this.#originalOf(entry)
       if (original !== undefined) {
@@ -65,13 +64,14 @@ export class AppendPart {
         return { status, messageID: original.messageID, messageSeq: original.messageSeq }
       }
       entry.messageSeq = ++lastSeq
-      stored.push(entry)
       if (entry.numberHash !== 0) {
         this.#host.filter.add(entry.numberHash)
         this.#host.numbers.add(entry)
       }
       return entry.result
     })
+    const isAll = lastSeq - planned.lastSeq === entries.length // as good as always
+    const stored = isAll ? entries : entries.filter((_entry, index) => results[index]!.status === 'stored')
     const [first] = stored
     if (first === undefined) return results
     this.#putRows(stored, operations)
@@ -122,11 +122,15 @@ export class AppendPart {
     operations.push(at, this.#rowOf(entries, isListed))
     if (isListed) index.putList(operations, at, entries)
     else for (const entry of entries) if (entry.numberHash !== 0) index.putOne(operations, at, no, entry)
-    const ids = Buffer.allocUnsafe(8 * entries.length)
-    const { bytes } = this.#encoded
-    for (let position = 0; position < entries.length; position++) copyID(bytes, entries[position]!.recordStart, ids, 8 * position)
-    putIDs(operations, at, ids)
+    if (entries.length === 1) putID(operations, at, this.#encoded.bytes, idStart(entries[0]!.recordStart))
+    else putIDs(operations, at, this.#idsOf(entries))
     if (expiresAtMs > 0) operations.push(expiryKey(expiresAtMs, no, messageSeq), EMPTY)
+  }
+
+  #idsOf(entries: readonly Entry[]): Buffer {
+    const ids = Buffer.allocUnsafe(8 * entries.length)
+    for (let index = 0; index < entries.length; index++) copyID(this.#encoded.bytes, entries[index]!.recordStart, ids, 8 * index)
+    return ids
   }
 
   /** Where they are, as a rule: only those behind something else that was not stored with them have to be moved. */

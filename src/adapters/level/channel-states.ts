@@ -80,6 +80,7 @@ export interface ChannelStatesOptions {
 export class ChannelStates {
   readonly #database: Database
   readonly #recent: LRUCache<string, ChannelState>
+  /** that had to leave `#recent` while they were pinned; as a rule none */
   readonly #pinned = new Map<string, ChannelState>()
   readonly #names: LRUCache<number, ChannelKey>
   #nextNo = 1
@@ -87,7 +88,10 @@ export class ChannelStates {
 
   constructor({ database, maxCachedChannels }: ChannelStatesOptions) {
     this.#database = database
-    this.#recent = new LRUCache({ max: maxCachedChannels })
+    const dispose = (state: ChannelState, name: string, reason: LRUCache.DisposeReason): void => {
+      if (reason === 'evict' && state.pinCount > 0) this.#pinned.set(name, state)
+    }
+    this.#recent = new LRUCache({ max: maxCachedChannels, dispose })
     this.#names = new LRUCache({ max: maxCachedChannels })
   }
 
@@ -107,17 +111,16 @@ export class ChannelStates {
   /** The state of a channel, loaded or not, that stays the only one until `unpin`. */
   pin(key: ChannelKey): ChannelState {
     const name = channelKeyString(key)
-    let state = this.#pinned.get(name) ?? this.#recent.get(name)
+    let state = this.#recent.get(name) ?? this.#pinned.get(name)
     if (state === undefined) this.#recent.set(name, (state = new ChannelState(key, name, this.#epoch)))
-    if (state.pinCount++ === 0) this.#pinned.set(name, state)
+    state.pinCount++
     return state
   }
 
   unpin(state: ChannelState): void {
     if (--state.pinCount > 0 || state.epoch !== this.#epoch) return
-    this.#pinned.delete(state.name)
-    if (state.isLoaded) this.#recent.set(state.name, state) // it may have fallen out meanwhile
-    else this.#recent.delete(state.name)
+    if (this.#pinned.delete(state.name) && state.isLoaded) this.#recent.set(state.name, state)
+    else if (!state.isLoaded) this.#recent.delete(state.name)
   }
 
   /** @throws IM_STORE_UNAVAILABLE when a write has failed since the state was pinned */

@@ -72,6 +72,11 @@ function firstFrom(wanted: readonly WantedID[], ids: Buffer): number {
   return low
 }
 
+/** Write the entry of the only message of the row at `at`, whose id begins at `start`. */
+export function putID(operations: Operations, at: Buffer, bytes: Buffer, start: number): void {
+  operations.push(idKeyOf(bytes, start), at)
+}
+
 /** Write the entries of the row at `at`, whose messages have these ids, eight bytes each; or delete them. */
 export function putIDs(operations: Operations, at: Buffer, ids: Buffer, isDeleted = false): void {
   for (let first = 0; first < ids.length; ) {

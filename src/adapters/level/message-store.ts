@@ -61,6 +61,7 @@ interface Gap {
 export class LevelMessageStore implements MessageStore {
   /** a filter of all numbers and a map of the latest are in memory */
   readonly knowsRepeats = true
+  readonly keepsRecords = true
   readonly #database: Database
   readonly #writer: Writer
   readonly #nowMs: () => number

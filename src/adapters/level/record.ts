@@ -8,9 +8,13 @@ export function decodeRecord(record: Buffer, key: ChannelKey, messageSeq: number
   return decodeView(Buffer.from(record), 0, record.length, key, messageSeq)
 }
 
-/** The eight bytes of the id of the message that begins at `start`. */
+/** Where the eight bytes of its id begin, of the message that begins at `start`. */
+export function idStart(start: number): number {
+  return start + 2
+}
+
 export function copyID(bytes: Buffer, start: number, target: Buffer, offset: number): void {
-  for (let index = 0; index < 8; index++) target[offset + index] = bytes[start + 2 + index]!
+  for (let index = 0; index < 8; index++) target[offset + index] = bytes[idStart(start) + index]!
 }
 
 export function isID(record: Buffer, messageID: string): boolean {

@@ -3,6 +3,7 @@
  * cluster. Power loss, and the end of the process, lose the log. A slow host holds up nobody else until it is `maxEntries`
  * behind; then proposals are refused. `close` of a replicator stops its host from applying; the others go on.
  */
+import type { WaitSignal } from '../../contracts/abort-group.ts'
 import type { Clock } from '../../contracts/clock.ts'
 import type { AppendResult } from '../../contracts/message-store.ts'
 import type { LogEntry, Replicator, ReplicatorHost } from '../../contracts/replicator.ts'
@@ -138,18 +139,18 @@ class MemoryReplicator implements Replicator {
     this.wake()
   }
 
-  propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): Promise<readonly AppendResult[]> {
+  propose(key: ChannelKey, messages: readonly Message[], signal: WaitSignal): Promise<readonly AppendResult[]> {
     const { channelID, channelType } = key
     // The messages themselves never change; the array is the caller's.
     return this.#add((nodeID) => ({ key: { channelID, channelType }, messages: [...messages], nodeID }), signal) as Promise<readonly AppendResult[]>
   }
 
-  operate(_lane: string, operation: Uint8Array, signal: AbortSignal): Promise<unknown> {
+  operate(_lane: string, operation: Uint8Array, signal: WaitSignal): Promise<unknown> {
     return this.#add(() => ({ operation: operation.slice() }), signal)
   }
 
   /** @returns what the host made of it */
-  #add(entryOf: (nodeID: number) => HubEntry, signal: AbortSignal): Promise<unknown> {
+  #add(entryOf: (nodeID: number) => HubEntry, signal: WaitSignal): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const host = this.#host
       if (host === undefined) throw new IMError('IM_NOT_RUNNING', { detail: 'the replicator is not started' })

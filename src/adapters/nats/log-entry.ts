@@ -150,11 +150,10 @@ function readBatches(bytes: Buffer, nodeID: number): LoggedBatch[] {
     if (start > bytes.length) throw corrupt('it ends too early')
     const end = start + bytes.readUInt32BE(countAt + 2)
     if (end > bytes.length) throw corrupt('it ends too early')
-    const records = bytes.subarray(start, end)
-    const ends = endsOfRecords(records, bytes.readUInt16BE(countAt))
+    const ends = endsOfRecords(bytes, start, end, bytes.readUInt16BE(countAt))
     if (ends === undefined) throw corrupt('a batch whose messages are none') // no store appends a batch without any, too
     const key = { channelID: readText(bytes, offset + 1), channelType: bytes[offset]! }
-    batches.push(new LoggedBatch(nodeID, new MessageRecords(key, records, ends)))
+    batches.push(new LoggedBatch(nodeID, new MessageRecords(key, bytes, start, ends)))
     offset = end
   }
   if (offset !== bytes.length) throw corrupt('there is more than was announced')

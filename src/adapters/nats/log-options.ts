@@ -21,7 +21,7 @@ export interface NatsLogOptions {
   readonly startTimeoutMs?: number
   /** default 131 072: proposals that wait are gathered into entries of this size; a single larger message goes alone */
   readonly maxEntryBytes?: number
-  /** default 256: messages in an entry */
+  /** default 1 024: messages in an entry */
   readonly maxEntryCount?: number
   /** default 4: entries of a partition that are on their way to the servers */
   readonly maxInFlightCount?: number
@@ -92,7 +92,7 @@ export function checkLogOptions(options: NatsLogOptions): LogLimits {
     isolatedAfterMs: integerBetween('isolatedAfterMs', options.isolatedAfterMs ?? 5_000, 1, 3_600_000),
     startTimeoutMs: integerBetween('startTimeoutMs', options.startTimeoutMs ?? 30_000, 1, 3_600_000),
     maxEntryBytes: integerBetween('maxEntryBytes', options.maxEntryBytes ?? 131_072, 1_024, 2 ** 26),
-    maxEntryCount: integerBetween('maxEntryCount', options.maxEntryCount ?? 256, 1, 65_535),
+    maxEntryCount: integerBetween('maxEntryCount', options.maxEntryCount ?? 1_024, 1, 65_535),
     maxInFlightCount: integerBetween('maxInFlightCount', options.maxInFlightCount ?? 4, 1, 64),
     maxQueueCount: integerBetween('maxQueueCount', options.maxQueueCount ?? 10_000, 1, 10_000_000),
     maxQueueBytes: integerBetween('maxQueueBytes', options.maxQueueBytes ?? 2 ** 26, 1_024, 2 ** 40),

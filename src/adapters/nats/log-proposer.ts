@@ -1,3 +1,4 @@
+import type { WaitSignal } from '../../contracts/abort-group.ts'
 import { prefixedBytes } from '../../contracts/message-records.ts'
 import type { AppendResult } from '../../contracts/message-store.ts'
 import { describeCause, IMError } from '../../errors.ts'
@@ -103,12 +104,12 @@ export class LogProposer {
   }
 
   /** @throws (rejects) as `Replicator.propose` does */
-  propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): Promise<readonly AppendResult[]> {
+  propose(key: ChannelKey, messages: readonly Message[], signal: WaitSignal): Promise<readonly AppendResult[]> {
     return this.#add((call) => this.#partsOf(key, messages, call), signal) as Promise<readonly AppendResult[]>
   }
 
   /** @throws (rejects) as `Replicator.operate` does */
-  async operate(lane: string, operation: Uint8Array, signal: AbortSignal): Promise<unknown> {
+  async operate(lane: string, operation: Uint8Array, signal: WaitSignal): Promise<unknown> {
     const [result] = await this.#add((call) => {
       const hardLimit = this.#hardLimit
       if (operation.length > hardLimit) throw new IMError('IM_ENTRY_TOO_LARGE', { detail: `${operation.length} of ${hardLimit} bytes` })
@@ -117,7 +118,7 @@ export class LogProposer {
     return result
   }
 
-  #add(partsOf: (call: Call) => readonly Part[], signal: AbortSignal): Promise<readonly unknown[]> {
+  #add(partsOf: (call: Call) => readonly Part[], signal: WaitSignal): Promise<readonly unknown[]> {
     return new Promise((resolve, reject) => {
       if (this.#ended !== undefined) throw this.#ended
       if (signal.aborted) throw this.#gaveUp(signal.reason)

@@ -4,6 +4,7 @@
  * entries larger; beyond the bounds proposals are turned away. Close ends all waits and leaves the streams as they are.
  */
 import { randomBytes } from 'node:crypto'
+import type { WaitSignal } from '../../contracts/abort-group.ts'
 import type { AppendResult } from '../../contracts/message-store.ts'
 import type { Replicator, ReplicatorHost } from '../../contracts/replicator.ts'
 import { IMError } from '../../errors.ts'
@@ -116,13 +117,13 @@ export class NatsReplicator implements Replicator {
     }
   }
 
-  propose(key: ChannelKey, messages: readonly Message[], signal: AbortSignal): Promise<readonly AppendResult[]> {
+  propose(key: ChannelKey, messages: readonly Message[], signal: WaitSignal): Promise<readonly AppendResult[]> {
     const partition = this.#partitions[partitionOf(key, this.#limits.partitionCount)]
     if (partition === undefined || !this.#isStarted) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'the replicator is not started' }))
     return partition.proposer.propose(key, messages, signal)
   }
 
-  operate(lane: string, operation: Uint8Array, signal: AbortSignal): Promise<unknown> {
+  operate(lane: string, operation: Uint8Array, signal: WaitSignal): Promise<unknown> {
     const partition = this.#partitions[partitionOfLane(lane, this.#limits.partitionCount)]
     if (partition === undefined || !this.#isStarted) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'the replicator is not started' }))
     return partition.proposer.operate(lane, operation, signal)

@@ -282,7 +282,7 @@ function replicate(ctx: DistributeEvent): Outcome | Promise<Outcome> {
   const items = ctx.toPersist()
   if (items.length === 0) return
   ctx.services.proposed.set(ctx.channel, items) // there is one batch of a channel at a time
-  const committed = replicator.propose(ctx.key, items.map((item) => item.message), ctx.signal)
+  const committed = replicator.propose(ctx.key, items.map((item) => item.message), ctx.waitSignal)
   if (!isPromise(committed)) return takeResults(ctx, items, committed)
   ctx.waited = true
   return committed.then((results) => {

@@ -7,6 +7,7 @@ import { messageStoreContract } from 'imengine/testing'
 import { MemoryLevel } from 'memory-level'
 import { afterAll, describe, it } from 'vitest'
 import { checkStoreAgainstModel, checkUnreadAgainstModel, type StoreCheck } from '../store-model.ts'
+import { asRecords } from './as-records.ts'
 
 /** One seed, so that a run can be repeated; `FUZZ_SEED=7 npx vitest run test/adapters/level` looks elsewhere. */
 const seed = Number(process.env['FUZZ_SEED'] ?? 20_260_101)
@@ -47,12 +48,19 @@ describe.each<[string, () => LevelStorageOptions]>([
   for (const { name, run } of messageStoreContract({ open: () => open(options()), reopen })) it(name, run)
 })
 
+describe('the message store on memory-level, given messages as bytes', () => {
+  const given = (opened: Opened): Opened => ({ ...opened, subject: asRecords(opened.subject) })
+  const contract = messageStoreContract({ open: async () => given(await open(inMemory())), reopen: async (opened) => given(await reopen(opened)) })
+  for (const { name, run } of contract) it(name, run)
+})
+
 /** A walk over a store: its storage is found again by the store, so that it can be closed and opened anew. */
-function walks(make: () => LevelStorageOptions): Pick<StoreCheck<MessageStore>, 'open' | 'reopen' | 'close'> {
+function walks(make: () => LevelStorageOptions, given: (store: MessageStore) => MessageStore = (store) => store): Pick<StoreCheck<MessageStore>, 'open' | 'reopen' | 'close'> {
   const opened = new Map<MessageStore, Opened>()
   const keep = (made: Opened): MessageStore => {
-    opened.set(made.subject, made)
-    return made.subject
+    const store = given(made.subject)
+    opened.set(store, made)
+    return store
   }
   return {
     open: async ({ nowMs }) => keep(await open({ ...make(), nowMs })),
@@ -71,6 +79,10 @@ function walks(make: () => LevelStorageOptions): Pick<StoreCheck<MessageStore>, 
 describe('the level store answers as a plain list would, whatever is done to it in whatever order', () => {
   it('on memory-level', async () => {
     await checkStoreAgainstModel({ ...walks(inMemory), numRuns: runs(30), seed })
+  })
+
+  it('on memory-level, given messages as bytes', async () => {
+    await checkStoreAgainstModel({ ...walks(inMemory, asRecords), numRuns: runs(30), seed })
   })
 
   it('on memory-level, with one channel in memory and a filter that mostly says yes', async () => {

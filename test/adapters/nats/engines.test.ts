@@ -1,6 +1,8 @@
 import { connect } from '@nats-io/transport-node'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryStorage, type IMEngineOptions, type Message } from 'imengine'
+import { MemoryLevel } from 'memory-level'
+import { allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryStorage, type AppendBatch, type IMEngineOptions, type Message } from 'imengine'
+import { levelStorage, type AnyLevel } from 'imengine/level'
 import { natsCluster } from 'imengine/nats'
 import { connectTestClient, type TestClient } from 'imengine/testing'
 import { logName } from './log.ts'
@@ -76,6 +78,31 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
     expect(second.messageID).toBe(first.messageID)
     const third = await there.send({ ...TEAM, clientMsgNo: 'next', payload: 'x' })
     expect(third.messageSeq).toBe(2)
+  })
+
+  it('keep the same, whether their stores take messages as the bytes of the log or as plain objects', async () => {
+    const name = logName()
+    const given: AppendBatch[] = []
+    const onDisk = levelStorage({ db: new MemoryLevel<string, string>() as AnyLevel, dedupeFilterBytes: 65_536 })
+    const plain = memoryStorage()
+    const append = plain.messages.append.bind(plain.messages)
+    plain.messages.append = (batches, position) => {
+      given.push(...batches)
+      return append(batches, position)
+    }
+    const [one, two] = await Promise.all([node(name, 1, { storage: onDisk }), node(name, 2, { storage: plain })])
+    const { client: bob } = await connectTestClient(two!, { uid: 'bob' })
+    const { client: cat } = await connectTestClient(one!, { uid: 'cat' })
+    const sent = { ...TEAM, payload: Buffer.from([0, 255, 1]), expireSec: 3_600, redDot: true, syncOnce: false }
+    await one!.messages.send({ ...sent, fromUID: 'ann', clientMsgNo: 'by ann' })
+    await two!.messages.send({ ...sent, fromUID: 'dörte', clientMsgNo: 'by dörte', redDot: false })
+    await until(() => bob.messages.length === 2 && cat.messages.length === 2, 25_000, 'not everybody has heard both')
+
+    const found = await Promise.all([onDisk.messages, plain.messages].map((store) => store.range(TEAM)))
+    expect(found[0]!.map(({ payload, ...rest }) => ({ ...rest, payload: [...payload] }))).toEqual(found[1]!.map(({ payload, ...rest }) => ({ ...rest, payload: [...payload] })))
+    expect(found[0]).toMatchObject([{ clientMsgNo: 'by ann', messageSeq: 1, expireSec: 3_600, redDot: true }, { fromUID: 'dörte', messageSeq: 2, redDot: false }])
+    expect(bob.messages.map(({ messageID }) => messageID)).toEqual(found[0]!.map(({ messageID }) => messageID))
+    expect(given.map((batch) => Object.keys(batch))).toEqual(given.map(() => ['key', 'messages']))
   })
 
   it('let one of two masters in who come to two of them at the same moment', async () => {

@@ -107,7 +107,7 @@ describe.skipIf(NATS_SERVER === undefined)('three nodes of one log', () => {
 describe.skipIf(NATS_SERVER === undefined)('what is proposed', () => {
   it('in one turn goes in few entries, and what is larger than an entry in several, in order', async () => {
     const node = await started({ nodeID: 1, name: logName(), partitions: 1 })
-    await Promise.all(Array.from({ length: 500 }, (_, i) => node.propose(room(`c${i}`), [message(room(`c${i}`))])))
+    await Promise.all(Array.from({ length: 1_200 }, (_, i) => node.propose(room(`c${i}`), [message(room(`c${i}`))])))
     expect(node.replicator.status().partitions[0]!.lastIndex).toBe(2)
     const large = Array.from({ length: 40 }, (_, i) => message(room('large'), `l${i}`, Buffer.alloc(50_000, i)))
     expect((await node.propose(room('large'), large)).map(({ messageSeq }) => messageSeq)).toEqual(large.map((_, i) => i + 1))
