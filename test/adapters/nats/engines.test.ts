@@ -91,14 +91,14 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
       return append(batches, position)
     }
     const [one, two] = await Promise.all([node(name, 1, { storage: onDisk }), node(name, 2, { storage: plain })])
-    const { client: bob } = await connectTestClient(two!, { uid: 'bob' })
-    const { client: cat } = await connectTestClient(one!, { uid: 'cat' })
+    const { client: bob } = await connectTestClient(two, { uid: 'bob' })
+    const { client: cat } = await connectTestClient(one, { uid: 'cat' })
     const sent = { ...TEAM, payload: Buffer.from([0, 255, 1]), expireSec: 3_600, redDot: true, syncOnce: false }
-    await one!.messages.send({ ...sent, fromUID: 'ann', clientMsgNo: 'by ann' })
-    await two!.messages.send({ ...sent, fromUID: 'dörte', clientMsgNo: 'by dörte', redDot: false })
+    await one.messages.send({ ...sent, fromUID: 'ann', clientMsgNo: 'by ann' })
+    await two.messages.send({ ...sent, fromUID: 'dörte', clientMsgNo: 'by dörte', redDot: false })
     await until(() => bob.messages.length === 2 && cat.messages.length === 2, 25_000, 'not everybody has heard both')
 
-    const found = await Promise.all([onDisk.messages, plain.messages].map((store) => store.range(TEAM)))
+    const found = [await onDisk.messages.range(TEAM), await plain.messages.range(TEAM)]
     expect(found[0]!.map(({ payload, ...rest }) => ({ ...rest, payload: [...payload] }))).toEqual(found[1]!.map(({ payload, ...rest }) => ({ ...rest, payload: [...payload] })))
     expect(found[0]).toMatchObject([{ clientMsgNo: 'by ann', messageSeq: 1, expireSec: 3_600, redDot: true }, { fromUID: 'dörte', messageSeq: 2, redDot: false }])
     expect(bob.messages.map(({ messageID }) => messageID)).toEqual(found[0]!.map(({ messageID }) => messageID))
