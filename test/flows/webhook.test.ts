@@ -136,7 +136,7 @@ function followerOf(log: KeptLog): Replicator {
     propose: async (key, messages, signal) => {
       const index = log.entries.push({ key, messages: [...messages], nodeID: host!.nodeID })
       if (index !== log.crashIndex) return (await apply(index))[0]!
-      return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+      return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new Error('nobody waits', { cause: signal.reason }))))
     },
     close: () => undefined,
   }
