@@ -1,0 +1,36 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { Wait } from '../../src/handlers/wait.ts'
+import type { WaitSignal } from '../../src/contracts/abort-group.ts'
+
+type Step = { readonly do: 'add' | 'remove'; readonly listener: number } | { readonly do: 'abort'; readonly reason: string }
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({ do: fc.constantFrom('add' as const, 'remove' as const), listener: fc.integer({ min: 0, max: 3 }) }),
+  fc.record({ do: fc.constant('abort' as const), reason: fc.constantFrom('late', 'closed') }),
+)
+
+/** What listeners hear, and what the signal says, when all that is done to it. */
+function walk(signal: WaitSignal, abort: (reason: string) => void, steps: readonly Step[]): unknown[] {
+  const heard: unknown[] = []
+  const listeners = [0, 1, 2, 3].map((listener) => () => void heard.push([listener, signal.aborted, signal.reason]))
+  for (const each of steps) {
+    if (each.do === 'abort') abort(each.reason)
+    else if (each.do === 'add') signal.addEventListener('abort', listeners[each.listener]!, { once: true })
+    else signal.removeEventListener('abort', listeners[each.listener]!)
+    heard.push([signal.aborted, signal.reason])
+  }
+  return heard
+}
+
+describe('a wait', () => {
+  it('is given up as an AbortSignal is', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 12 }), (steps) => {
+        const wait = new Wait()
+        const controller = new AbortController()
+        expect(walk(wait, (reason) => wait.abort(reason), steps)).toEqual(walk(controller.signal, (reason) => controller.abort(reason), steps))
+      }),
+    )
+  })
+})
