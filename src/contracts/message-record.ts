@@ -95,7 +95,6 @@ export function encodeRecord(message: Message, first?: FirstPayload): Buffer {
  */
 export function isRecord(bytes: Buffer, start: number, end: number): boolean {
   let offset = afterText(bytes, afterText(bytes, start + RECORD_HEAD_BYTES, end), end)
-  if (offset > end) return false
   const flags = bytes[start]!
   if ((flags & MessageFlag.Topic) !== 0) offset = afterText(bytes, offset, end)
   if ((flags & MessageFlag.Revised) === 0) return offset <= end

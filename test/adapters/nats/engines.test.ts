@@ -96,12 +96,17 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
     const sent = { ...TEAM, payload: Buffer.from([0, 255, 1]), expireSec: 3_600, redDot: true, syncOnce: false }
     await one.messages.send({ ...sent, fromUID: 'ann', clientMsgNo: 'by ann' })
     await two.messages.send({ ...sent, fromUID: 'dörte', clientMsgNo: 'by dörte', redDot: false })
-    await until(() => bob.messages.length === 2 && cat.messages.length === 2, 25_000, 'not everybody has heard both')
+    const numbers = ['3', '4', '5', '6']
+    await Promise.all(numbers.map((clientMsgNo) => one.messages.send({ ...TEAM, fromUID: 'ann', clientMsgNo, payload: Buffer.from(clientMsgNo) }))) // in one entry
+    await until(() => bob.messages.length === 6 && cat.messages.length === 6, 25_000, 'not everybody has heard all')
 
     const found = [await onDisk.messages.range(TEAM), await plain.messages.range(TEAM)]
     expect(found[0]!.map(({ payload, ...rest }) => ({ ...rest, payload: [...payload] }))).toEqual(found[1]!.map(({ payload, ...rest }) => ({ ...rest, payload: [...payload] })))
     expect(found[0]).toMatchObject([{ clientMsgNo: 'by ann', messageSeq: 1, expireSec: 3_600, redDot: true }, { fromUID: 'dörte', messageSeq: 2, redDot: false }])
-    expect(bob.messages.map(({ messageID }) => messageID)).toEqual(found[0]!.map(({ messageID }) => messageID))
+    for (const { messages } of [bob, cat]) {
+      expect(messages.map(({ messageID, messageSeq }) => [messageID, messageSeq])).toEqual(found[0]!.map(({ messageID, messageSeq }) => [messageID, messageSeq]))
+      expect(messages.slice(2).map(({ text }) => text)).toEqual(numbers)
+    }
     expect(given.map((batch) => Object.keys(batch))).toEqual(given.map(() => ['key', 'messages']))
   })
 
