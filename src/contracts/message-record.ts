@@ -14,7 +14,7 @@ import type { ChannelKey } from '../model/channel.ts'
 import { decimalFromHalves, writeUint64Decimal } from '../model/int64.ts'
 import { flagFields, MessageFlag, messageFlags, REVISION_KINDS } from '../model/message-flags.ts'
 import type { Message, Revision } from '../model/message.ts'
-import { readText, utf8Length, writeText } from '../model/short-text.ts'
+import { isText, readText, utf8Length, writeText } from '../model/short-text.ts'
 
 /** What comes before the first text. */
 export const RECORD_HEAD_BYTES = 20
@@ -90,33 +90,39 @@ export function encodeRecord(message: Message, first?: FirstPayload): Buffer {
 }
 
 /**
- * Do the bytes between `start` and `end` hold a message, as far as their lengths go? What has passed can be decoded. For what
- * somebody else has written: a checksum says that it has come whole, and not that it was right.
+ * Do the bytes between `start` and `end` hold a message, as far as its lengths and its texts go? What has passed can be decoded, and
+ * is the same for who compares its bytes and for who compares its texts. For what somebody else has written: a checksum says that it
+ * has come whole, and not that it was right.
  */
 export function isRecord(bytes: Buffer, start: number, end: number): boolean {
-  let offset = afterText(bytes, afterText(bytes, start + RECORD_HEAD_BYTES, end), end)
+  let offset = behindText(bytes, behindText(bytes, start + RECORD_HEAD_BYTES, end), end)
   const flags = bytes[start]!
-  if ((flags & MessageFlag.Topic) !== 0) offset = afterText(bytes, offset, end)
+  if ((flags & MessageFlag.Topic) !== 0) offset = behindText(bytes, offset, end)
   if ((flags & MessageFlag.Revised) === 0) return offset <= end
   if (offset + REVISION_HEAD_BYTES > end || REVISION_KINDS[bytes[offset]!] === undefined) return false
-  return afterText(bytes, offset + REVISION_HEAD_BYTES, end) + 4 + HASH_BYTES <= end
+  return behindText(bytes, offset + REVISION_HEAD_BYTES, end) + 4 + HASH_BYTES <= end
 }
 
-/** Behind the text at `offset`; behind `end` when it is not all there. */
-function afterText(bytes: Buffer, offset: number, end: number): number {
-  return offset + 2 > end ? end + 1 : offset + 2 + ((bytes[offset]! << 8) | bytes[offset + 1]!)
+/** Behind the text at `offset`; behind `end` when it is not all there, or none. */
+function behindText(bytes: Buffer, offset: number, end: number): number {
+  const after = offset + 2 > end ? end + 1 : afterText(bytes, offset)
+  return after <= end && isText(bytes, offset + 2, after) ? after : end + 1
+}
+
+function afterText(bytes: Buffer, offset: number): number {
+  return offset + 2 + ((bytes[offset]! << 8) | bytes[offset + 1]!)
 }
 
 /** Bytes that `writeRecord` has written, or that `isRecord` has accepted. The payload is a view of them. */
 export function decodeRecord(bytes: Buffer, start: number, end: number, key: ChannelKey, messageSeq: number): MessageRecord {
   const flags = bytes[start]!
   const uidStart = start + RECORD_HEAD_BYTES
-  const numberStart = afterText(bytes, uidStart, end)
-  let offset = afterText(bytes, numberStart, end)
+  const numberStart = afterText(bytes, uidStart)
+  let offset = afterText(bytes, numberStart)
   let topic = ''
   if ((flags & MessageFlag.Topic) !== 0) {
     topic = readText(bytes, offset)
-    offset = afterText(bytes, offset, end)
+    offset = afterText(bytes, offset)
   }
   let revision: Revision | undefined
   let first: FirstPayload | undefined
@@ -124,7 +130,7 @@ export function decodeRecord(bytes: Buffer, start: number, end: number, key: Cha
     const byUID = readText(bytes, offset + REVISION_HEAD_BYTES)
     const kind = REVISION_KINDS[bytes[offset]!]!
     revision = { kind, version: bytes.readUInt32BE(offset + 1), byUID, timestampMs: bytes.readUIntBE(offset + 5, 6) }
-    offset = afterText(bytes, offset + REVISION_HEAD_BYTES, end)
+    offset = afterText(bytes, offset + REVISION_HEAD_BYTES)
     first = { byteCount: bytes.readUInt32BE(offset), hash: bytes.subarray(offset + 4, offset + 4 + HASH_BYTES) }
     offset += 4 + HASH_BYTES
   }

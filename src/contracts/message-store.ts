@@ -83,7 +83,11 @@ export interface MessageStore {
    * which it does for other stores whose answers take their time.
    */
   readonly knowsRepeats?: boolean
-  /** What comes from a log as bytes it wants as bytes (`AppendBatch.records`). Other stores are given messages, in plain objects. */
+  /**
+   * What comes from a log as bytes it wants as bytes (`AppendBatch.records`). Other stores are given messages, in plain objects. Of
+   * such a call batches and results may be views, whose fields are lost when they are spread or cloned: who wraps a store and
+   * looks into either, or changes messages, has this false.
+   */
   readonly keepsRecords?: boolean
 
   /**

@@ -18,13 +18,21 @@ export class Wait implements Abortable, WaitSignal {
     if (index >= 0) this.#listeners!.splice(index, 1)
   }
 
-  /** Each listener is called once, also when it asked for more. */
+  /** Each listener is called once, also when it asked for more. What one of them throws nobody can catch, and keeps no other from hearing. */
   abort(reason: unknown): void {
     if (this.aborted) return
     this.aborted = true
     this.reason = reason
-    const listeners = this.#listeners
+    for (const listener of [...(this.#listeners ?? [])]) {
+      if (this.#listeners?.includes(listener) !== true) continue // one before it has taken it out
+      try {
+        listener()
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error
+        })
+      }
+    }
     this.#listeners = undefined
-    listeners?.forEach((listener) => listener())
   }
 }

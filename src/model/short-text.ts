@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer'
+
 /** Ids are short and ASCII as a rule: for those a loop is faster than asking the runtime. */
 const SHORT_TEXT = 64
 
@@ -32,4 +34,10 @@ export function readText(bytes: Buffer, offset: number): string {
   if (end - start > SHORT_TEXT) return bytes.toString('utf8', start, end)
   for (let index = start; index < end; index++) if (bytes[index]! > 0x7f) return bytes.toString('utf8', start, end)
   return bytes.toString('latin1', start, end)
+}
+
+/** Are the bytes text, so that everybody reads the same out of them, and writes the same again? */
+export function isText(bytes: Buffer, start: number, end: number): boolean {
+  for (let index = start; index < end; index++) if (bytes[index]! > 0x7f) return isUtf8(bytes.subarray(index, end))
+  return true
 }

@@ -44,7 +44,7 @@ describe('a message as bytes', () => {
   })
 
   it('of which some are others, or missing, is none, or can be read without going beyond its end', () => {
-    const changes = fc.array(fc.record({ at: fc.nat(400), value: fc.constantFrom(0, 1, 2, 8, 16, 24, 0x7f, 0xff) }), { maxLength: 4 })
+    const changes = fc.array(fc.record({ at: fc.nat(400), value: fc.constantFrom(0, 1, 2, 8, 16, 24, 0x7f, 0x80, 0xc3, 0xff) }), { maxLength: 4 })
     fc.assert(
       fc.property(message, changes, fc.nat(80), (given, changed, missingCount) => {
         const bytes = Buffer.from(encodeRecord(given))
@@ -53,6 +53,8 @@ describe('a message as bytes', () => {
         if (!isRecord(bytes, 0, end)) return
         const { message: read, first } = decodeRecord(bytes, 0, end, KEY, 7)
 
+        expect(isRecord(encodeRecord(read), 0, end) || read.revision !== undefined).toBe(true)
+        expect(read.revision !== undefined || encodeRecord(read).subarray(20).equals(bytes.subarray(20, end))).toBe(true) // texts are what they say
         const texts = [read.fromUID, read.clientMsgNo, read.topic, read.revision?.byUID ?? '']
         expect(texts.reduce((sum, each) => sum + each.length, 20 + read.payload.length)).toBeLessThanOrEqual(end)
         expect(read.payload.byteOffset + read.payload.length).toBe(bytes.byteOffset + end)

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { Wait } from '../../src/handlers/wait.ts'
 import type { WaitSignal } from '../../src/contracts/abort-group.ts'
 
@@ -13,7 +13,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 /** What listeners hear, and what the signal says, when all that is done to it. */
 function walk(signal: WaitSignal, abort: (reason: string) => void, steps: readonly Step[]): unknown[] {
   const heard: unknown[] = []
-  const listeners = [0, 1, 2, 3].map((listener) => () => void heard.push([listener, signal.aborted, signal.reason]))
+  const listeners = [0, 1, 2, 3].map((listener) => () => {
+    heard.push([listener, signal.aborted, signal.reason])
+    if (listener === 1) signal.removeEventListener('abort', listeners[2]!)
+    if (listener === 3) signal.addEventListener('abort', listeners[0]!)
+  })
   for (const each of steps) {
     if (each.do === 'abort') abort(each.reason)
     else if (each.do === 'add') signal.addEventListener('abort', listeners[each.listener]!, { once: true })
@@ -32,5 +36,22 @@ describe('a wait', () => {
         expect(walk(wait, (reason) => wait.abort(reason), steps)).toEqual(walk(controller.signal, (reason) => controller.abort(reason), steps))
       }),
     )
+  })
+
+  it('goes on telling the others when one of them throws, which is told as what nobody has caught', () => {
+    const thrown: (() => void)[] = []
+    vi.stubGlobal('queueMicrotask', (task: () => void) => thrown.push(task))
+    onTestFinished(() => void vi.unstubAllGlobals())
+    const wait = new Wait()
+    let isTold = false
+    wait.addEventListener('abort', () => {
+      throw new Error('careless')
+    })
+    wait.addEventListener('abort', () => (isTold = true))
+    wait.abort('late')
+
+    expect(isTold).toBe(true)
+    expect(thrown).toHaveLength(1)
+    expect(thrown[0]).toThrow('careless')
   })
 })

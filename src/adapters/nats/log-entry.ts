@@ -16,7 +16,7 @@ import type { LogEntry } from '../../contracts/replicator.ts'
 import { badOption, IMError } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
-import { readText, utf8Length, writeText } from '../../model/short-text.ts'
+import { isText, readText, utf8Length, writeText } from '../../model/short-text.ts'
 
 const VERSION = 2
 
@@ -148,6 +148,7 @@ function readBatches(bytes: Buffer, nodeID: number): LoggedBatch[] {
     const countAt = offset + 3 + bytes.readUInt16BE(offset + 1)
     const start = countAt + 6
     if (start > bytes.length) throw corrupt('it ends too early')
+    if (!isText(bytes, offset + 3, countAt)) throw corrupt('the id of a channel is no text')
     const end = start + bytes.readUInt32BE(countAt + 2)
     if (end > bytes.length) throw corrupt('it ends too early')
     const ends = endsOfRecords(bytes, start, end, bytes.readUInt16BE(countAt))
