@@ -102,7 +102,7 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
 
     const found = [await onDisk.messages.range(TEAM), await plain.messages.range(TEAM)]
     expect(found[0]!.map(({ payload, ...rest }) => ({ ...rest, payload: [...payload] }))).toEqual(found[1]!.map(({ payload, ...rest }) => ({ ...rest, payload: [...payload] })))
-    expect(found[0]).toMatchObject([{ clientMsgNo: 'by ann', messageSeq: 1, expireSec: 3_600, redDot: true }, { fromUID: 'dörte', messageSeq: 2, redDot: false }])
+    expect(found[0]!.slice(0, 2)).toMatchObject([{ clientMsgNo: 'by ann', messageSeq: 1, expireSec: 3_600, redDot: true }, { fromUID: 'dörte', messageSeq: 2, redDot: false }])
     for (const { messages } of [bob, cat]) {
       expect(messages.map(({ messageID, messageSeq }) => [messageID, messageSeq])).toEqual(found[0]!.map(({ messageID, messageSeq }) => [messageID, messageSeq]))
       expect(messages.slice(2).map(({ text }) => text)).toEqual(numbers)
