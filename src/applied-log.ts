@@ -193,11 +193,13 @@ export class AppliedLog {
     const items = isOwn ? proposed.get(channel) : undefined
     const sources: PushSource[] = []
     let at = 0
-    results.forEach(({ status, messageID, messageSeq }, index) => {
-      if (status !== 'stored') return
-      // In the order in which they were proposed; none of them is there when their senders have been told to try again.
-      while (items !== undefined && at < items.length && items[at]!.message.messageID !== messageID) at++
+    results.forEach((result, index) => {
+      if (result.status !== 'stored') return
+      // In the order in which they were proposed; none of them is there when their senders have been told to try again. The id of
+      // what others have proposed nobody asks for: a store may have to make it.
+      while (items !== undefined && at < items.length && items[at]!.message.messageID !== result.messageID) at++
       const item = items?.[at]
+      const { messageSeq } = result
       const message = item === undefined ? numbered(entry, index, messageSeq) : { ...item.message, messageSeq }
       sources.push({ message, connectionID: item?.connectionID, receivedAtMs: item?.receivedAtMs, trace: item?.trace })
     })

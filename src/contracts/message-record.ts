@@ -175,7 +175,8 @@ export function expiryOf({ timestampMs, expireSec }: Pick<Message, 'timestampMs'
   return expireSec === 0 ? 0 : timestampMs + expireSec * 1000
 }
 
-function textBytes(name: string, text: string): number {
+/** How long the text is as bytes, without its length. @throws TypeError when that does not fit two bytes */
+export function textBytes(name: string, text: string): number {
   const bytes = utf8Length(text)
   if (bytes > MAX_TEXT_BYTES) badOption(name, `text of at most ${MAX_TEXT_BYTES} bytes`, text)
   return bytes

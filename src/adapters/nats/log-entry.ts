@@ -10,13 +10,13 @@
  * IM_LOG_FORMAT, and bytes that are not what somebody wrote are IM_LOG_CORRUPT.
  */
 import { crc32 } from 'node:zlib'
-import { MAX_TEXT_BYTES } from '../../contracts/message-record.ts'
+import { textBytes } from '../../contracts/message-record.ts'
 import { endsOfRecords, MessageRecords, writePrefixed } from '../../contracts/message-records.ts'
 import type { LogEntry } from '../../contracts/replicator.ts'
-import { badOption, IMError } from '../../errors.ts'
+import { IMError } from '../../errors.ts'
 import type { ChannelKey } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
-import { isText, readText, utf8Length, writeText } from '../../model/short-text.ts'
+import { isText, readText, writeText } from '../../model/short-text.ts'
 
 const VERSION = 2
 
@@ -168,10 +168,4 @@ function checksum(bytes: Buffer): number {
 
 function corrupt(detail: string): IMError {
   return new IMError('IM_LOG_CORRUPT', { detail })
-}
-
-function textBytes(name: string, text: string): number {
-  const bytes = utf8Length(text)
-  if (bytes > MAX_TEXT_BYTES) badOption(name, `text of at most ${MAX_TEXT_BYTES} bytes`, text)
-  return bytes
 }
