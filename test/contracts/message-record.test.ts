@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { decodeRecord, encodeRecord, isRecord } from '../../src/contracts/message-record.ts'
+import { MessageFlag } from '../../src/model/message-flags.ts'
 import type { Message } from '../../src/model/message.ts'
 
 const KEY = { channelID: 'room', channelType: 2 }
@@ -53,8 +54,9 @@ describe('a message as bytes', () => {
         if (!isRecord(bytes, 0, end)) return
         const { message: read, first } = decodeRecord(bytes, 0, end, KEY, 7)
 
-        expect(isRecord(encodeRecord(read), 0, end) || read.revision !== undefined).toBe(true)
-        expect(read.revision !== undefined || encodeRecord(read).subarray(20).equals(bytes.subarray(20, end))).toBe(true) // texts are what they say
+        // Texts are what their bytes say. (Nobody writes a topic that is empty, and the first payload's hash is not in the message.)
+        const hasOtherForm = read.revision !== undefined || ((bytes[0]! & MessageFlag.Topic) !== 0 && read.topic === '')
+        if (!hasOtherForm) expect(encodeRecord(read).subarray(20).equals(bytes.subarray(20, end))).toBe(true)
         const texts = [read.fromUID, read.clientMsgNo, read.topic, read.revision?.byUID ?? '']
         expect(texts.reduce((sum, each) => sum + each.length, 20 + read.payload.length)).toBeLessThanOrEqual(end)
         expect(read.payload.byteOffset + read.payload.length).toBe(bytes.byteOffset + end)
