@@ -23,6 +23,7 @@ export class JetStreamFailure extends Error {
 export const Refusal = {
   NoPeers: 10005,
   ConsumerNotFound: 10014,
+  NoMessageFound: 10037,
   InsufficientResources: 10023,
   NotEnabledForAccount: 10039,
   StorageExceeded: 10047,
@@ -108,6 +109,31 @@ export class JetStream {
     }
     const { name } = await this.#ask<{ name: string }>(`CONSUMER.CREATE.${stream}`, { stream_name: stream, config }, timeoutMs)
     return name
+  }
+
+  /** One entry as the stream's leader has it, who needs nobody else for that. @returns undefined when it has none at this place */
+  async entryAt(stream: string, seq: number, timeoutMs: number): Promise<Uint8Array | undefined> {
+    try {
+      const { message } = await this.#ask<{ message: { data?: string } }>(`STREAM.MSG.GET.${stream}`, { seq }, timeoutMs)
+      return Buffer.from(message.data ?? '', 'base64')
+    } catch (error) {
+      if (error instanceof JetStreamFailure && error.code === Refusal.NoMessageFound) return undefined
+      throw error
+    }
+  }
+
+  /** Call back whenever a stream has a new leader. Who may not hear of it is not told. @returns ends it */
+  watchLeaders(streams: readonly string[], elected: (stream: string) => void): () => void {
+    const subscriptions = streams.map((stream) =>
+      this.nats.subscribe(`$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.${stream}`, {
+        callback: (error) => {
+          if (error === null || error === undefined) elected(stream)
+        },
+      }),
+    )
+    return () => {
+      for (const subscription of subscriptions) subscription.unsubscribe()
+    }
   }
 
   deleteConsumer(stream: string, consumer: string): void {

@@ -5,6 +5,9 @@
  * node has come is its store, so a consumer holds nothing that must survive. Whenever anything is doubtful (the server of the
  * consumer is gone or silent, the connection came back, a number is missing) it is thrown away and a new one is made from the
  * entry after the last that arrived. A pull asks for no more than there is room for, which a push would send anyway.
+ *
+ * A consumer is made by the server that leads all of JetStream. When that has died together with the leader of the stream, the
+ * stream may have a new one seconds before: until there is a consumer, entries are fetched one by one from there.
  */
 import type { Msg, Subscription } from '@nats-io/transport-node'
 import { asIMError, IMError } from '../../errors.ts'
@@ -31,6 +34,10 @@ const PULL_EXPIRES_MS = 30_000
 /** When nothing comes, how often to ask whether there is something. */
 const LOOK_EVERY_MS = 5_000
 const ASK_TIMEOUT_MS = 2_000
+/** A consumer that is not made after this long may take seconds. */
+const FETCH_AFTER_MS = 100
+/** between two looks for an entry that is not there yet */
+const FETCH_PAUSE_MS = 25
 const MIN_PAUSE_MS = 50
 const MAX_PAUSE_MS = 1_000
 /** A missing entry that so many consumers in a row, and for so long, did not bring is not there: a server that has just started may catch up. */
@@ -51,6 +58,8 @@ export class LogFollower {
   #pulledCount = 0
   #subscription: Subscription | undefined
   #consumer: string | undefined
+  /** the last entry that was fetched while the consumer was made, which brings it again */
+  #fetchedSeq = 0
   #heardMs = 0
   /** when entries were last looked for, or came, and how far they had come */
   #lookedMs = 0
@@ -58,10 +67,12 @@ export class LogFollower {
   #stopped: IMError | undefined
   #isClosed = false
   #following: Promise<void> | undefined
-  /** ends the pause, or the consumer, that is under way */
+  /** ends the pause, the question, or the consumer that is under way */
   #interrupt: (() => void) | undefined
   /** nothing that comes from now on can be applied */
   #isAtEnd = false
+  /** before the next try to have a consumer */
+  #pauseMs = MIN_PAUSE_MS
   /** consumers in a row whose first entry was not the one they were made for */
   #holeCount = 0
   #holeSinceMs = 0
@@ -107,6 +118,13 @@ export class LogFollower {
     this.#interrupt?.()
   }
 
+  /** The stream has a new leader: whoever waits for one asks it now. A consumer that is there may be on any server, and stays. */
+  elected(): void {
+    if (this.#consumer !== undefined) return
+    this.#pauseMs = MIN_PAUSE_MS
+    this.#interrupt?.()
+  }
+
   /** Nothing of it can be trusted any more. */
   stop(error: IMError): void {
     if (this.#stopped !== undefined || this.#isClosed) return
@@ -132,7 +150,6 @@ export class LogFollower {
   }
 
   async #follow(): Promise<void> {
-    let pauseMs = MIN_PAUSE_MS
     while (!this.#isOver && !this.#isAtEnd) {
       const before = this.#receivedSeq
       try {
@@ -146,9 +163,10 @@ export class LogFollower {
       } finally {
         this.#drop()
       }
-      if (this.#receivedSeq > before) pauseMs = MIN_PAUSE_MS
+      if (this.#receivedSeq > before) this.#pauseMs = MIN_PAUSE_MS
+      const pauseMs = this.#pauseMs
+      this.#pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs)
       await this.#pause(pauseMs)
-      pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs)
     }
   }
 
@@ -159,11 +177,44 @@ export class LogFollower {
     if (!(await this.#isContinued())) return false
     const inbox = `_INBOX.imengine.${log}.${crypto.randomUUID()}`
     this.#subscription = jetStream.nats.subscribe(inbox, { callback: (error, message) => this.#arrived(error, message) })
-    this.#consumer = await jetStream.createConsumer(log, this.#receivedSeq + 1, ASK_TIMEOUT_MS)
-    if (this.#isOver) return false
+    this.#fetchedSeq = 0
+    this.#consumer = await this.#fetchUntil(jetStream.createConsumer(log, this.#receivedSeq + 1, ASK_TIMEOUT_MS))
+    if (this.#isOver || this.#isAtEnd) return false
     this.#heardMs = performance.now()
     this.#pull()
     return true
+  }
+
+  /** Entries are fetched until the consumer is there. @returns it @throws why it could not be made */
+  async #fetchUntil(creating: Promise<string>): Promise<string> {
+    let isMade = false
+    const made = creating.then(
+      () => (isMade = true),
+      () => (isMade = true),
+    )
+    await within(FETCH_AFTER_MS, made)
+    while (!isMade && !this.#isOver && !this.#isAtEnd) {
+      const what = await this.#fetchOne()
+      if (what === 'refused') break // it is for the consumer to bring it, or to tell why not
+      if (what === 'nothing') await within(FETCH_PAUSE_MS, made)
+    }
+    return creating
+  }
+
+  async #fetchOne(): Promise<'entry' | 'nothing' | 'refused'> {
+    const { limits, log, jetStream } = this.#options
+    const hasRoom = this.#applier.heldCount < limits.maxApplyCount && this.#applier.heldBytes < limits.maxApplyBytes
+    if (!hasRoom) return 'nothing'
+    const seq = this.#receivedSeq + 1
+    try {
+      const bytes = await jetStream.entryAt(log, seq, ASK_TIMEOUT_MS)
+      if (bytes === undefined || this.#isOver) return 'nothing'
+      this.#fetchedSeq = seq
+      this.#take(seq, bytes)
+      return 'entry'
+    } catch {
+      return 'refused'
+    }
   }
 
   /** Is the stream one that goes on where this node is? */
@@ -171,7 +222,8 @@ export class LogFollower {
     const { log, jetStream, recover } = this.#options
     let info
     try {
-      info = await jetStream.streamInfo(log, ASK_TIMEOUT_MS)
+      info = await this.#unlessInterrupted(jetStream.streamInfo(log, ASK_TIMEOUT_MS))
+      if (info === undefined) return false // and ask again
     } catch (error) {
       if (!isRefusal(error, Refusal.StreamNotFound)) throw error
       return this.#doubt(`stream ${log} is not there`)
@@ -191,6 +243,18 @@ export class LogFollower {
     this.#moveTo(position)
     this.#options.moved()
     return false // and look again
+  }
+
+  /** What servers without a leader were asked is answered by nobody. @returns undefined when it was interrupted */
+  async #unlessInterrupted<T>(answer: Promise<T>): Promise<T | undefined> {
+    const interrupted = new Promise<undefined>((resolve) => {
+      this.#interrupt = () => resolve(undefined)
+    })
+    try {
+      return await Promise.race([answer, interrupted])
+    } finally {
+      this.#interrupt = undefined
+    }
   }
 
   /** It looks as if the log was lost. @returns false, to look again @throws IM_LOG_REPLACED when it has looked so for some time */
@@ -286,20 +350,27 @@ export class LogFollower {
     if (status !== 0) return this.#told(status, message.headers?.description ?? '')
     const [seq, pendingCount] = placeOf(message.reply)
     this.#pulledCount--
+    if (seq <= this.#fetchedSeq) return
     if (seq !== this.#receivedSeq + 1) return this.#missed(seq)
     this.#holeCount = 0
+    this.know(seq + pendingCount)
+    this.#take(seq, message.data)
+    this.#pull()
+  }
+
+  /** The next entry. */
+  #take(seq: number, bytes: Uint8Array): void {
     let entry: DecodedEntry
     try {
-      entry = decodeEntry(message.data)
+      entry = decodeEntry(bytes)
     } catch (failure) {
       const { code, detail } = failure as IMError
       return this.#endBefore(new IMError(code, { detail: `${this.#options.log} ${seq}: ${detail}`, cause: failure }))
     }
     this.#receivedSeq = seq
     this.#lookedMs = this.#heardMs
-    this.know(seq + pendingCount)
-    this.#applier.add({ seq, entry, bytes: message.data.length })
-    this.#pull()
+    this.know(seq)
+    this.#applier.add({ seq, entry, bytes: bytes.length })
   }
 
   /** An entry has been lost on its way, and the next consumer brings it; or it is not in the stream at all. */
@@ -332,4 +403,11 @@ function placeOf(reply: string | undefined): [seq: number, pendingCount: number]
   const parts = (reply ?? '').split('.')
   const first = parts.length > 9 ? 2 : 0
   return [Number(parts[5 + first]), Number(parts[8 + first])]
+}
+
+/** Resolves with `over`, and after `ms` at the latest. */
+async function within(ms: number, over: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  await Promise.race([over, new Promise((resolve) => (timer = setTimeout(resolve, ms)))])
+  clearTimeout(timer)
 }

@@ -61,7 +61,7 @@ interface Entry {
   confirmedSeq: number | undefined
   /** where it was when it came back */
   appliedSeq: number | undefined
-  /** ends the pause between two tries */
+  /** ends the try, or the pause, that is under way: the next try is made now */
   wake: (() => void) | undefined
 }
 
@@ -163,7 +163,7 @@ export class LogProposer {
     }
   }
 
-  /** The connection is back: entries that wait for it are tried now. */
+  /** The connection is back, or the stream has a new leader: entries that wait for it are tried now. */
   retry(): void {
     for (const entry of this.#onTheirWay) entry.wake?.()
   }
@@ -278,28 +278,40 @@ export class LogProposer {
 
   /** Until its fate is known, or nobody waits for it any more. Never rejects. */
   async #publish(entry: Entry): Promise<void> {
-    const { log, subject, nodeID, boot, limits, jetStream, isConnected, know } = this.#options
-    const to = { stream: log, messageID: `${nodeID}/${boot}/${entry.number}`, timeoutMs: limits.publishTimeoutMs }
     const sinceMs = performance.now()
-    for (let pauseMs = MIN_PAUSE_MS; !entry.isDecided; pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs)) {
-      try {
-        // What is given to a connection that is not there might be sent when the servers have forgotten the first try.
-        if (isConnected()) {
-          const seq = await jetStream.publish(subject, entry.bytes, to)
-          entry.confirmedSeq = seq
-          if (this.#isDiverged(entry)) return
-          know(seq)
-          return this.#decided(entry)
-        }
-      } catch (error) {
-        if (entry.isDecided) return // it has come back through the log, or nobody waits
-        const verdict = await this.#verdictOn(error as JetStreamFailure)
-        if (verdict !== undefined) return this.#refuse(entry, verdict)
-        this.#options.report({ error: new IMError('IM_CLUSTER_UNAVAILABLE', { detail: describeFailure(error), cause: error }), log, isStopped: false })
-      }
+    let pauseMs = MIN_PAUSE_MS
+    while (!entry.isDecided) {
+      const outcome = await unlessWoken(entry, this.#try(entry))
+      if (entry.isDecided) return // it is confirmed, or has come back through the log, or nobody waits
+      if (outcome instanceof IMError) return this.#refuse(entry, outcome)
       if (performance.now() - sinceMs > RETRY_FOR_MS) return this.#refuse(entry, this.#gaveUp('no answer for as long as it could be repeated'))
-      if (!entry.isDecided) await pause(entry, pauseMs)
+      if (outcome === 'woken') continue
+      pauseMs = (await pause(entry, pauseMs)) ? MIN_PAUSE_MS : Math.min(MAX_PAUSE_MS, 2 * pauseMs)
     }
+  }
+
+  /** Goes on when nobody waits for it any more: what the servers confirm is compared with what is read. @returns why it will never be in the log, if so */
+  async #try(entry: Entry): Promise<IMError | undefined> {
+    const { log, subject, nodeID, boot, limits, jetStream, isConnected } = this.#options
+    // What is given to a connection that is not there might be sent when the servers have forgotten the first try.
+    if (!isConnected()) return undefined
+    try {
+      const to = { stream: log, messageID: `${nodeID}/${boot}/${entry.number}`, timeoutMs: limits.publishTimeoutMs }
+      this.#confirmed(entry, await jetStream.publish(subject, entry.bytes, to))
+      return undefined
+    } catch (error) {
+      if (entry.isDecided) return undefined
+      const verdict = await this.#verdictOn(error as JetStreamFailure)
+      if (verdict === undefined) this.#options.report({ error: new IMError('IM_CLUSTER_UNAVAILABLE', { detail: describeFailure(error), cause: error }), log, isStopped: false })
+      return verdict
+    }
+  }
+
+  #confirmed(entry: Entry, seq: number): void {
+    entry.confirmedSeq = seq
+    if (this.#isDiverged(entry)) return
+    this.#options.know(seq)
+    this.#decided(entry)
   }
 
   /**
@@ -399,14 +411,27 @@ export class LogProposer {
   }
 }
 
-function pause(entry: Entry, ms: number): Promise<void> {
+async function unlessWoken<T>(entry: Entry, outcome: Promise<T>): Promise<T | 'woken'> {
+  const woken = new Promise<'woken'>((resolve) => {
+    entry.wake = () => resolve('woken')
+  })
+  try {
+    return await Promise.race([outcome, woken])
+  } finally {
+    entry.wake = undefined
+  }
+}
+
+/** @returns whether it was ended before its time */
+function pause(entry: Entry, ms: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => entry.wake?.(), ms)
-    entry.wake = () => {
+    const end = (isEarly: boolean): void => {
       clearTimeout(timer)
       entry.wake = undefined
-      resolve()
+      resolve(isEarly)
     }
+    const timer = setTimeout(end, ms, false)
+    entry.wake = () => end(true)
   })
 }
 

@@ -71,6 +71,7 @@ export class NatsReplicator implements Replicator {
   #isHolding = false
   #closing: Promise<void> | undefined
   #unwatch: (() => void) | undefined
+  #unwatchLeaders: (() => void) | undefined
   #isolation: Isolation | undefined
   #snapshots: Snapshots | undefined
   #digests: LogDigests | undefined
@@ -160,6 +161,7 @@ export class NatsReplicator implements Replicator {
     })
     for (const { proposer } of this.#partitions) proposer.end(error)
     this.#unwatch?.()
+    this.#unwatchLeaders?.()
     this.#isolation?.close()
     this.#snapshots?.close()
     this.#digests?.close()
@@ -234,6 +236,12 @@ export class NatsReplicator implements Replicator {
         stop: (error) => follower.stop(error),
       })),
       report: this.#report,
+    })
+    const logs = this.#partitions.map((_, partition) => streamName(this.#limits, partition))
+    this.#unwatchLeaders = jetStream.watchLeaders(logs, (log) => {
+      const { follower, proposer } = this.#partitions[logs.indexOf(log)]!
+      follower.elected()
+      proposer.retry()
     })
     for (const [partition, position] of positions.entries()) this.#partitions[partition]!.follower.start(position)
   }

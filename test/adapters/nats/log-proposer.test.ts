@@ -184,6 +184,23 @@ describe('entries on their way', () => {
     proposer.retry()
     await tries.untilCount(1)
   })
+
+  it('are tried again under the same id the moment there is somebody to answer, though the try before has not ended', async () => {
+    const outcome = propose('a', 'a1')
+    await turn()
+    proposer.retry()
+    await tries.untilCount(2)
+    const [first, second] = tries.items
+    expect(second!.messageID).toBe(first!.messageID)
+    second!.stored(5)
+    await turn()
+    first!.fails('timeout')
+    applied(second!, 5)
+    expect(await outcome).toMatchObject([{ messageSeq: 1 }])
+    await turn()
+    expect(tries.items).toHaveLength(2)
+    expect(divergences).toEqual([])
+  })
 })
 
 describe('an entry that is confirmed at another place than it is read at', () => {
@@ -206,6 +223,17 @@ describe('an entry that is confirmed at another place than it is read at', () =>
     const third = propose('a', 'a2')
     tries.items[0]!.stored(7)
     await expect(third).rejects.toMatchObject({ code: 'IM_LOG_DIVERGED' })
+  })
+
+  it('is found out by the answer to a try that was made again meanwhile', async () => {
+    void propose('a', 'a1')
+    await turn()
+    proposer.retry()
+    await tries.untilCount(2)
+    applied(tries.items[1]!, 8)
+    tries.items[0]!.stored(7)
+    await turn()
+    expect(divergences).toMatchObject([{ code: 'IM_LOG_DIVERGED', detail: 'log: confirmed at 7, and read at 8' }])
   })
 })
 
