@@ -2,10 +2,10 @@
  * The replicated state machine by itself: engines without clients, each a process of its own with a level store, whose hosts send
  * messages from one user to another. Accepted, proposed, agreed on by the servers, read and stored by every node, told to the
  * host. First as many as a window lets through, then at fixed times. Checked: every node has stored every acknowledged number, and no more.
- * `npm run bench -- cluster-machine --topologies 3 --window 1000 --rates 2000 --runs 3 --seconds 4`; `--window none`, `--rates none`.
+ * `npm run bench -- cluster-machine --topologies 3 --window 1000 --rates 2000 --runs 3 --seconds 4 --partitions 1`; `--window none`, `--rates none`.
  */
 import { startNatsServers } from '../test/adapters/nats/servers.ts'
-import { TOPOLOGIES, type Topology } from './cluster-run.ts'
+import { topologiesOf, type Topology } from './cluster-run.ts'
 import { Child, interleave } from './measure.ts'
 import { readOptions } from './options.ts'
 import { mid, printHead, printTable, range, writeJSON } from './report.ts'
@@ -31,9 +31,9 @@ interface Row {
 const PAIR_COUNT = 100
 const SETTLE_LIMIT_MS = 10_000
 
-const options = readOptions([], { runs: '3', seconds: '4', 'warm-up': '8', topologies: '1,3', window: '1000', rates: '2000' })
+const options = readOptions([], { runs: '3', seconds: '4', 'warm-up': '8', topologies: '1,3', window: '1000', rates: '2000', partitions: '1' })
 const numbers = (option: string): number[] => (options.more[option] === 'none' ? [] : options.more[option]!.split(',').map(Number))
-const topologies = TOPOLOGIES.filter(({ name, natsCount }) => natsCount > 0 && options.more['topologies']!.split(',').includes(name))
+const topologies = topologiesOf(options.more['topologies']!, options.more['partitions']!).filter(({ natsCount }) => natsCount > 0)
 const rows = topologies.flatMap((topology): Row[] => [
   ...numbers('window').map((window) => ({ name: `${topology.name}, window ${window}`, topology, job: { window, ratePerSecond: 0 }, runs: [] })),
   ...numbers('rates').map((ratePerSecond) => ({ name: `${topology.name}, ${ratePerSecond}/s`, topology, job: { window: 0, ratePerSecond }, runs: [] })),
@@ -42,10 +42,11 @@ const rows = topologies.flatMap((topology): Row[] => [
 printHead(`${PAIR_COUNT} channels a node, payload 100 bytes, level, ${options.runs} runs of ${options.measureMs / 1_000} s`)
 const measured = await interleave(rows, options.runs, ({ topology, job }) => measure(topology, job))
 printTable(
-  ['engines', 'nats-servers', 'under way, or a second, on each', 'messages/s', 'p50 ms', 'p99 ms', 'p99.9 ms', 'engines CPU µs/message', 'nats-servers CPU µs/message', 'messages an entry'],
+  ['engines', 'nats-servers', 'partitions', 'under way, or a second, on each', 'messages/s', 'p50 ms', 'p99 ms', 'p99.9 ms', 'engines CPU µs/message', 'nats-servers CPU µs/message', 'messages an entry'],
   measured.map(({ topology, job, runs }) => [
     String(topology.engineCount),
     `${topology.natsCount}, R${topology.replicas}`,
+    String(topology.partitions),
     job.ratePerSecond > 0 ? `${job.ratePerSecond}/s` : String(job.window),
     range(runs.map(({ messagesPerSecond }) => messagesPerSecond)),
     ...(['p50', 'p99', 'p999'] as const).map((quantile) => range(runs.map(({ latencyMs }) => latencyMs[quantile]), 1)),
@@ -57,7 +58,7 @@ printTable(
 writeJSON('cluster-machine', { runs: options.runs, rows: measured })
 
 /** @throws when a node's store is not what was acknowledged */
-async function measure({ engineCount, natsCount, replicas }: Topology, job: Row['job']): Promise<MachineRun> {
+async function measure({ engineCount, natsCount, replicas, partitions }: Topology, job: Row['job']): Promise<MachineRun> {
   const nats = await startNatsServers({ count: natsCount as 1 | 3 | 5 })
   const nodes: Child<FromMachine, ToMachine>[] = []
   const all = <T extends FromMachine['type']>(type: T): Promise<Extract<FromMachine, { type: T }>[]> => Promise.all(nodes.map((node) => node.next(type)))
@@ -65,7 +66,7 @@ async function measure({ engineCount, natsCount, replicas }: Topology, job: Row[
   const serversMs = (): number => nats.pids.reduce((sum, pid) => sum + sampleOf(pid).cpuMs, 0)
   try {
     for (let nodeID = 1; nodeID <= engineCount; nodeID++) {
-      const spec: MachineSpec = { nodeID, servers: nats.urls, replicas, pairCount: PAIR_COUNT, ...job }
+      const spec: MachineSpec = { nodeID, servers: nats.urls, replicas, partitions, pairCount: PAIR_COUNT, ...job }
       nodes.push(new Child('machine-process.js', spec))
     }
     await all('ready')

@@ -2,6 +2,7 @@
 import { loadavg } from 'node:os'
 import { startNatsServers, type NatsServers } from '../test/adapters/nats/servers.ts'
 import { Child } from './measure.ts'
+import { positive } from './options.ts'
 import { sampleOf } from './sample-process.ts'
 import type { FromLoad, FromServer, Job, Result, ServerSpec, ToServer } from './wire.ts'
 
@@ -11,14 +12,25 @@ export interface Topology {
   /** 0: an engine without the option of a cluster */
   readonly natsCount: 0 | 1 | 3 | 5
   readonly replicas: number
+  /** streams of the log */
+  readonly partitions: number
 }
 
-export const TOPOLOGIES: readonly Topology[] = [
-  { name: 'alone', engineCount: 1, natsCount: 0, replicas: 0 },
-  { name: '1', engineCount: 1, natsCount: 1, replicas: 1 },
-  { name: '3', engineCount: 3, natsCount: 3, replicas: 3 },
-  { name: '5', engineCount: 5, natsCount: 5, replicas: 3 },
+const TOPOLOGIES: readonly Topology[] = [
+  { name: 'alone', engineCount: 1, natsCount: 0, replicas: 0, partitions: 0 },
+  { name: '1', engineCount: 1, natsCount: 1, replicas: 1, partitions: 1 },
+  { name: '3', engineCount: 3, natsCount: 3, replicas: 3, partitions: 1 },
+  { name: '5', engineCount: 5, natsCount: 5, replicas: 3, partitions: 1 },
 ]
+
+/** Those that were asked for, each with every number of partitions that was. @throws TypeError for another name */
+export function topologiesOf(names: string, partitions: string): Topology[] {
+  return names.split(',').flatMap((name) => {
+    const topology = TOPOLOGIES.find((each) => each.name === name)
+    if (topology === undefined) throw new TypeError(`--topologies takes ${TOPOLOGIES.map((each) => each.name).join(', ')}, got ${name}`)
+    return topology.natsCount === 0 ? [topology] : partitions.split(',').map((count) => ({ ...topology, partitions: positive('partitions', count) }))
+  })
+}
 
 export interface ClusterRun {
   readonly result: Result
@@ -40,7 +52,7 @@ const STREAM = 'bench_log_0'
  * @param nodeOptions  for the first engine
  * @throws when a process ends early, or the load has seen anything but every message once, in order
  */
-export async function runCluster({ engineCount, natsCount, replicas }: Topology, job: ClusterJob, killAfterMs?: number, nodeOptions: readonly string[] = []): Promise<ClusterRun> {
+export async function runCluster({ engineCount, natsCount, replicas, partitions }: Topology, job: ClusterJob, killAfterMs?: number, nodeOptions: readonly string[] = []): Promise<ClusterRun> {
   const [loadAverage] = loadavg() as [number]
   let nats: NatsServers | undefined
   const engines: Child<FromServer, ToServer>[] = []
@@ -49,7 +61,7 @@ export async function runCluster({ engineCount, natsCount, replicas }: Topology,
   try {
     nats = natsCount === 0 ? undefined : await startNatsServers({ count: natsCount })
     for (let index = 0; index < engineCount; index++) {
-      const cluster = nats && { nodeID: index + 1, servers: nats.urls, replicas }
+      const cluster = nats && { nodeID: index + 1, servers: nats.urls, replicas, partitions }
       const spec: ServerSpec = { kind: 'engine', transport: 'tcp', encryption: 'off', storage: 'level', ...(cluster && { cluster }) }
       engines.push(new Child('server-process.js', spec, index === 0 ? nodeOptions : []))
     }

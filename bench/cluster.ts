@@ -3,11 +3,11 @@
  * two ends of a pair are on different engines. W1 with a window, then at fixed rates for each engine, then what happens when the
  * leader of a stream is killed. The warm-up is long, because several engines share the time to have their code compiled.
  * `npm run bench -- cluster --topologies alone,1,3,5 --window 64,16 --rates 2000 --runs 3
- * --seconds 3`; `--window none`, `--rates none` and `--kill no` leave a part out; `--node-flags='--cpu-prof --cpu-prof-dir=FOLDER'`
+ * --seconds 3 --partitions 1,3`; `--window none`, `--rates none` and `--kill no` leave a part out; `--node-flags='--cpu-prof --cpu-prof-dir=FOLDER'`
  * are for the process of the first engine.
  */
 import { interleave } from './measure.ts'
-import { runCluster, TOPOLOGIES, type ClusterRun, type Topology } from './cluster-run.ts'
+import { runCluster, topologiesOf, type ClusterRun, type Topology } from './cluster-run.ts'
 import { readOptions } from './options.ts'
 import { mid, printHead, printTable, range, writeJSON } from './report.ts'
 import { median } from './sample.ts'
@@ -25,13 +25,9 @@ interface Row {
 const KILL = { afterMs: 1_500, spanMs: 10_000, window: 16 }
 const MAX_PAUSE_MS = 6_000
 
-const options = readOptions([], { runs: '3', 'warm-up': '10', topologies: 'alone,1,3,5', window: '64,16', rates: '2000', kill: 'yes', 'node-flags': '' })
+const options = readOptions([], { runs: '3', 'warm-up': '10', topologies: 'alone,1,3,5', window: '64,16', rates: '2000', partitions: '1', kill: 'yes', 'node-flags': '' })
 const { more } = options
-const topologies = more['topologies']!.split(',').map((name) => {
-  const topology = TOPOLOGIES.find((each) => each.name === name)
-  if (topology === undefined) throw new TypeError(`--topologies takes ${TOPOLOGIES.map((each) => each.name).join(', ')}, got ${name}`)
-  return topology
-})
+const topologies = topologiesOf(more['topologies']!, more['partitions']!)
 const numbers = (option: string): number[] => (more[option] === 'none' ? [] : more[option]!.split(',').map(Number))
 const rowOf = (topology: Topology, what: string, job: Row['job'], killsLeader = false): Row => ({ name: `${nameOf(topology)}, ${what}`, topology, job, killsLeader, runs: [] })
 const closedRows = numbers('window').flatMap((window) => topologies.map((topology) => rowOf(topology, `window ${window}`, { window })))
@@ -91,9 +87,9 @@ if (killRows.length > 0) {
 }
 writeJSON('cluster', { runs: options.runs, rows: measured })
 
-function nameOf({ engineCount, natsCount, replicas }: Topology): string {
+function nameOf({ engineCount, natsCount, replicas, partitions }: Topology): string {
   const engines = engineCount === 1 ? '1 engine' : `${engineCount} engines`
-  return natsCount === 0 ? `${engines} alone` : `${engines}, ${natsCount} nats-server${natsCount === 1 ? '' : 's'}, R${replicas}`
+  return natsCount === 0 ? `${engines} alone` : `${engines}, ${natsCount} nats-server${natsCount === 1 ? '' : 's'}, R${replicas}${partitions === 1 ? '' : `, ${partitions} partitions`}`
 }
 
 function ratio(row: Row): string {

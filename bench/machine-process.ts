@@ -8,10 +8,10 @@ import { natsCluster } from 'imengine/nats'
 import type { FromMachine, MachineSpec, ToMachine } from './wire.ts'
 import { Histogram } from './load/histogram.ts'
 
-const { nodeID, servers, replicas, window, ratePerSecond, pairCount } = JSON.parse(process.argv[2]!) as MachineSpec
+const { nodeID, servers, replicas, partitions, window, ratePerSecond, pairCount } = JSON.parse(process.argv[2]!) as MachineSpec
 const folder = mkdtempSync(join(tmpdir(), 'imengine-bench-'))
 const storage = levelStorage({ path: folder })
-const cluster = natsCluster({ servers, replicas, name: 'bench' })
+const cluster = natsCluster({ servers, replicas, partitions, name: 'bench' })
 const engine = new IMEngine({ nodeID, storage, tokenVerifier: allowAnyToken(), ...cluster, limits: { replicateTimeoutMs: 30_000 } })
 engine.on('error', (error) => console.error('engine:', error))
 await engine.start()

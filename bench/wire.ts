@@ -13,7 +13,7 @@ export interface ServerSpec {
   /** engine: `memoryStorage()`, or `levelStorage` with `durability: 'sync'` */
   readonly storage: 'memory' | 'level'
   /** engine: one node of a cluster over NATS */
-  readonly cluster?: { readonly nodeID: number; readonly servers: readonly string[]; readonly replicas: number }
+  readonly cluster?: { readonly nodeID: number; readonly servers: readonly string[]; readonly replicas: number; readonly partitions: number }
   /** engine, in memory: so many messages of a channel are kept; default as the store's own */
   readonly maxMessagesPerChannel?: number
   /** engine: bounds other than the default ones */
@@ -192,6 +192,7 @@ export interface MachineSpec {
   readonly nodeID: number
   readonly servers: readonly string[]
   readonly replicas: number
+  readonly partitions: number
   /** who sends to whom, each pair a channel */
   readonly pairCount: number
   /** messages under way; without meaning at a rate */

@@ -22,7 +22,7 @@ export async function serveEngine({ transport, storage, cluster, groups = [], ma
     ...(folder !== undefined && { storage: levelStorage({ path: folder }) }),
     ...(cluster !== undefined && {
       nodeID: cluster.nodeID,
-      ...(await import('imengine/nats')).natsCluster({ servers: cluster.servers, replicas: cluster.replicas, name: 'bench' }),
+      ...(await import('imengine/nats')).natsCluster({ servers: cluster.servers, replicas: cluster.replicas, partitions: cluster.partitions, name: 'bench' }),
       limits: { ...limits, replicateTimeoutMs: 30_000 }, // a pause is measured to its end: the load repeats nothing
     }),
   })

@@ -40,7 +40,7 @@ describe('the load of a benchmark', () => {
   it.skipIf(NATS_SERVER === undefined)('goes through a node of a cluster', async () => {
     const servers = await startNatsServers()
     onTestFinished(() => servers.close())
-    const result = await load({ ...PLAIN, storage: 'level', cluster: { nodeID: 1, servers: servers.urls, replicas: 1 } }, PAIRS)
+    const result = await load({ ...PLAIN, storage: 'level', cluster: { nodeID: 1, servers: servers.urls, replicas: 1, partitions: 1 } }, PAIRS)
 
     expect(result.checkedDeliveryCount).toBe(result.checkedMessageCount)
     expect(result.checkedMessageCount).toBeGreaterThan(0)

@@ -30,7 +30,7 @@ export interface NatsClusterOptions {
   readonly name?: string
   /** copies of everything that JetStream keeps, 1 to 5; default 3 when three or more servers are named, otherwise 1 */
   readonly replicas?: number
-  /** default 3, 1..64: how many streams the log is spread over. All nodes must say the same, and it cannot be changed later */
+  /** default 1, 1..64: how many streams the log is spread over. All nodes must say the same, and it cannot be changed later */
   readonly partitions?: number
   /** how the log is kept and followed; docs/cluster.md has the table */
   readonly log?: Omit<NatsLogOptions, 'name' | 'partitions' | 'replicas'>

@@ -4,7 +4,7 @@ import { badOption, integerBetween, type IMError } from '../../errors.ts'
 export interface NatsLogOptions {
   /** 1..64 letters, digits, `-` or `_`: its streams are `<name>_log_0`, `<name>_log_1` …, their subjects `<name>.log.0` … */
   readonly name: string
-  /** default 3, 1..64: how many streams the channels are spread over. Cannot be changed later */
+  /** default 1, 1..64: how many streams the channels are spread over. Cannot be changed later */
   readonly partitions?: number
   /** default 1, 1..5: on how many servers each stream is; 3 is what survives the loss of one */
   readonly replicas?: number
@@ -84,7 +84,7 @@ export function checkLogOptions(options: NatsLogOptions): LogLimits {
   if (recover !== undefined && typeof recover !== 'function') badOption('recover', 'a function', recover)
   return {
     name,
-    partitionCount: integerBetween('partitions', options.partitions ?? 3, 1, 64),
+    partitionCount: integerBetween('partitions', options.partitions ?? 1, 1, 64),
     replicaCount: integerBetween('replicas', replicas, 1, 5),
     // The servers want it to be no shorter than their memory of what has been published.
     maxAgeMs: maxAgeMs === 0 ? 0 : integerBetween('maxAgeMs', maxAgeMs, DUPLICATE_WINDOW_MS, 36_500 * DAY_MS),

@@ -52,7 +52,7 @@ const api = (subject: string, body: object = {}): Promise<Record<string, unknown
 describe.skipIf(NATS_SERVER === undefined)('three nodes of one log', () => {
   it('that start at once and propose into the same channels have equal stores, without a gap or a repeat', async () => {
     const name = logName()
-    const three = await Promise.all([1, 2, 3].map((nodeID) => started({ nodeID, name })))
+    const three = await Promise.all([1, 2, 3].map((nodeID) => started({ nodeID, name, partitions: 3 })))
     const keys = ['a', 'b', 'c', 'd', 'e'].map(room)
     const acked = new Map<string, number>()
     await Promise.all(
@@ -431,7 +431,7 @@ describe.skipIf(NATS_SERVER === undefined)('a start', () => {
   })
 })
 
-describe.skipIf(NATS_SERVER === undefined)('a server that is not fit', () => {
+describe.skipIf(NATS_SERVER === undefined)('a server', () => {
   async function onServer(options: NatsServersOptions, check: (urls: readonly string[]) => Promise<void>): Promise<void> {
     const other = await startNatsServers(options)
     try {
@@ -442,20 +442,20 @@ describe.skipIf(NATS_SERVER === undefined)('a server that is not fit', () => {
     }
   }
 
-  it('because max_payload is too small for an entry is IM_LOG_UNFIT', async () => {
+  it('whose max_payload is too small for an entry is IM_LOG_UNFIT', async () => {
     await onServer({ maxPayloadBytes: 65_536 }, async (urls) => {
       await expect(started({ nodeID: 1, name: logName(), servers: urls })).rejects.toMatchObject({ code: 'IM_LOG_UNFIT', message: /max_payload/ })
       await started({ nodeID: 1, name: logName(), servers: urls, maxEntryBytes: 32_768 })
     })
   })
 
-  it('because JetStream is off is IM_LOG_UNFIT at once', async () => {
+  it('whose JetStream is off is IM_LOG_UNFIT at once', async () => {
     await onServer({ configuration: 'jetstream: disabled' }, async (urls) => {
       await expect(started({ nodeID: 1, name: logName(), servers: urls })).rejects.toMatchObject({ code: 'IM_LOG_UNFIT', message: /JetStream is off/ })
     })
   })
 
-  it('because the user may not ask JetStream, or not publish, is IM_LOG_UNFIT', async () => {
+  it('whose user may not ask JetStream, or not publish, is IM_LOG_UNFIT', async () => {
     const deny = (user: string, subject: string): string => `{ user: ${user}, password: p, permissions: { publish: { deny: "${subject}" } } }`
     const configuration = `authorization { users = [${deny('asks', '$JS.API.>')}, ${deny('says', 'denied.log.>')}] }`
     await onServer({ configuration }, async (urls) => {
@@ -466,6 +466,28 @@ describe.skipIf(NATS_SERVER === undefined)('a server that is not fit', () => {
       await mute.start(host)
       await expect(mute.propose(room('a'), [message(room('a'))], AbortSignal.timeout(5_000))).rejects.toMatchObject({ code: 'IM_LOG_UNFIT', message: /denied\.log\.0/ })
       await mute.close()
+    })
+  })
+
+  it.each([
+    ['may do what the documentation lists', true],
+    ['may neither fetch entries nor hear of leaders', false],
+  ])('serves a user who %s', async (_what, mayAll) => {
+    const logs = ['small_log_0', 'small_log_1']
+    const api = logs.flatMap((log) => [`STREAM.INFO.${log}`, `STREAM.CREATE.${log}`, `CONSUMER.CREATE.${log}`, `CONSUMER.DELETE.${log}.*`, `CONSUMER.MSG.NEXT.${log}.*`])
+    const apiForDeaths = mayAll ? logs.map((log) => `STREAM.MSG.GET.${log}`) : []
+    const publish = [...['INFO', ...api, ...apiForDeaths].map((subject) => `$JS.API.${subject}`), 'small.log.*', 'small.snapshot.>', 'small.digests', '_INBOX.>']
+    const hears = mayAll ? logs.map((log) => `$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.${log}`) : []
+    const subscribe = ['_INBOX.>', 'small.snapshot.>', 'small.digests', ...hears]
+    const configuration = `authorization { users = [{ user: u, password: p, permissions: ${JSON.stringify({ publish, subscribe })} }] }`
+    await onServer({ configuration }, async (urls) => {
+      const problems: LogProblem[] = []
+      const replicator = new NatsReplicator(connectionTo(urls, { user: 'u', pass: 'p' }), { name: 'small', partitions: 2, onProblem: (problem) => void problems.push(problem) })
+      const store = memoryMessageStore()
+      await replicator.start({ nodeID: 1, logPosition: (log) => store.logPosition!(log), apply: (entries, position) => store.append(entries, position), operate: () => undefined, isolated: () => undefined })
+      for (const id of ['a', 'b', 'c', 'd']) expect(await replicator.propose(room(id), [message(room(id))], AbortSignal.timeout(5_000))).toMatchObject([{ messageSeq: 1 }])
+      expect(problems).toEqual([])
+      await replicator.close()
     })
   })
 })
