@@ -75,13 +75,14 @@ export class AppendPart {
     const [first] = stored
     if (first === undefined) return results
     this.#putRows(stored, operations)
-    this.#putSent(stored, operations)
+    const lastSender = this.#putSent(stored, operations)
     state.planned = {
       ...planned,
       lastSeq,
       lastTimestampMs: stored.at(-1)!.timestampMs,
       oldestTimestampMs: planned.lastSeq === planned.floorSeq ? first.timestampMs : planned.oldestTimestampMs,
       oldestNumberMs: planned.lastSeq === planned.numberFloorSeq ? first.timestampMs : planned.oldestNumberMs,
+      lastSender,
     }
     putStanding(state, operations)
     return results
@@ -144,15 +145,20 @@ export class AppendPart {
     return sealSeveral(bytes.subarray(0, last.recordEnd), entries.length, isListed)
   }
 
-  /** The last number of everybody who has sent something. */
-  #putSent(stored: readonly Entry[], operations: Operations): void {
-    const { no } = this.state
+  /**
+   * The last number of everybody who has sent something, but for the last of them: that is the channel's.
+   * @returns who that is
+   */
+  #putSent(stored: readonly Entry[], operations: Operations): Buffer {
+    const { no, planned } = this.state
     const last = stored.at(-1)!
-    operations.push(last.sentKey(no), uint32(last.messageSeq))
-    if (stored.every((entry) => entry.hasSenderOf(last))) return
+    const isSameSender = last.isFrom(planned.lastSender)
+    if (isSameSender && stored.every((entry) => entry.hasSenderOf(last))) return planned.lastSender
     const sent = new Map<string, number>()
+    if (planned.lastSender.length > 0) sent.set(planned.lastSender.toString(), planned.lastSeq)
     for (const { fromUID, messageSeq } of stored) sent.set(fromUID, messageSeq)
     sent.delete(last.fromUID)
     for (const [uid, messageSeq] of sent) operations.push(sentKey(no, uid), uint32(messageSeq))
+    return isSameSender ? planned.lastSender : last.sender
   }
 }

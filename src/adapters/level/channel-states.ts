@@ -20,6 +20,8 @@ export interface Standing {
   readonly numberFloorSeq: number
   /** no message whose number is remembered is older than this */
   readonly oldestNumberMs: number
+  /** who sent the last message, in UTF-8: where they stand in the channel is not in a row of its own. Empty: where everybody stands is */
+  readonly lastSender: Buffer
 }
 
 export const NEW_CHANNEL: Standing = Object.freeze({
@@ -30,11 +32,14 @@ export const NEW_CHANNEL: Standing = Object.freeze({
   holeCount: 0,
   numberFloorSeq: 0,
   oldestNumberMs: 0,
+  lastSender: EMPTY,
 })
 
-const VERSION = 1
-/** the last four are a CRC-32 of the others: a wrong standing would give numbers out a second time */
-const RECORD_BYTES = 43
+const VERSION = 2
+/** of this version there are records without a last sender */
+const WITHOUT_SENDER = 1
+/** then comes the last sender, and a CRC-32 of everything: a wrong standing would give numbers out a second time */
+const FIXED_BYTES = 39
 
 /** One channel in memory. While anybody has it pinned there is only one of it. */
 export class ChannelState {
@@ -197,7 +202,8 @@ function pairOf({ channelID, channelType }: ChannelKey): readonly string[] {
 
 export function putStanding(state: ChannelState, operations: Operations): void {
   const { no, planned } = state
-  const record = Buffer.allocUnsafe(RECORD_BYTES)
+  const { lastSender } = planned
+  const record = Buffer.allocUnsafe(FIXED_BYTES + lastSender.length + 4)
   record[0] = VERSION
   record.writeUInt32BE(no, 1)
   record.writeUInt32BE(planned.lastSeq, 5)
@@ -207,7 +213,8 @@ export function putStanding(state: ChannelState, operations: Operations): void {
   record.writeUInt32BE(planned.holeCount, 25)
   record.writeUInt32BE(planned.numberFloorSeq, 29)
   record.writeUIntBE(planned.oldestNumberMs, 33, 6)
-  record.writeUInt32BE(crc32(record.subarray(0, RECORD_BYTES - 4)), RECORD_BYTES - 4)
+  lastSender.copy(record, FIXED_BYTES)
+  record.writeUInt32BE(crc32(record.subarray(0, -4)), record.length - 4)
   operations.push(state.recordKey, record)
 }
 
@@ -216,7 +223,7 @@ export function decodeStanding(record: Buffer, key: ChannelKey): { no: number; s
   if (record.length < 5 || record.readUInt32BE(record.length - 4) !== crc32(record.subarray(0, -4))) {
     throw new IMError('IM_STORE_CORRUPT', { detail: 'the standing of a channel is not what was written', context: key })
   }
-  if (record[0] !== VERSION) throw new IMError('IM_STORE_FORMAT', { detail: `a channel of version ${record[0]}`, context: key })
+  if (record[0] !== VERSION && record[0] !== WITHOUT_SENDER) throw new IMError('IM_STORE_FORMAT', { detail: `a channel of version ${record[0]}`, context: key })
   return {
     no: record.readUInt32BE(1),
     standing: {
@@ -227,6 +234,7 @@ export function decodeStanding(record: Buffer, key: ChannelKey): { no: number; s
       holeCount: record.readUInt32BE(25),
       numberFloorSeq: record.readUInt32BE(29),
       oldestNumberMs: record.readUIntBE(33, 6),
+      lastSender: Buffer.from(record.subarray(FIXED_BYTES, -4)),
     },
   }
 }

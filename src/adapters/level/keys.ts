@@ -26,7 +26,7 @@ export const Tag = {
   Number: 0x64, // d
   /** channel number, seq of a row → hashes of the keys of Tag.Number that its messages would have */
   Numbers: 0x44, // D
-  /** channel number, sender → seq of the sender's last message */
+  /** channel number, sender → seq of the sender's last message, unless it is the channel's last */
   Sent: 0x73, // s
   /** channel number, seq → nothing: recalled, or removed from the middle */
   Hole: 0x68, // h
@@ -195,16 +195,10 @@ export function writeNumberKey(key: Buffer, channelNo: number, { bytes, start, e
 
 /** `Tag.Sent`, channel number, sender. */
 export function sentKey(channelNo: number, uid: string): Buffer {
-  const text = Buffer.from(uid)
-  return sentKeyOf(channelNo, text, 0, text.length)
-}
-
-/** The same, with the sender's bytes as they are in a message's record. */
-export function sentKeyOf(channelNo: number, bytes: Buffer, start: number, end: number): Buffer {
-  const key = Buffer.allocUnsafe(5 + end - start)
+  const key = Buffer.allocUnsafe(5 + Buffer.byteLength(uid))
   key[0] = Tag.Sent
   key.writeUInt32BE(channelNo, 1)
-  bytes.copy(key, 5, start, end)
+  key.write(uid, 5)
   return key
 }
 

@@ -50,6 +50,8 @@ export interface LevelMessageStoreOptions {
 }
 
 /** Numbers that a range has passed over. */
+type KnownStanding = Pick<ChannelState, 'no' | 'committed'>
+
 interface Gap {
   readonly key: ChannelKey
   readonly no: number
@@ -194,12 +196,15 @@ export class LevelMessageStore implements MessageStore {
 
   async summaries(uid: string, keys: readonly ChannelKey[]): Promise<ChannelSummary[]> {
     const standings = await this.#standings(keys)
-    const written = standings.filter(({ no }) => no > 0)
-    const sent = await this.#database.getMany(written.map(({ no }) => sentKey(no, uid)))
+    const sender = Buffer.from(uid)
+    const isElsewhere = ({ no, committed }: KnownStanding): boolean => no > 0 && !committed.lastSender.equals(sender)
+    // Behind the standings: whoever is followed as the last sender has their row with the same write.
+    const sent = await this.#database.getMany(standings.filter(isElsewhere).map(({ no }) => sentKey(no, uid)))
     let index = 0
-    return standings.map(({ no, committed: { lastSeq, floorSeq, lastTimestampMs } }) => {
-      const sentSeq = no > 0 ? (sent[index++]?.readUInt32BE() ?? 0) : 0
-      return { lastSeq, floorSeq, lastTimestampMs, sentSeq }
+    return standings.map((standing) => {
+      const { lastSeq, floorSeq, lastTimestampMs } = standing.committed
+      if (!isElsewhere(standing)) return { lastSeq, floorSeq, lastTimestampMs, sentSeq: lastSeq }
+      return { lastSeq, floorSeq, lastTimestampMs, sentSeq: Math.min(sent[index++]?.readUInt32BE() ?? 0, lastSeq) }
     })
   }
 
@@ -298,14 +303,14 @@ export class LevelMessageStore implements MessageStore {
     return this.#states.known(key) ?? this.#states.with(key, async (state) => state)
   }
 
-  async #standings(keys: readonly ChannelKey[]): Promise<Pick<ChannelState, 'no' | 'committed'>[]> {
+  /** As they are now, and not what becomes of them. */
+  async #standings(keys: readonly ChannelKey[]): Promise<KnownStanding[]> {
     const states = keys.map((key) => this.#states.known(key) ?? key)
     const missing = states.filter((state): state is ChannelKey => !isState(state))
-    if (missing.length === 0) return states as ChannelState[]
-    const records = await this.#database.getMany(missing.map((key) => this.#states.recordKeyOf(key)))
+    const records = missing.length === 0 ? [] : await this.#database.getMany(missing.map((key) => this.#states.recordKeyOf(key)))
     let index = 0
     return states.map((state) => {
-      if (isState(state)) return state
+      if (isState(state)) return { no: state.no, committed: state.committed }
       const record = records[index++]
       if (record === undefined) return { no: 0, committed: NEW_CHANNEL }
       const { no, standing } = decodeStanding(record, state)

@@ -230,8 +230,29 @@ export class LogProposer {
     if (this.#onTheirWay.size >= this.#options.limits.maxInFlightCount) return
     this.#launch = setImmediate(() => {
       this.#launch = undefined
-      while (this.#ready.length > 0 && this.#onTheirWay.size < this.#options.limits.maxInFlightCount) this.#launchOne()
+      while (this.#mayLaunch()) this.#launchOne()
     })
+  }
+
+  /** An entry wakes every server and every node, so one that has room waits for more as long as another one is on its way. */
+  #mayLaunch(): boolean {
+    if (this.#ready.length === 0 || this.#onTheirWay.size >= this.#options.limits.maxInFlightCount) return false
+    return this.#onTheirWay.size === 0 || this.#fillsOne()
+  }
+
+  /** Would what is ready be an entry that nothing can be added to? */
+  #fillsOne(): boolean {
+    const { maxEntryBytes, maxEntryCount } = this.#options.limits
+    let bytes = ENTRY_HEAD_BYTES
+    let count = 0
+    for (const part of this.#ready) {
+      if (part.call.isSettled) continue
+      if (part.isOperation) return true // it goes alone, and what is before it goes before it
+      bytes += part.bytes.length
+      count += part.count
+      if (bytes >= maxEntryBytes || count >= maxEntryCount) return true
+    }
+    return false
   }
 
   #launchOne(): void {

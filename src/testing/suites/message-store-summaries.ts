@@ -55,6 +55,17 @@ export const summaryScenarios: readonly Scenario<MessageStore>[] = [
     },
   ],
   [
+    'how far somebody has written does not depend on what others write at the same moment',
+    async (store) => {
+      for (let number = 1; number <= 40; number += 2) {
+        const [uid, other] = number % 4 === 1 ? (['ann', 'bob'] as const) : (['bob', 'ann'] as const)
+        const sent = await append(store, ROOM, [sampleMessage(number, { fromUID: uid })])
+        const [summary] = await Promise.all([summaryOf(store, uid), append(store, ROOM, [sampleMessage(number + 1, { fromUID: other })])])
+        assert.equal(summary.sentSeq, seqs(sent)[0])
+      }
+    },
+  ],
+  [
     'what is not stored moves nothing: a repeat, a conflict, a call that fails',
     async (store) => {
       await append(store, ROOM, [sampleMessage(1), sampleMessage(2, { fromUID: 'bob' })])

@@ -3,6 +3,7 @@ import { levelStorage, type AnyLevel, type LevelStorage, type LevelStorageOption
 import { MemoryLevel } from 'memory-level'
 import { describe, expect, it, vi } from 'vitest'
 import { Tag } from '../../../src/adapters/level/keys.ts'
+import { Gate } from '../../../src/testing/suites/recorder.ts'
 import { FaultyLevel } from './open.ts'
 import { group, message } from './watched-level.ts'
 
@@ -11,7 +12,7 @@ const NOW_MS = 1_700_000_000_000
 const key = group('a')
 
 type Entries = [key: Buffer, value: Buffer][]
-type Draft = Partial<Pick<Message, 'messageID' | 'expireSec' | 'timestampMs' | 'payload'>>
+type Draft = Partial<Pick<Message, 'fromUID' | 'messageID' | 'expireSec' | 'timestampMs' | 'payload'>>
 
 interface Opened {
   readonly storage: LevelStorage
@@ -44,7 +45,7 @@ describe('messages that are appended together', () => {
   it('are one row, with one entry for their ids and one for their numbers, and each is found by all of them', async () => {
     const { messages, append, entries } = await open()
     const results = await append(names(64))
-    expect((await entries()).map(([at]) => String.fromCharCode(at[0]!)).join('')).toBe('!!CDINms')
+    expect((await entries()).map(([at]) => String.fromCharCode(at[0]!)).join('')).toBe('!!CDINm')
     for (const [index, { messageID }] of results.entries()) {
       const found = [(await messages.get([messageID]))[0], await messages.findByClientMsgNo(key, 'ann', `n${index + 1}`)]
       expect(found).toMatchObject([{ messageID, messageSeq: index + 1 }, { messageID, messageSeq: index + 1 }])
@@ -134,7 +135,7 @@ describe('one message of a row', () => {
     await messages.truncate(key, 30) // one is left of the row
     expect(statusesOf(await append(['n30', 'n29']))).toEqual(['duplicate 30', 'stored 32'])
     await messages.truncate(key, 33)
-    expect((await entries()).map(([at]) => String.fromCharCode(at[0]!)).join('')).toBe('!!CNs')
+    expect((await entries()).map(([at]) => String.fromCharCode(at[0]!)).join('')).toBe('!!CN')
   })
 
   it.each([7, 10])('of %i is forgotten as an original when its time has come, and those behind it are not', async (count) => {
@@ -216,6 +217,25 @@ it('compares an id that is not there only with the ids of rows that it lies amon
   }
 })
 
+it('who was followed as the last sender while a summary is read is told their own number all the same', async () => {
+  const db = new MemoryLevel<Buffer, Buffer>(ENCODINGS)
+  const { messages, append } = await open(db)
+  await append(['a1'], { fromUID: 'ann' })
+  await append(['b1'], { fromUID: 'bob' })
+  await append(['a2'], { fromUID: 'ann' })
+  const gate = new Gate()
+  const getMany = db.getMany.bind(db) as (...given: unknown[]) => Promise<never>
+  vi.spyOn(db, 'getMany').mockImplementationOnce(async (...given: unknown[]) => {
+    const found = await getMany(...given) // as it is now
+    await gate.opened
+    return found
+  })
+  const asked = messages.summaries('ann', [key])
+  await append(['b2'], { fromUID: 'bob' })
+  gate.open()
+  expect((await asked)[0]!.sentSeq).toBe(3)
+})
+
 /** What the first format has written: three messages in one call, of which the first was edited later and the last expires. */
 const FIRST_FORMAT = [
   ['21666f726d6174', '31'],
@@ -253,6 +273,17 @@ describe('a database of the first format', () => {
     expect(statusesOf(await append(['three', ...names(10)]))).toEqual(['conflict 3', ...names(10).map((_, index) => `stored ${index + 4}`)])
     expect(seqsOf(await messages.range(key, { direction: 'backward', startSeq: 5 }))).toEqual([5, 4, 3, 2, 1])
     expect((await entries(Tag.Meta)).map(([, value]) => value.toString('latin1'))[0]).toBe('2')
+  })
+
+  it('has rows of where everybody stands, and one of who is followed as the last sender from then on', async () => {
+    const { messages, append, entries } = await open(await inFirstFormat())
+    const sentSeqs = async (): Promise<number[]> => Promise.all(['ann', 'bob'].map(async (uid) => (await messages.summaries(uid, [key]))[0]!.sentSeq))
+    expect(await sentSeqs()).toEqual([3, 0])
+    await append(['b1'], { fromUID: 'bob' })
+    expect([await sentSeqs(), (await entries(Tag.Sent)).length]).toEqual([[3, 4], 1])
+    await append(['a1'], { fromUID: 'ann' })
+    await append(['a2'], { fromUID: 'ann' })
+    expect([await sentSeqs(), (await entries(Tag.Sent)).length]).toEqual([[6, 4], 2])
   })
 
   it('loses what is removed from it without a trace', async () => {

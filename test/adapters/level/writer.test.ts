@@ -99,7 +99,7 @@ describe('what comes while a batch is on its way to the disk', () => {
 })
 
 describe('one batch', () => {
-  it('has a message with its id, its number, its sender’s last seq and its channel’s standing', async () => {
+  it('has a message with its id, its number, and its channel’s standing, which knows the sender', async () => {
     const { level, storage } = await open()
     const pair = { channelID: 'ann@bob', channelType: 1 }
     const messages = ['1', '2'].map((clientMsgNo) => ({ ...message('', clientMsgNo), ...pair, expireSec: 9 }))
@@ -108,7 +108,7 @@ describe('one batch', () => {
     const [batch] = level.batches as [WrittenBatch]
     const counts = Object.entries(Tag).map(([name, tag]) => [name, keysOf(batch, tag).length] as const)
     expect(Object.fromEntries(counts.filter(([, count]) => count > 0))).toEqual({
-      Message: 3, ID: 3, Number: 2, Sent: 2, Channel: 2, Name: 2, Person: 2, Expiry: 2,
+      Message: 3, ID: 3, Number: 2, Channel: 2, Name: 2, Person: 2, Expiry: 2,
     })
     expect(standingsOf(batch)).toEqual({ 'ann@bob': 2, a: 1 })
     const places = keysOf(batch, Tag.Message).map((key) => key.toString('hex'))

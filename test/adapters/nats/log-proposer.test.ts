@@ -83,10 +83,12 @@ describe('entries on their way', () => {
     void propose('b', 'b1')
     await turn()
     void propose('a', 'a2')
-    void propose('c', 'c1')
+    for (const number of ['c1', 'c2', 'c3']) void propose('c', number)
     void propose('a', 'a3')
     await turn()
-    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'b1'], ['c1']])
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'b1'], ['c1', 'c2', 'c3']])
+    tries.items[1]!.stored()
+    await turn()
     tries.items[0]!.fails('timeout')
     await tries.untilCount(3)
     expect([tries.items[2]!.numbers, tries.items[2]!.messageID]).toEqual([['a1', 'b1'], tries.items[0]!.messageID])
@@ -97,11 +99,11 @@ describe('entries on their way', () => {
 
   it('never do so either when what came in one turn is too much for one entry', async () => {
     for (const n of [1, 2, 3, 4]) void propose('a', `a${n}`)
-    void propose('b', 'b1')
+    for (const n of [1, 2, 3]) void propose('b', `b${n}`)
     await turn()
-    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'a2', 'a3'], ['b1']])
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'a2', 'a3'], ['b1', 'b2', 'b3']])
     void propose('a', 'a5')
-    tries.items[0]!.stored()
+    for (const { stored } of tries.items) stored()
     await tries.untilCount(3)
     expect(tries.items[2]!.numbers).toEqual(['a4', 'a5'])
   })
@@ -149,15 +151,44 @@ describe('entries on their way', () => {
 
   it('are no more than their bound; what is proposed meanwhile waits for the next', async () => {
     for (const channel of ['a', 'b', 'c']) {
+      for (const n of [1, 2]) void propose(channel, `${channel}${n}`)
+      void propose(`${channel}'`, `${channel}3`)
+      await turn()
+    }
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'a2', 'a3'], ['b1', 'b2', 'b3']])
+    tries.items[1]!.stored()
+    await tries.untilCount(3)
+    expect(tries.items[2]!.numbers).toEqual(['c1', 'c2', 'c3'])
+  })
+
+  it('and have room let others wait, until they fill one or it is answered', async () => {
+    for (const channel of ['a', 'b', 'c']) {
       void propose(channel, channel)
       await turn()
     }
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a']])
     void propose('d', 'd')
     await turn()
-    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a'], ['b']])
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a'], ['b', 'c', 'd']])
+    void propose('e', 'e')
+    tries.items[0]!.stored()
+    await turn()
+    expect(tries.items).toHaveLength(2)
     tries.items[1]!.stored()
     await tries.untilCount(3)
-    expect(tries.items[2]!.numbers).toEqual(['c', 'd'])
+    expect(tries.items[2]!.numbers).toEqual(['e'])
+  })
+
+  it('let an operation go, which has an entry of its own, and what was ready before it', async () => {
+    void propose('a', 'a')
+    await turn()
+    void propose('b', 'b')
+    operate('lane', 'op')
+    await turn()
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a'], ['b']])
+    tries.items[0]!.stored()
+    await tries.untilCount(3)
+    expect(tries.items[2]!.numbers).toEqual(['op'])
   })
 
   it('whose entry comes back through the log need no answer', async () => {
@@ -244,11 +275,12 @@ describe('a wait that is given up', () => {
     await turn()
     one.abort()
     await expect(outcomes[0]).rejects.toMatchObject({ code: 'IM_REPLICATION_TIMEOUT' })
-    void propose('a', 'a2') // behind an entry for which its channel no longer waits
+    for (const number of ['a2', 'a3', 'a4']) void propose('a', number) // behind an entry for which its channel no longer waits
     await tries.untilCount(2)
     tries.items[0]!.fails('timeout')
     await tries.untilCount(3)
-    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'b1'], ['a2'], ['a1', 'b1']])
+    expect(tries.items.map(({ numbers }) => numbers)).toEqual([['a1', 'b1'], ['a2', 'a3', 'a4'], ['a1', 'b1']])
+    tries.items[1]!.stored()
     two.abort()
     tries.items[2]!.fails('timeout')
     await turn()
