@@ -49,9 +49,9 @@ export interface LevelMessageStoreOptions {
   readonly nowMs: () => number
 }
 
-/** Numbers that a range has passed over. */
 type KnownStanding = Pick<ChannelState, 'no' | 'committed'>
 
+/** Numbers that a range has passed over. */
 interface Gap {
   readonly key: ChannelKey
   readonly no: number

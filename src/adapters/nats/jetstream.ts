@@ -23,8 +23,8 @@ export class JetStreamFailure extends Error {
 export const Refusal = {
   NoPeers: 10005,
   ConsumerNotFound: 10014,
-  NoMessageFound: 10037,
   InsufficientResources: 10023,
+  NoMessageFound: 10037,
   NotEnabledForAccount: 10039,
   StorageExceeded: 10047,
   MessageTooLarge: 10054,

@@ -23,7 +23,7 @@ export interface NatsLogOptions {
   readonly maxEntryBytes?: number
   /** default 1 024: messages in an entry */
   readonly maxEntryCount?: number
-  /** default 4: entries of a partition that are on their way to the servers */
+  /** default 4: entries of a partition that are on their way to the servers; one that could hold more waits for all before it */
   readonly maxInFlightCount?: number
   /** default 10 000: messages of a partition that wait for their apply; beyond it IM_QUEUE_FULL */
   readonly maxQueueCount?: number
