@@ -3,7 +3,7 @@ import { RECORD_PREFIX_BYTES, prefixedBytes, writePrefixed, type MessageRecords 
 import type { AppendBatch, AppendResult } from '../../contracts/message-store.ts'
 import type { Message } from '../../model/message.ts'
 import { readText } from '../../model/short-text.ts'
-import type { NumberText } from './keys.ts'
+import { kept, type NumberText } from './keys.ts'
 import type { NumberFilter } from './number-filter.ts'
 import { NUMBER_OFFSET, numberEndOf } from './record.ts'
 import { SEVERAL_HEAD_BYTES } from './row.ts'
@@ -91,9 +91,8 @@ export class Entry implements AppendResult, Original, NumberText {
     return this.#uidEnd - from === uid.length && this.bytes.compare(uid, 0, uid.length, from, this.#uidEnd) === 0
   }
 
-  /** a copy: it may be kept for longer than the bytes of all of them */
   get sender(): Buffer {
-    return Buffer.from(this.bytes.subarray(this.start + 2, this.#uidEnd))
+    return kept(this.bytes.subarray(this.start + 2, this.#uidEnd))
   }
 
   /** Seldom asked for. */

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache'
 import { IMError } from '../../errors.ts'
 import { channelKeyString, ChannelType, personChannelUIDs, sourceKey, type ChannelKey } from '../../model/channel.ts'
 import type { Database, Operations } from './database.ts'
-import { channelName, channelNoKey, channelOfName, EMPTY, Tag, textKey, textPrefix } from './keys.ts'
+import { channelName, channelNoKey, channelOfName, EMPTY, kept, Tag, textKey, textPrefix } from './keys.ts'
 
 /** Where a channel stands. Immutable: a change is a new object. */
 export interface Standing {
@@ -234,7 +234,7 @@ export function decodeStanding(record: Buffer, key: ChannelKey): { no: number; s
       holeCount: record.readUInt32BE(25),
       numberFloorSeq: record.readUInt32BE(29),
       oldestNumberMs: record.readUIntBE(33, 6),
-      lastSender: Buffer.from(record.subarray(FIXED_BYTES, -4)),
+      lastSender: kept(record.subarray(FIXED_BYTES, -4)),
     },
   }
 }

@@ -97,6 +97,13 @@ export function textPrefix(tag: number, ...parts: readonly Buffer[]): Buffer {
 
 export const EMPTY = Buffer.alloc(0)
 
+/** A copy of few bytes that stays for long: in memory of its own, and not in a piece of what is shared with others. */
+export function kept(bytes: Uint8Array): Buffer {
+  const copy = Buffer.alloc(bytes.length)
+  copy.set(bytes)
+  return copy
+}
+
 /** The keys that begin with `prefix`. */
 export function within(prefix: Buffer): { gte: Buffer; lt: Buffer } {
   return { gte: prefix, lt: after(prefix) }

@@ -34,6 +34,8 @@ export const Refusal = {
   SubjectsOverlap: 10065,
   ReplicasNotSupported: 10074,
   NotEnabled: 10076,
+  /** an entry of the same id is on its way to a majority */
+  DuplicateInFlight: 10158,
 } as const
 
 export interface StreamConfig {
@@ -150,6 +152,8 @@ export class JetStream {
     headers.set('Nats-Msg-Id', to.messageID)
     headers.set('Nats-Expected-Stream', to.stream)
     const { seq } = await this.#request<{ seq: number }>(subject, entry, { timeout: to.timeoutMs, headers })
+    // Servers before 2.12 say that it is at no place when it is on its way to a majority.
+    if (!(seq > 0)) throw new JetStreamFailure('refused', Refusal.DuplicateInFlight, 'it is on its way')
     return seq
   }
 

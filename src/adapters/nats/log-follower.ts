@@ -11,7 +11,7 @@
  */
 import type { Msg, Subscription } from '@nats-io/transport-node'
 import { asIMError, IMError } from '../../errors.ts'
-import { nanos, Refusal, type JetStream } from './jetstream.ts'
+import { JetStreamFailure, nanos, Refusal, type JetStream } from './jetstream.ts'
 import { LogApplier, type LogApplierOptions } from './log-applier.ts'
 import { decodeEntry, type DecodedEntry } from './log-entry.ts'
 import type { LogLimits, NatsLogOptions } from './log-options.ts'
@@ -177,43 +177,52 @@ export class LogFollower {
     if (!(await this.#isContinued())) return false
     const inbox = `_INBOX.imengine.${log}.${crypto.randomUUID()}`
     this.#subscription = jetStream.nats.subscribe(inbox, { callback: (error, message) => this.#arrived(error, message) })
-    this.#fetchedSeq = 0
-    this.#consumer = await this.#fetchUntil(jetStream.createConsumer(log, this.#receivedSeq + 1, ASK_TIMEOUT_MS))
-    if (this.#isOver || this.#isAtEnd) return false
+    this.#consumer = await this.#makeConsumer()
+    if (this.#consumer === undefined || this.#isOver || this.#isAtEnd) return false
     this.#heardMs = performance.now()
     this.#pull()
     return true
   }
 
-  /** Entries are fetched until the consumer is there. @returns it @throws why it could not be made */
-  async #fetchUntil(creating: Promise<string>): Promise<string> {
-    let isMade = false
-    const made = creating.then(
-      () => (isMade = true),
-      () => (isMade = true),
+  /**
+   * Entries are fetched until it is there. The leader of the stream has only what the servers have agreed on, as a consumer has.
+   * @returns its name; undefined when it was interrupted
+   */
+  async #makeConsumer(): Promise<string | undefined> {
+    const { log, jetStream } = this.#options
+    this.#fetchedSeq = 0
+    const creating = jetStream.createConsumer(log, this.#receivedSeq + 1, ASK_TIMEOUT_MS)
+    let isWaiting = true
+    const settled = this.#unlessInterrupted(creating).finally(() => (isWaiting = false))
+    const over = settled.then(
+      () => undefined,
+      () => undefined,
     )
-    await within(FETCH_AFTER_MS, made)
-    while (!isMade && !this.#isOver && !this.#isAtEnd) {
-      const what = await this.#fetchOne()
-      if (what === 'refused') break // it is for the consumer to bring it, or to tell why not
-      if (what === 'nothing') await within(FETCH_PAUSE_MS, made)
+    await within(FETCH_AFTER_MS, over)
+    while (isWaiting && !this.#isAtEnd) {
+      const bytes = this.#hasRoom ? await Promise.race([this.#fetch(this.#receivedSeq + 1), over]) : undefined
+      if (bytes === 'refused') break // it is for the consumer to bring it, or to tell why not
+      if (bytes === undefined) await within(FETCH_PAUSE_MS, over)
+      else if (!this.#isOver) this.#take((this.#fetchedSeq = this.#receivedSeq + 1), bytes)
     }
-    return creating
+    const name = await settled
+    if (name === undefined) void creating.then((late) => jetStream.deleteConsumer(log, late), () => undefined)
+    return name
   }
 
-  async #fetchOne(): Promise<'entry' | 'nothing' | 'refused'> {
-    const { limits, log, jetStream } = this.#options
-    const hasRoom = this.#applier.heldCount < limits.maxApplyCount && this.#applier.heldBytes < limits.maxApplyBytes
-    if (!hasRoom) return 'nothing'
-    const seq = this.#receivedSeq + 1
+  get #hasRoom(): boolean {
+    const { limits } = this.#options
+    return this.#applier.heldCount < limits.maxApplyCount && this.#applier.heldBytes < limits.maxApplyBytes
+  }
+
+  /** @returns undefined when it is not there, or nobody answers */
+  async #fetch(seq: number): Promise<Uint8Array | 'refused' | undefined> {
+    const { log, jetStream } = this.#options
     try {
-      const bytes = await jetStream.entryAt(log, seq, ASK_TIMEOUT_MS)
-      if (bytes === undefined || this.#isOver) return 'nothing'
-      this.#fetchedSeq = seq
-      this.#take(seq, bytes)
-      return 'entry'
-    } catch {
-      return 'refused'
+      return await jetStream.entryAt(log, seq, ASK_TIMEOUT_MS)
+    } catch (error) {
+      const isSilence = error instanceof JetStreamFailure && (error.kind === 'timeout' || error.kind === 'no-responders')
+      return isSilence ? undefined : 'refused'
     }
   }
 
@@ -350,7 +359,7 @@ export class LogFollower {
     if (status !== 0) return this.#told(status, message.headers?.description ?? '')
     const [seq, pendingCount] = placeOf(message.reply)
     this.#pulledCount--
-    if (seq <= this.#fetchedSeq) return
+    if (seq <= this.#fetchedSeq) return this.#pull()
     if (seq !== this.#receivedSeq + 1) return this.#missed(seq)
     this.#holeCount = 0
     this.know(seq + pendingCount)

@@ -57,6 +57,8 @@ interface Entry {
   liveCount: number
   /** it is known to be in the log, or known never to be */
   isDecided: boolean
+  /** its first try has told nothing: others do not wait for it */
+  isLate: boolean
   /** where it is, as the stream's leader says */
   confirmedSeq: number | undefined
   /** where it was when it came back */
@@ -237,7 +239,7 @@ export class LogProposer {
   /** An entry wakes every server and every node, so one that has room waits for more as long as another one is on its way. */
   #mayLaunch(): boolean {
     if (this.#ready.length === 0 || this.#onTheirWay.size >= this.#options.limits.maxInFlightCount) return false
-    return this.#onTheirWay.size === 0 || this.#fillsOne()
+    return [...this.#onTheirWay].every(({ isLate }) => isLate) || this.#fillsOne()
   }
 
   /** Would what is ready be an entry that nothing can be added to? */
@@ -282,6 +284,7 @@ export class LogProposer {
       parts,
       liveCount: parts.length,
       isDecided: false,
+      isLate: false,
       confirmedSeq: undefined,
       appliedSeq: undefined,
       wake: undefined,
@@ -304,6 +307,8 @@ export class LogProposer {
     while (!entry.isDecided) {
       const outcome = await unlessWoken(entry, this.#try(entry))
       if (entry.isDecided) return // it is confirmed, or has come back through the log, or nobody waits
+      entry.isLate = true
+      this.#request()
       if (outcome instanceof IMError) return this.#refuse(entry, outcome)
       if (performance.now() - sinceMs > RETRY_FOR_MS) return this.#refuse(entry, this.#gaveUp('no answer for as long as it could be repeated'))
       if (outcome === 'woken') continue
@@ -321,7 +326,7 @@ export class LogProposer {
       this.#confirmed(entry, await jetStream.publish(subject, entry.bytes, to))
       return undefined
     } catch (error) {
-      if (entry.isDecided) return undefined
+      if (entry.isDecided || (error as JetStreamFailure).code === Refusal.DuplicateInFlight) return undefined
       const verdict = await this.#verdictOn(error as JetStreamFailure)
       if (verdict === undefined) this.#options.report({ error: new IMError('IM_CLUSTER_UNAVAILABLE', { detail: describeFailure(error), cause: error }), log, isStopped: false })
       return verdict

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { JetStream } from '../../../src/adapters/nats/jetstream.ts'
 import { encodeEntry } from '../../../src/adapters/nats/log-entry.ts'
 import { LogFollower } from '../../../src/adapters/nats/log-follower.ts'
-import { checkLogOptions, type LogProblem } from '../../../src/adapters/nats/log-options.ts'
+import { checkLogOptions, type LogProblem, type NatsLogOptions } from '../../../src/adapters/nats/log-options.ts'
 import { configOf } from '../../../src/adapters/nats/log-streams.ts'
 import { Gate, Recorder } from '../../../src/testing/suites/recorder.ts'
 import { connectionTo, logName } from './log.ts'
@@ -15,6 +15,8 @@ const boot = '0123456789abcdef'
 class SlowJetStream extends JetStream {
   /** what was asked, in order */
   readonly asked = new Recorder<'info' | 'consumer' | 'entry'>()
+  /** consumers */
+  readonly made = new Recorder<string>()
   /** the first question of its kind waits for this, and then fails as one without an answer does */
   infoGate: Gate | undefined
   /** every consumer waits for this */
@@ -32,7 +34,9 @@ class SlowJetStream extends JetStream {
   override async createConsumer(stream: string, startSeq: number, timeoutMs: number) {
     this.asked.add('consumer')
     await this.consumerGate?.opened
-    return super.createConsumer(stream, startSeq, timeoutMs)
+    const consumer = await super.createConsumer(stream, startSeq, timeoutMs)
+    this.made.add(consumer)
+    return consumer
   }
 
   override entryAt(stream: string, seq: number, timeoutMs: number) {
@@ -57,11 +61,13 @@ describe.skipIf(NATS_SERVER === undefined)('a follower', () => {
     nats = await connection().acquire()
   })
 
-  beforeEach(async () => {
+  beforeEach(() => make({}))
+
+  async function make(over: Partial<NatsLogOptions>): Promise<void> {
     name = logName()
     applied = new Recorder()
     problems = []
-    const limits = checkLogOptions({ name })
+    const limits = checkLogOptions({ name, ...over })
     jetStream = new SlowJetStream(nats, headers)
     await jetStream.createStream(configOf(limits, 0), 5_000)
     follower = new LogFollower({
@@ -76,7 +82,7 @@ describe.skipIf(NATS_SERVER === undefined)('a follower', () => {
       moved: () => undefined,
       report: (problem) => void problems.push(problem),
     })
-  })
+  }
 
   afterEach(() => follower.close())
 
@@ -106,6 +112,36 @@ describe.skipIf(NATS_SERVER === undefined)('a follower', () => {
     expect(follower).toMatchObject({ appliedSeq: 5, lastSeq: 5, isFollowing: true, stopped: undefined })
     expect(jetStream.asked.items.filter((what) => what === 'consumer')).toHaveLength(1)
     expect(problems).toEqual([])
+  })
+
+  it('goes on with the consumer although all that its first pull brings has been fetched', async () => {
+    await make({ maxApplyCount: 2 })
+    jetStream.consumerGate = new Gate()
+    for (let number = 1; number <= 5; number++) await publish(number)
+    follower.start(0)
+    await applied.untilCount(5)
+    jetStream.consumerGate.open()
+    await until(() => follower.isFollowing, 10_000, 'there is no consumer')
+    for (let number = 6; number <= 9; number++) await publish(number)
+    await applied.untilCount(9)
+    expect(applied.items).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
+  })
+
+  it('asks for another consumer when a leader is elected while it waits for one, and gives up the one that comes late', async () => {
+    const late = (jetStream.consumerGate = new Gate())
+    await publish(1)
+    follower.start(0)
+    await jetStream.asked.until(() => jetStream.asked.items.includes('consumer'))
+    jetStream.consumerGate = undefined
+    follower.elected()
+    await until(() => follower.isFollowing, 10_000, 'there is no consumer')
+    late.open()
+    const names = async (): Promise<string[]> => ((await nats.request(`$JS.API.CONSUMER.NAMES.${name}_log_0`)).json<{ consumers?: string[] }>().consumers ?? [])
+    await jetStream.made.untilCount(2)
+    await until(async () => (await names()).length === 1, 10_000, 'the late one is still there')
+    await publish(2)
+    await applied.untilCount(2)
+    expect(applied.items).toEqual([1, 2])
   })
 
   it('asks anew as soon as there is a leader, and not when an answer to what it had asked before is given up', async () => {

@@ -23,11 +23,13 @@ let tries: Recorder<Try>
 let isConnected: boolean
 let proposer: LogProposer
 let divergences: IMError[]
+let problemCount: number
 
 beforeEach(() => {
   tries = new Recorder()
   isConnected = true
   divergences = []
+  problemCount = 0
   let number = 0
   const publish: JetStream['publish'] = (_subject, bytes, { messageID }) =>
     new Promise((resolve, reject) => {
@@ -52,7 +54,7 @@ beforeEach(() => {
       divergences.push(error)
       proposer.end(error) // as the follower does when it is stopped
     },
-    report: () => undefined,
+    report: () => void problemCount++,
   })
 })
 
@@ -177,6 +179,28 @@ describe('entries on their way', () => {
     tries.items[1]!.stored()
     await tries.untilCount(3)
     expect(tries.items[2]!.numbers).toEqual(['e'])
+  })
+
+  it('let nobody wait any more when a first try has told nothing', async () => {
+    void propose('a', 'a')
+    await turn()
+    void propose('b', 'b')
+    await turn()
+    expect(tries.items).toHaveLength(1)
+    tries.items[0]!.fails('timeout')
+    await tries.untilCount(2)
+    expect(tries.items[1]!.numbers).toEqual(['b'])
+  })
+
+  it('are tried again while the servers say that they are on their way, and nobody is told of a problem', async () => {
+    const outcome = propose('a', 'a1')
+    await turn()
+    tries.items[0]!.fails('refused', 10_158)
+    await tries.untilCount(2)
+    tries.items[1]!.stored(3)
+    applied(tries.items[1]!, 3)
+    expect(await outcome).toMatchObject([{ messageSeq: 1 }])
+    expect(problemCount).toBe(0)
   })
 
   it('let an operation go, which has an entry of its own, and what was ready before it', async () => {
