@@ -400,6 +400,7 @@ export class LogFollower {
   /** What the server says about the pull, or the consumer. */
   #told(status: number, description: string): void {
     if (status === 100) return
+    if (/batch completed/i.test(description)) return // of a pull of which everything has been counted, and perhaps of the one before
     const isEndOfPull = status === 408 || (status === 409 && /max_?bytes|max_?waiting/i.test(description))
     if (!isEndOfPull) return this.#interrupt?.()
     this.#pulledCount = 0

@@ -125,6 +125,18 @@ describe.skipIf(NATS_SERVER === undefined)('a follower', () => {
     for (let number = 6; number <= 9; number++) await publish(number)
     await applied.untilCount(9)
     expect(applied.items).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    expect(jetStream.made.items).toHaveLength(1)
+  })
+
+  it('keeps its consumer when a pull has brought all that it asked for', async () => {
+    await make({ maxApplyCount: 2 })
+    follower.start(0)
+    for (let number = 1; number <= 20; number++) {
+      await publish(number)
+      await applied.untilCount(number)
+    }
+    expect(jetStream.made.items).toHaveLength(1)
+    expect(problems).toEqual([])
   })
 
   it('asks for another consumer when a leader is elected while it waits for one, and gives up the one that comes late', async () => {
