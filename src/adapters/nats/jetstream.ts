@@ -152,7 +152,7 @@ export class JetStream {
     headers.set('Nats-Msg-Id', to.messageID)
     headers.set('Nats-Expected-Stream', to.stream)
     const { seq } = await this.#request<{ seq: number }>(subject, entry, { timeout: to.timeoutMs, headers })
-    // Servers before 2.12 say that it is at no place when it is on its way to a majority.
+    // Older servers say that it is at place 0 when it is on its way to a majority.
     if (!(seq > 0)) throw new JetStreamFailure('refused', Refusal.DuplicateInFlight, 'it is on its way')
     return seq
   }
