@@ -47,7 +47,7 @@ export interface ReplicatorStatus {
   readonly isConnected?: boolean
   readonly partitions: readonly {
     readonly log: string
-    /** the last entry that is in this node's store, and the last that this node has heard of */
+    /** the last entry that is in this node's store, and the last that this node knows to be there, which may be some seconds ago */
     readonly appliedIndex: number
     readonly lastIndex: number
     /** why it will not go on by itself */

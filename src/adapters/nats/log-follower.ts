@@ -31,7 +31,7 @@ const HEARTBEAT_MS = 1_000
 /** A consumer that has said nothing for this long, though asked, is given up. */
 const SILENCE_MS = 3_500
 const PULL_EXPIRES_MS = 30_000
-/** When nothing comes, how often to ask whether there is something. */
+/** How often to ask how far the stream has come. */
 const LOOK_EVERY_MS = 5_000
 const ASK_TIMEOUT_MS = 2_000
 /** A consumer that is not made after this long may take seconds. */
@@ -61,9 +61,10 @@ export class LogFollower {
   /** the last entry that was fetched while the consumer was made, which brings it again */
   #fetchedSeq = 0
   #heardMs = 0
-  /** when entries were last looked for, or came, and how far they had come */
+  /** when this node last asked how far the stream has come */
   #lookedMs = 0
-  #lookedSeq = -1
+  /** the last entry that had come when the answer was that there are more; -1: there were none */
+  #behindSeq = -1
   #stopped: IMError | undefined
   #isClosed = false
   #following: Promise<void> | undefined
@@ -90,7 +91,10 @@ export class LogFollower {
     return this.#applier.appliedSeq
   }
 
-  /** the last of the stream that this node knows of */
+  /**
+   * The last of the stream that this node knows of. Never by what comes with an entry: how many are behind it is guessed by servers
+   * whose leader has just changed, up to twice the length of the stream (2.14.9), and a node that believed it would wait for them.
+   */
   get lastSeq(): number {
     return Math.max(this.#lastSeq, this.#receivedSeq)
   }
@@ -283,9 +287,8 @@ export class LogFollower {
     return new Promise((resolve) => {
       this.#lookedMs = performance.now()
       const watch = setInterval(() => {
-        if (this.#pulledCount === 0) return // there is no room: nothing is expected
         const nowMs = performance.now()
-        if (nowMs - this.#heardMs > SILENCE_MS) this.#interrupt?.()
+        if (this.#isWaiting && nowMs - this.#heardMs > SILENCE_MS) this.#interrupt?.()
         else if (nowMs - this.#lookedMs > LOOK_EVERY_MS) this.#look(nowMs)
       }, HEARTBEAT_MS / 2)
       this.#interrupt = () => {
@@ -296,19 +299,27 @@ export class LogFollower {
     })
   }
 
-  /** Nothing has come for a while. Is there nothing, or does the consumer's server not have it? Then the next may be on another one. */
+  /** Does the consumer owe what there is? It does not while there is no room here. */
+  get #isWaiting(): boolean {
+    return this.#pulledCount > 0
+  }
+
+  /** How far has the stream come? If nothing comes though there is more, the consumer's server does not have it, and the next may be on another one. */
   #look(nowMs: number): void {
     const { jetStream, log } = this.#options
     const consumer = this.#consumer
+    const receivedSeq = this.#receivedSeq
     this.#lookedMs = nowMs
-    const wasBehind = this.#lastSeq > this.#receivedSeq && this.#lookedSeq === this.#receivedSeq
-    this.#lookedSeq = this.#receivedSeq
-    if (wasBehind) return this.#interrupt?.()
+    if (this.#isWaiting && this.#behindSeq === receivedSeq) return this.#interrupt?.()
     jetStream.streamInfo(log, ASK_TIMEOUT_MS).then(
-      ({ state }) => this.know(state.last_seq),
+      ({ state }) => {
+        this.know(state.last_seq)
+        this.#behindSeq = this.#isWaiting && this.#lastSeq > this.#receivedSeq ? this.#receivedSeq : -1
+      },
       () => {
         // The consumer's server may be one that has lost the others, and goes on saying that there is nothing.
-        if (this.#consumer === consumer && this.#lookedMs === nowMs) this.#interrupt?.()
+        const hasBroughtNothing = this.#isWaiting && this.#receivedSeq === receivedSeq
+        if (hasBroughtNothing && this.#consumer === consumer && this.#lookedMs === nowMs) this.#interrupt?.()
       },
     )
   }
@@ -357,12 +368,11 @@ export class LogFollower {
     // What the server says of itself has no bytes, and an entry has some: its headers need not be read.
     const status = message.data.length > 0 ? 0 : (message.headers?.code ?? 0)
     if (status !== 0) return this.#told(status, message.headers?.description ?? '')
-    const [seq, pendingCount] = placeOf(message.reply)
+    const seq = placeOf(message.reply)
     this.#pulledCount--
     if (seq <= this.#fetchedSeq) return this.#pull()
     if (seq !== this.#receivedSeq + 1) return this.#missed(seq)
     this.#holeCount = 0
-    this.know(seq + pendingCount)
     this.#take(seq, message.data)
     this.#pull()
   }
@@ -377,8 +387,6 @@ export class LogFollower {
       return this.#endBefore(new IMError(code, { detail: `${this.#options.log} ${seq}: ${detail}`, cause: failure }))
     }
     this.#receivedSeq = seq
-    this.#lookedMs = this.#heardMs
-    this.know(seq)
     this.#applier.add({ seq, entry, bytes: bytes.length })
   }
 
@@ -408,11 +416,10 @@ export class LogFollower {
   }
 }
 
-/** Number in the stream, and how many come behind it, from `$JS.ACK.…`: 9 parts, or 12 of servers that name domain and account. */
-function placeOf(reply: string | undefined): [seq: number, pendingCount: number] {
+/** Number in the stream, from `$JS.ACK.…`: 9 parts, or 12 of servers that name domain and account. */
+function placeOf(reply: string | undefined): number {
   const parts = (reply ?? '').split('.')
-  const first = parts.length > 9 ? 2 : 0
-  return [Number(parts[5 + first]), Number(parts[8 + first])]
+  return Number(parts[parts.length > 9 ? 7 : 5])
 }
 
 /** Resolves with `over`, and after `ms` at the latest. */

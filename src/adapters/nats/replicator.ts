@@ -28,7 +28,7 @@ export interface PartitionStatus {
   readonly log: string
   /** the last entry that is in this node's store */
   readonly appliedIndex: number
-  /** the last entry that this node has heard of */
+  /** the last entry that this node knows to be there: its own at once, those of others when they come, or some seconds later if they do not */
   readonly lastIndex: number
   /** messages that have been proposed here and wait for their apply */
   readonly queuedCount: number

@@ -1,5 +1,5 @@
 /** What a node reads while the servers have lost a leader: a real server, and a JetStream that answers some questions when the test says so. */
-import { headers, type NatsConnection } from '@nats-io/transport-node'
+import { headers, type Msg, type NatsConnection } from '@nats-io/transport-node'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { JetStream } from '../../../src/adapters/nats/jetstream.ts'
 import { encodeEntry } from '../../../src/adapters/nats/log-entry.ts'
@@ -45,6 +45,14 @@ class SlowJetStream extends JetStream {
   }
 }
 
+/** With every entry comes that a thousand are behind it. */
+function exaggerating(nats: NatsConnection): NatsConnection {
+  const changed = (message: Msg): Msg => Object.create(message, { reply: { value: message.reply?.replace(/\d+$/, '1000') } }) as Msg
+  const subscribe: NatsConnection['subscribe'] = (subject, options) =>
+    nats.subscribe(subject, { ...options, callback: (error, message) => void options?.callback?.(error, changed(message)) })
+  return Object.create(nats, { subscribe: { value: subscribe } }) as NatsConnection
+}
+
 describe.skipIf(NATS_SERVER === undefined)('a follower', () => {
   const connection = (): ReturnType<typeof connectionTo> => (held ??= connectionTo(servers.urls))
   let held: ReturnType<typeof connectionTo> | undefined
@@ -63,12 +71,12 @@ describe.skipIf(NATS_SERVER === undefined)('a follower', () => {
 
   beforeEach(() => make({}))
 
-  async function make(over: Partial<NatsLogOptions>): Promise<void> {
+  async function make(over: Partial<NatsLogOptions>, through = nats): Promise<void> {
     name = logName()
     applied = new Recorder()
     problems = []
     const limits = checkLogOptions({ name, ...over })
-    jetStream = new SlowJetStream(nats, headers)
+    jetStream = new SlowJetStream(through, headers)
     await jetStream.createStream(configOf(limits, 0), 5_000)
     follower = new LogFollower({
       log: `${name}_log_0`,
@@ -137,6 +145,15 @@ describe.skipIf(NATS_SERVER === undefined)('a follower', () => {
     }
     expect(jetStream.made.items).toHaveLength(1)
     expect(problems).toEqual([])
+  })
+
+  it('knows where the stream ends although a server says that far more is behind an entry', async () => {
+    await make({}, exaggerating(nats))
+    await publish(1)
+    await publish(2)
+    follower.start(0)
+    await applied.untilCount(2)
+    expect(follower).toMatchObject({ appliedSeq: 2, lastSeq: 2 })
   })
 
   it('asks for another consumer when a leader is elected while it waits for one, and gives up the one that comes late', async () => {
