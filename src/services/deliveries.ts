@@ -145,6 +145,13 @@ export class Deliveries {
     return delivery
   }
 
+  /** What the store says has arrived, on another node perhaps: what has arrived here lies behind that, and not behind a gap. */
+  stored(uid: string, key: ChannelKey, seq: number): void {
+    const name = nameOf(uid, key)
+    const delivery = this.#deliveries.get(name)
+    if (delivery?.isLoaded === true && delivery.acknowledge(1, seq) && delivery.deliveredSeq > seq) this.#hasMoved(name, delivery)
+  }
+
   /** How far the user has come, of what is kept in memory; the store has the rest. */
   deliveredSeq(uid: string, key: ChannelKey): number {
     const name = nameOf(uid, key)

@@ -89,7 +89,7 @@ export class OfflineReplay {
     const moves = this.#moves.get(conn.uid) ?? new Map<ReplayPort, Set<string>>()
     this.#moves.set(conn.uid, moves.set(conn, new Set()))
     const running = this.#run(conn).finally(() => {
-      conn.goLive()
+      conn.goLive() // also should it have failed
       this.#running.delete(running)
       moves.delete(conn)
       if (moves.size === 0) this.#moves.delete(conn.uid)
@@ -143,7 +143,7 @@ export class OfflineReplay {
   async #run(conn: ReplayPort): Promise<void> {
     let left = this.#options.maxInAll
     for (const missed of (await this.#persevere(conn, {}, () => this.#missed(conn.uid, conn))) ?? []) {
-      if (conn.closed || left === 0) return
+      if (conn.closed || left === 0) return conn.goLive()
       left -= await this.#replayChannel(conn, missed, left)
     }
     // Channels that have got their first message since, or another one.
@@ -153,6 +153,7 @@ export class OfflineReplay {
       if (missed === undefined) conn.settle(channel, 0)
       else left -= await this.#replayChannel(conn, missed, left)
     }
+    conn.goLive() // in the same breath: for what is held back from here on nobody would look
   }
 
   /** @returns how many messages were sent */
@@ -161,15 +162,22 @@ export class OfflineReplay {
     // What was held back before anybody looked is for this connection, whoever has acknowledged it elsewhere.
     const heldBackFrom = conn.heldBackFrom(channel)
     const progress: Progress = { seq: heldBackFrom > 0 ? Math.min(missed.afterSeq, heldBackFrom - 1) : missed.afterSeq, sentSeq: 0, sentCount: 0 }
-    await this.#persevere(conn, missed.key, () => this.#catchUp(conn, missed, progress, Math.min(left, this.#options.maxPerChannel)))
-    // Behind the last that was sent, and not the last that was read: what the user's other devices have sent since this login was passed
-    // over as their own, and its push may be on its way.
-    conn.settle(channel, Math.max(progress.sentSeq, conn.heldBackTo(channel)))
+    const isSettled = await this.#persevere(conn, missed.key, () => this.#catchUp(conn, missed, progress, Math.min(left, this.#options.maxPerChannel)))
+    if (isSettled !== true) this.#settle(conn, channel, progress)
     return progress.sentCount
   }
 
-  /** Ends in the same breath as nothing is left: what is stored from then on is pushed. */
-  async #catchUp(conn: ReplayPort, { key, lastSeq, certainSeq }: Missed, progress: Progress, most: number): Promise<void> {
+  /**
+   * Behind the last that was sent, and not the last that was read: what the user's other devices have sent since this login was passed
+   * over as their own, and its push may be on its way.
+   */
+  #settle(conn: ReplayPort, channel: string, { sentSeq }: Progress): true {
+    conn.settle(channel, Math.max(sentSeq, conn.heldBackTo(channel)))
+    return true
+  }
+
+  /** Settles the channel in the same breath as nothing is left: what is pushed a moment later goes out by itself. */
+  async #catchUp(conn: ReplayPort, { key, lastSeq, certainSeq }: Missed, progress: Progress, most: number): Promise<true> {
     const { messages, cursors, deliveries, pageCount } = this.#options
     const channel = channelKeyString(key)
     // No further than what was there at login and what is pushed to this very connection: membership may have ended.
@@ -202,13 +210,14 @@ export class OfflineReplay {
         else if (conn.replay(message)) {
           progress.sentSeq = messageSeq
           progress.sentCount++
-        } else return // closed, or left out because it does not read
+        } else return this.#settle(conn, channel, progress) // closed, or left out because it does not read
       }
       if (isRead && page.length < query.limit && progress.seq < query.endSeq) {
         deliveries.acknowledge(conn.uid, key, progress.seq + 1, query.endSeq) // these are gone as well
         progress.seq = query.endSeq
       }
     }
+    return this.#settle(conn, channel, progress)
   }
 
   /** @param conn  whom it is to be replayed to, undefined for a question */
@@ -234,6 +243,7 @@ export class OfflineReplay {
       const hasMoved = conn !== undefined && this.#hasMoved(conn, key)
       const theirsFrom = hasMoved ? await this.#theirsFrom(uid, key) : 0
       const lastSeq = theirsFrom <= summary.lastSeq ? summary.lastSeq : 0
+      deliveries.stored(uid, key, startOf(stored[index]!))
       const start = Math.max(startOf(stored[index]!), deliveries.deliveredSeq(uid, key), lastSeq > 0 ? theirsFrom - 1 : 0)
       if (floorSeq > start) deliveries.acknowledge(uid, key, 1, floorSeq) // removed, so it cannot be missed any more
       const afterSeq = Math.max(start, floorSeq)

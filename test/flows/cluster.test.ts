@@ -67,6 +67,20 @@ describe('two nodes over one store', () => {
     expect(undelivered).toEqual([[2, 2]])
   })
 
+  it('send a user who comes and goes between them nothing that was acknowledged on either', async () => {
+    const { one, two, clock } = await pair()
+    const got: string[][] = []
+    for (const [index, engine] of [one, two, one, two].entries()) {
+      const { client } = await connectTestClient(engine, { uid: 'bob' })
+      await one.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from(String(index + 1)) })
+      await clock.settle()
+      client.end()
+      await clock.advance(one.limits.cursorFlushMs)
+      got.push(client.messages.map(({ text }) => text))
+    }
+    expect(got).toEqual([['1'], ['2'], ['3'], ['4']])
+  })
+
   it('send who has joined again what the other one stored, in its place, also when its push comes behind the replay', async () => {
     const [replaying, pushing] = [deferred(), deferred()]
     const storage = memoryStorage()

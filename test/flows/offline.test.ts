@@ -57,6 +57,32 @@ describe('at login', () => {
     expect(textsOf(bob)).not.toContain('2')
   })
 
+  const other = { channelID: 'other', channelType: ChannelType.Group }
+  test.each([['the channel that is replayed', TEAM], ['another channel', other]])('what is pushed of %s just when the replay comes to its end is there, a moment earlier or later', async (_name, key) => {
+    const moments = async (count: number): Promise<void> => {
+      for (let moment = 0; moment < count; moment++) await Promise.resolve()
+    }
+    for (let ahead = -40; ahead <= 40; ahead++) {
+      const [replaying, pushing] = [deferred(), deferred()]
+      const storage = memoryStorage()
+      const hidden = storage.cursors.hidden.bind(storage.cursors)
+      storage.cursors.hidden = (...query) => replaying.promise.then(() => hidden(...query))
+      const made = await stage({ storage })
+      await made.engine.channels.create(other, { subscribers: ['bob'] })
+      await say(made, '1')
+      made.engine.use('EventPushOnline', () => pushing.promise, { name: 'ask' })
+      const bob = await made.connect('bob')
+      await made.clock.settle()
+      await made.engine.messages.send({ ...key, fromUID: 'ann', payload: Buffer.from('2') })
+      await made.clock.settle()
+      const replay = moments(Math.max(0, -ahead)).then(replaying.resolve)
+      const push = moments(Math.max(0, ahead)).then(pushing.resolve)
+      await Promise.all([replay, push])
+      await made.clock.settle()
+      expect(textsOf(bob), `ahead by ${ahead}`).toEqual(['1', '2'])
+    }
+  })
+
   test('who has left gets nothing that is said while the store forgets where they stood', async () => {
     const [asking, forgetting] = [deferred(), deferred()]
     const base = memoryStorage()

@@ -90,8 +90,13 @@ export class History {
     return this.#sessions.length
   }
 
+  sessionsOf(uid: string): string[] {
+    return this.#sessions.filter((session) => session.uid === uid).map(({ name }) => name)
+  }
+
   session(uid: string, nodeIndex: number): Session {
-    const session = new Session(uid, `${uid}, connection ${this.#sessions.length} to node ${nodeIndex + 1}`)
+    const atMs = Math.round(performance.now() - this.#startedMs)
+    const session = new Session(uid, `${uid}, connection ${this.#sessions.length} to node ${nodeIndex + 1} at ${atMs} ms`)
     this.#sessions.push(session)
     return session
   }

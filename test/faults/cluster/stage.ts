@@ -125,7 +125,11 @@ export class Stage {
     // A machine that is busy with other tests as well says nothing about time: it is told, and judged in the full run.
     const isJudged = process.env['CLUSTER_FULL'] === '1' && bounds.pauseMs !== undefined
     if (isJudged && pauses.anyMs > bounds.pauseMs) history.violate(`no SENDACK for ${pauses.anyMs} ms, bound ${bounds.pauseMs} ms`)
-    if (history.violationCount > 0) expect.fail(this.report(`${history.violationCount} violations`))
+    if (history.violationCount === 0) return
+    const uid = history.missing(logs[0]!, 1)[0]?.split(' ')[0]
+    if (uid !== undefined) this.note(`${uid} was connected: ${history.sessionsOf(uid).join(', ')}`)
+    this.note(`the nodes: ${JSON.stringify(await cluster.statuses())}`)
+    expect.fail(this.report(`${history.violationCount} violations`))
   }
 
   /**
