@@ -143,10 +143,10 @@ export class OfflineReplay {
   async #run(conn: ReplayPort): Promise<void> {
     let left = this.#options.maxInAll
     for (const missed of (await this.#persevere(conn, {}, () => this.#missed(conn.uid, conn))) ?? []) {
-      if (conn.closed || left === 0) return conn.goLive()
+      if (conn.closed || left <= 0) break
       left -= await this.#replayChannel(conn, missed, left)
     }
-    // Channels that have got their first message since, or another one.
+    // Channels that have got their first message since, or another one, or were beyond the bound.
     for (let channel = conn.unsettledChannel; channel !== undefined && !conn.closed; channel = conn.unsettledChannel) {
       const key = channelKeyOf(channel)
       const [missed] = (await this.#persevere(conn, key, () => this.#missedOf(conn.uid, [key], conn))) ?? []
@@ -182,10 +182,16 @@ export class OfflineReplay {
     const channel = channelKeyString(key)
     // No further than what was there at login and what is pushed to this very connection: membership may have ended.
     const goal = (): number => Math.max(lastSeq, conn.heldBackTo(channel))
-    while (!conn.closed && progress.seq < goal() && progress.sentCount < most) {
+    while (!conn.closed && progress.seq < goal()) {
+      // Beyond the bound what was pushed meanwhile goes out all the same, as what is pushed a moment later does.
+      const isBeyond = progress.sentCount >= most
+      if (isBeyond) {
+        if (conn.heldBackTo(channel) <= progress.seq) break
+        progress.seq = Math.max(progress.seq, conn.heldBackFrom(channel) - 1)
+      }
       await conn.room()
       const before = progress.seq
-      const query = { startSeq: before + 1, endSeq: goal(), limit: Math.min(pageCount, most - progress.sentCount) }
+      const query = { startSeq: before + 1, endSeq: goal(), limit: isBeyond ? pageCount : Math.min(pageCount, most - progress.sentCount) }
       const page = await this.#ask(() => messages.range(key, query))
       const hidden = new Set(page.length === 0 ? [] : await this.#ask(() => cursors.hidden(conn.uid, key, before, query.endSeq)))
       const isDoubtful = ({ messageSeq }: Message): boolean => messageSeq > certainSeq && !conn.isHeldBack(channel, messageSeq)
@@ -207,6 +213,7 @@ export class OfflineReplay {
         const isKnown = message.fromUID === conn.uid || deliveries.isAcknowledged(conn.uid, key, messageSeq)
         const isUnwanted = isRecalled(message) || hidden.has(messageSeq)
         if (isUnwanted || (isKnown && !conn.isHeldBack(channel, messageSeq))) deliveries.acknowledge(conn.uid, key, messageSeq)
+        else if (isBeyond && !conn.isHeldBack(channel, messageSeq)) continue
         else if (conn.replay(message)) {
           progress.sentSeq = messageSeq
           progress.sentCount++

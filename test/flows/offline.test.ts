@@ -258,6 +258,39 @@ describe('at login', () => {
     expect(textsOf(again)).toEqual(['3']) // the live one has been acknowledged
   })
 
+  test.each([
+    ['of the same channel', { maxReplayPerChannel: 2 }, TEAM],
+    ['of a channel beyond the bound', { maxReplay: 2 }, other],
+    ['of a channel that had nothing', { maxReplay: 2 }, { channelID: 'new', channelType: ChannelType.Group }],
+  ])('a message %s that comes while the replay is at its bound is live, too', async (_name, limits, key) => {
+    const gate = deferred()
+    const storage = memoryStorage()
+    const hidden = storage.cursors.hidden.bind(storage.cursors)
+    storage.cursors.hidden = (...query) => gate.promise.then(() => hidden(...query))
+    const made = await stage({ storage, limits })
+    const send = (to: typeof TEAM, text: string): Promise<unknown> => made.engine.messages.send({ ...to, fromUID: 'ann', payload: Buffer.from(text) })
+    for (const channelID of ['other', 'new']) await made.engine.channels.create({ channelID, channelType: ChannelType.Group }, { subscribers: ['bob'] })
+    for (const text of ['a', 'b']) await send(other, text)
+    await made.clock.advance(1)
+    await say(made, '1', '2', '3')
+    const bob = await made.connect('bob')
+    await made.clock.settle()
+    await send(key, 'live')
+    await send(key, 'lively')
+    await made.clock.settle()
+    gate.resolve()
+    await made.clock.settle()
+    await send(key, 'liveliest')
+    await made.clock.settle()
+    const replayed = key === TEAM ? ['1', '2', 'live', 'lively', 'a', 'b'] : ['1', '2', 'live', 'lively']
+    expect(textsOf(bob)).toEqual([...replayed, 'liveliest'])
+    bob.client.end()
+    await made.clock.settle()
+    const again = await made.connect('bob')
+    await made.clock.settle()
+    expect(textsOf(again)).toEqual(key === TEAM ? ['3'] : ['3', 'a']) // what lies between is not lost
+  })
+
   test('recalled messages, expired ones, and those the user has deleted are passed over and leave no gap', async () => {
     const storage = memoryStorage()
     const made = await stage({ storage })

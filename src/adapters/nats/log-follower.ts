@@ -16,6 +16,7 @@ import { LogApplier, type LogApplierOptions } from './log-applier.ts'
 import { decodeEntry, type DecodedEntry } from './log-entry.ts'
 import type { LogLimits, NatsLogOptions } from './log-options.ts'
 import { isRefusal } from './log-streams.ts'
+import { Wake } from './wake.ts'
 
 export interface LogFollowerOptions extends Pick<LogApplierOptions, 'log' | 'host' | 'applied' | 'report'> {
   readonly limits: LogLimits
@@ -69,7 +70,7 @@ export class LogFollower {
   #isClosed = false
   #following: Promise<void> | undefined
   /** ends the pause, the question, or the consumer that is under way */
-  #interrupt: (() => void) | undefined
+  readonly #waiting = new Wake()
   /** nothing that comes from now on can be applied */
   #isAtEnd = false
   /** before the next try to have a consumer */
@@ -119,14 +120,14 @@ export class LogFollower {
 
   /** The connection has come back: what the consumer has sent meanwhile is lost. */
   restart(): void {
-    this.#interrupt?.()
+    this.#waiting.wake()
   }
 
   /** The stream has a new leader: whoever waits for one asks it now. A consumer that is there may be on any server, and stays. */
   elected(): void {
     if (this.#consumer !== undefined) return
     this.#pauseMs = MIN_PAUSE_MS
-    this.#interrupt?.()
+    this.#waiting.wake()
   }
 
   /** Nothing of it can be trusted any more. */
@@ -134,7 +135,7 @@ export class LogFollower {
     if (this.#stopped !== undefined || this.#isClosed) return
     this.#stopped = error
     this.#applier.stop()
-    this.#interrupt?.()
+    this.#waiting.wake()
     this.#options.report({ error, log: this.#options.log, isStopped: true })
     this.#options.moved()
   }
@@ -144,7 +145,7 @@ export class LogFollower {
     this.#isClosed = true
     this.#applier.stop()
     this.#drop() // now: the connection may be closed next
-    this.#interrupt?.()
+    this.#waiting.wake()
     await this.#following
     await this.#applier.idle()
   }
@@ -170,7 +171,7 @@ export class LogFollower {
       if (this.#receivedSeq > before) this.#pauseMs = MIN_PAUSE_MS
       const pauseMs = this.#pauseMs
       this.#pauseMs = Math.min(MAX_PAUSE_MS, 2 * pauseMs)
-      await this.#pause(pauseMs)
+      if (!this.#isOver) await this.#waiting.pause(pauseMs)
     }
   }
 
@@ -197,7 +198,7 @@ export class LogFollower {
     this.#fetchedSeq = 0
     const creating = jetStream.createConsumer(log, this.#receivedSeq + 1, ASK_TIMEOUT_MS)
     let isWaiting = true
-    const settled = this.#unlessInterrupted(creating).finally(() => (isWaiting = false))
+    const settled = this.#waiting.unless(creating).finally(() => (isWaiting = false))
     const over = settled.then(
       () => undefined,
       () => undefined,
@@ -210,8 +211,9 @@ export class LogFollower {
       else if (!this.#isOver) this.#take((this.#fetchedSeq = this.#receivedSeq + 1), bytes)
     }
     const name = await settled
-    if (name === undefined) void creating.then((late) => jetStream.deleteConsumer(log, late), () => undefined)
-    return name
+    if (name !== 'woken') return name
+    void creating.then((late) => jetStream.deleteConsumer(log, late), () => undefined)
+    return undefined
   }
 
   get #hasRoom(): boolean {
@@ -235,8 +237,8 @@ export class LogFollower {
     const { log, jetStream, recover } = this.#options
     let info
     try {
-      info = await this.#unlessInterrupted(jetStream.streamInfo(log, ASK_TIMEOUT_MS))
-      if (info === undefined) return false // and ask again
+      info = await this.#waiting.unless(jetStream.streamInfo(log, ASK_TIMEOUT_MS)) // servers without a leader do not answer
+      if (info === 'woken') return false // and ask again
     } catch (error) {
       if (!isRefusal(error, Refusal.StreamNotFound)) throw error
       return this.#doubt(`stream ${log} is not there`)
@@ -258,18 +260,6 @@ export class LogFollower {
     return false // and look again
   }
 
-  /** What servers without a leader were asked is answered by nobody. @returns undefined when it was interrupted */
-  async #unlessInterrupted<T>(answer: Promise<T>): Promise<T | undefined> {
-    const interrupted = new Promise<undefined>((resolve) => {
-      this.#interrupt = () => resolve(undefined)
-    })
-    try {
-      return await Promise.race([answer, interrupted])
-    } finally {
-      this.#interrupt = undefined
-    }
-  }
-
   /** It looks as if the log was lost. @returns false, to look again @throws IM_LOG_REPLACED when it has looked so for some time */
   #doubt(detail: string): false {
     this.#doubtSinceMs ??= performance.now()
@@ -283,24 +273,19 @@ export class LogFollower {
   }
 
   /** Resolves when the consumer has to be made anew. */
-  #consumed(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#lookedMs = performance.now()
-      const watch = setInterval(() => {
-        const nowMs = performance.now()
-        if (this.#isWaiting && nowMs - this.#heardMs > SILENCE_MS) this.#interrupt?.()
-        else if (nowMs - this.#lookedMs > LOOK_EVERY_MS) this.#look(nowMs)
-      }, HEARTBEAT_MS / 2)
-      this.#interrupt = () => {
-        clearInterval(watch)
-        this.#interrupt = undefined
-        resolve()
-      }
-    })
+  async #consumed(): Promise<void> {
+    this.#lookedMs = performance.now()
+    const watch = setInterval(() => {
+      const nowMs = performance.now()
+      if (this.#isOwed && nowMs - this.#heardMs > SILENCE_MS) this.#waiting.wake()
+      else if (nowMs - this.#lookedMs > LOOK_EVERY_MS) this.#look(nowMs)
+    }, HEARTBEAT_MS / 2)
+    await this.#waiting.woken()
+    clearInterval(watch)
   }
 
   /** Does the consumer owe what there is? It does not while there is no room here. */
-  get #isWaiting(): boolean {
+  get #isOwed(): boolean {
     return this.#pulledCount > 0
   }
 
@@ -310,16 +295,16 @@ export class LogFollower {
     const consumer = this.#consumer
     const receivedSeq = this.#receivedSeq
     this.#lookedMs = nowMs
-    if (this.#isWaiting && this.#behindSeq === receivedSeq) return this.#interrupt?.()
+    if (this.#isOwed && this.#behindSeq === receivedSeq) return this.#waiting.wake()
     jetStream.streamInfo(log, ASK_TIMEOUT_MS).then(
       ({ state }) => {
         this.know(state.last_seq)
-        this.#behindSeq = this.#isWaiting && this.#lastSeq > this.#receivedSeq ? this.#receivedSeq : -1
+        this.#behindSeq = this.#isOwed && this.#lastSeq > this.#receivedSeq ? this.#receivedSeq : -1
       },
       () => {
         // The consumer's server may be one that has lost the others, and goes on saying that there is nothing.
-        const hasBroughtNothing = this.#isWaiting && this.#receivedSeq === receivedSeq
-        if (hasBroughtNothing && this.#consumer === consumer && this.#lookedMs === nowMs) this.#interrupt?.()
+        const hasBroughtNothing = this.#isOwed && this.#receivedSeq === receivedSeq
+        if (hasBroughtNothing && this.#consumer === consumer && this.#lookedMs === nowMs) this.#waiting.wake()
       },
     )
   }
@@ -330,18 +315,6 @@ export class LogFollower {
     this.#subscription = undefined
     this.#consumer = undefined
     this.#pulledCount = 0
-  }
-
-  #pause(ms: number): Promise<void> {
-    if (this.#isOver) return Promise.resolve()
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#interrupt?.(), ms)
-      this.#interrupt = () => {
-        clearTimeout(timer)
-        this.#interrupt = undefined
-        resolve()
-      }
-    })
   }
 
   /** Ask for what there is room for, once half of the room is free. */
@@ -363,7 +336,7 @@ export class LogFollower {
 
   #arrived(error: unknown, message: Msg): void {
     if (this.#isOver || this.#isAtEnd || this.#subscription === undefined) return
-    if (error !== null && error !== undefined) return this.#interrupt?.()
+    if (error !== null && error !== undefined) return this.#waiting.wake()
     this.#heardMs = performance.now()
     // What the server says of itself has no bytes, and an entry has some: its headers need not be read.
     const status = message.data.length > 0 ? 0 : (message.headers?.code ?? 0)
@@ -393,7 +366,7 @@ export class LogFollower {
   /** An entry has been lost on its way, and the next consumer brings it; or it is not in the stream at all. */
   #missed(seq: number): void {
     if (++this.#holeCount === 1) this.#holeSinceMs = performance.now()
-    if (this.#holeCount < MAX_HOLE_COUNT || performance.now() - this.#holeSinceMs < HOLE_AFTER_MS) return this.#interrupt?.()
+    if (this.#holeCount < MAX_HOLE_COUNT || performance.now() - this.#holeSinceMs < HOLE_AFTER_MS) return this.#waiting.wake()
     const detail = `stream ${this.#options.log} goes on with ${seq}, and this node has applied ${this.#receivedSeq}`
     this.#endBefore(new IMError('IM_LOG_GAP', { detail }))
   }
@@ -401,7 +374,7 @@ export class LogFollower {
   /** What has arrived before is applied; nothing behind it is. */
   #endBefore(error: IMError): void {
     this.#isAtEnd = true
-    this.#interrupt?.()
+    this.#waiting.wake()
     this.#applier.end(error)
   }
 
@@ -410,7 +383,7 @@ export class LogFollower {
     if (status === 100) return
     if (/batch completed/i.test(description)) return // of a pull of which everything has been counted, and perhaps of the one before
     const isEndOfPull = status === 408 || (status === 409 && /max_?bytes|max_?waiting/i.test(description))
-    if (!isEndOfPull) return this.#interrupt?.()
+    if (!isEndOfPull) return this.#waiting.wake()
     this.#pulledCount = 0
     this.#pull()
   }

@@ -8,6 +8,7 @@ import { JetStreamFailure, Refusal, type JetStream } from './jetstream.ts'
 import { batchHeadBytes, encodeBatch, encodeEntry, encodeOperation, ENTRY_HEAD_BYTES, type DecodedEntry } from './log-entry.ts'
 import { DUPLICATE_WINDOW_MS, type LogLimits, type LogProblem } from './log-options.ts'
 import { ENVELOPE_BYTES, isRefusal } from './log-streams.ts'
+import { Wake } from './wake.ts'
 
 export interface LogProposerOptions {
   readonly log: string
@@ -63,8 +64,8 @@ interface Entry {
   confirmedSeq: number | undefined
   /** where it was when it came back */
   appliedSeq: number | undefined
-  /** ends the try, or the pause, that is under way: the next try is made now */
-  wake: (() => void) | undefined
+  /** for the try, or the pause, that is under way: the next try is made now */
+  readonly waiting: Wake
 }
 
 const MIN_PAUSE_MS = 20
@@ -167,7 +168,7 @@ export class LogProposer {
 
   /** The connection is back, or the stream has a new leader: entries that wait for it are tried now. */
   retry(): void {
-    for (const entry of this.#onTheirWay) entry.wake?.()
+    for (const entry of this.#onTheirWay) entry.waiting.wake()
   }
 
   /** Whoever waits is told this, and whoever comes. */
@@ -287,7 +288,7 @@ export class LogProposer {
       isLate: false,
       confirmedSeq: undefined,
       appliedSeq: undefined,
-      wake: undefined,
+      waiting: new Wake(),
     }
     this.#entries.set(number, entry)
     this.#onTheirWay.add(entry)
@@ -305,14 +306,14 @@ export class LogProposer {
     const sinceMs = performance.now()
     let pauseMs = MIN_PAUSE_MS
     while (!entry.isDecided) {
-      const outcome = await unlessWoken(entry, this.#try(entry))
+      const outcome = await entry.waiting.unless(this.#try(entry))
       if (entry.isDecided) return // it is confirmed, or has come back through the log, or nobody waits
       entry.isLate = true
       this.#request()
       if (outcome instanceof IMError) return this.#refuse(entry, outcome)
       if (performance.now() - sinceMs > RETRY_FOR_MS) return this.#refuse(entry, this.#gaveUp('no answer for as long as it could be repeated'))
       if (outcome === 'woken') continue
-      pauseMs = (await pause(entry, pauseMs)) ? MIN_PAUSE_MS : Math.min(MAX_PAUSE_MS, 2 * pauseMs)
+      pauseMs = (await entry.waiting.pause(pauseMs)) ? MIN_PAUSE_MS : Math.min(MAX_PAUSE_MS, 2 * pauseMs)
     }
   }
 
@@ -382,7 +383,7 @@ export class LogProposer {
     if (entry.isDecided) return
     entry.isDecided = true
     this.#onTheirWay.delete(entry)
-    entry.wake?.()
+    entry.waiting.wake()
     for (const { channel, call } of entry.parts) if (!call.isSettled) this.#free(channel)
     this.#request()
   }
@@ -435,30 +436,6 @@ export class LogProposer {
     const { nodeID, log } = this.#options
     return new IMError('IM_REPLICATION_TIMEOUT', { cause, detail: log, context: { nodeID } })
   }
-}
-
-async function unlessWoken<T>(entry: Entry, outcome: Promise<T>): Promise<T | 'woken'> {
-  const woken = new Promise<'woken'>((resolve) => {
-    entry.wake = () => resolve('woken')
-  })
-  try {
-    return await Promise.race([outcome, woken])
-  } finally {
-    entry.wake = undefined
-  }
-}
-
-/** @returns whether it was ended before its time */
-function pause(entry: Entry, ms: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const end = (isEarly: boolean): void => {
-      clearTimeout(timer)
-      entry.wake = undefined
-      resolve(isEarly)
-    }
-    const timer = setTimeout(end, ms, false)
-    entry.wake = () => end(true)
-  })
 }
 
 function describeFailure(error: unknown): string {
