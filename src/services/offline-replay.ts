@@ -216,7 +216,7 @@ export class OfflineReplay {
         else if (isBeyond && !conn.isHeldBack(channel, messageSeq)) continue
         else if (conn.replay(message)) {
           progress.sentSeq = messageSeq
-          progress.sentCount++
+          if (!isBeyond) progress.sentCount++ // what is live takes nothing from other channels
         } else return this.#settle(conn, channel, progress) // closed, or left out because it does not read
       }
       if (isRead && page.length < query.limit && progress.seq < query.endSeq) {
@@ -250,7 +250,7 @@ export class OfflineReplay {
       const hasMoved = conn !== undefined && this.#hasMoved(conn, key)
       const theirsFrom = hasMoved ? await this.#theirsFrom(uid, key) : 0
       const lastSeq = theirsFrom <= summary.lastSeq ? summary.lastSeq : 0
-      deliveries.stored(uid, key, startOf(stored[index]!))
+      if (conn !== undefined && !hasMoved) deliveries.stored(uid, key, startOf(stored[index]!)) // not of a membership that has ended
       const start = Math.max(startOf(stored[index]!), deliveries.deliveredSeq(uid, key), lastSeq > 0 ? theirsFrom - 1 : 0)
       if (floorSeq > start) deliveries.acknowledge(uid, key, 1, floorSeq) // removed, so it cannot be missed any more
       const afterSeq = Math.max(start, floorSeq)

@@ -259,7 +259,7 @@ describe('at login', () => {
   })
 
   test.each([
-    ['of the same channel', { maxReplayPerChannel: 2 }, TEAM],
+    ['of the same channel', { maxReplayPerChannel: 2, maxReplay: 4 }, TEAM],
     ['of a channel beyond the bound', { maxReplay: 2 }, other],
     ['of a channel that had nothing', { maxReplay: 2 }, { channelID: 'new', channelType: ChannelType.Group }],
   ])('a message %s that comes while the replay is at its bound is live, too', async (_name, limits, key) => {

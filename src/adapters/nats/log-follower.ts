@@ -274,6 +274,7 @@ export class LogFollower {
 
   /** Resolves when the consumer has to be made anew. */
   async #consumed(): Promise<void> {
+    if (this.#isOver || this.#isAtEnd) return // since it was made: nobody would wake it
     this.#lookedMs = performance.now()
     const watch = setInterval(() => {
       const nowMs = performance.now()
