@@ -203,7 +203,7 @@ export function checkOptions(options: IMEngineOptions): Limits {
     if (value !== undefined) implementing(`options.${name}`, value, methods)
   }
   optionalFunctions('options.webhook', options.webhook, ['beforeSend', 'notify'])
-  optionalFunctions('options.replicator', options.replicator, ['operate', 'status', 'logOf'])
+  optionalFunctions('options.replicator', options.replicator, ['operate', 'gather', 'status', 'logOf'])
   const told: unknown = options.webhook?.events
   if (told !== undefined && !(Array.isArray(told) && told.every((event) => webhookEvents.includes(event as string)))) {
     badOption('options.webhook.events', `an array of ${webhookEvents.join(', ')}`, told)

@@ -77,6 +77,8 @@ export class Pipeline implements ConnectionHost {
   readonly #metrics: Metrics
   readonly #users: UserPool<UserEvent>
   readonly #channels: ChannelPool<DistributeItem>
+  /** what the replicator has answered last when a channel's messages were to be taken */
+  #gathering: { readonly asked: Promise<void>; readonly answer: Promise<void> } | undefined
   readonly #pushers: PusherPool<PushOnlineEvent | NoticeEvent>
   readonly #handOvers: HandOverPool<PushSource>
   readonly #appliedLog: AppliedLog
@@ -136,6 +138,7 @@ export class Pipeline implements ConnectionHost {
       ...pool,
       maxEventsPerKey: limits.maxQueuedPerChannel,
       run: (channel, items) => this.#runDistribute(channel, items),
+      gather: replicator?.gather && ((_channel, waiting) => this.#gather(replicator, waiting)),
       bytesOf: (item) => item.queueBytes,
     })
     this.#pushers = new PusherPool({
@@ -587,6 +590,23 @@ export class Pipeline implements ConnectionHost {
     }
     const result = this.#runner.run(this.#parts.chains.current<DistributeEvent>('EventChannelDistribute'), event)
     return isPromise(result) ? result.then((late) => settle(late)) : settle(result)
+  }
+
+  /** Never throws or rejects: what is wrong with it is told, and the messages go. */
+  #gather(replicator: Replicator, waiting: readonly DistributeItem[]): Promise<void> | undefined {
+    const isOver = (reason: unknown): void => {
+      if (!this.#parts.waits.isAborted) this.#defect(reason)
+    }
+    try {
+      const asked = replicator.gather!(waiting[0]!.key, waiting.length)
+      if (asked === undefined) return undefined
+      // Mostly the same for many channels: one limit is enough.
+      if (asked !== this.#gathering?.asked) this.#gathering = { asked, answer: this.#parts.inTime(asked, this.limits.replicateTimeoutMs).catch(isOver) }
+      return this.#gathering.answer
+    } catch (defect) {
+      isOver(defect)
+      return undefined
+    }
   }
 
   /** An error of ours, not of a handler: told, and nothing else stops for it. */

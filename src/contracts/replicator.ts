@@ -75,6 +75,13 @@ export interface Replicator {
    */
   propose(key: ChannelKey, messages: readonly Message[], signal: WaitSignal): MaybePromise<readonly AppendResult[]>
   /**
+   * Asked before a channel's messages that wait are taken, to be proposed: until it resolves, those that come are for the same
+   * call. May be left out.
+   * @param count  how many wait by now
+   * @returns undefined to have them at once. What takes as long as a proposal may is waited for no longer
+   */
+  gather?(key: ChannelKey, count: number): Promise<void> | undefined
+  /**
    * Propose a change of what else the nodes keep alike: channels, members, users, tokens, positions, and messages that are
    * there already. `lane` says what it is in order with: the other operations of that lane, and when it is the
    * `channelKeyString` of a channel, the messages of it. Without this method every node keeps all that for itself.

@@ -4,6 +4,8 @@ import type { PoolBounds, QueueGauge } from './user-pool.ts'
 export interface ChannelPoolOptions<E> extends PoolBounds {
   /** Run one channel's waiting messages as one batch; must not throw or reject. */
   readonly run: (channel: string, batch: readonly E[]) => void | Promise<void>
+  /** As of `KeyedQueue`. */
+  readonly gather?: ((channel: string, waiting: readonly E[]) => Promise<void> | undefined) | undefined
   readonly schedule: () => void
   readonly report: (defect: unknown) => void
   readonly bytesOf: (event: E) => number
@@ -11,7 +13,7 @@ export interface ChannelPoolOptions<E> extends PoolBounds {
 
 /**
  * ChannelEventPool: EventChannelDistribute by channel. All that waits for a channel runs as one batch, and while a batch
- * waits for the disk the next one gathers: that is the group commit.
+ * waits for the disk the next one gathers: that is the group commit. With a log it gathers until that has room for it.
  */
 export class ChannelPool<E> {
   readonly #queue: KeyedQueue<E>

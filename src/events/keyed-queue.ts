@@ -7,6 +7,8 @@ export interface KeyedQueueOptions<E> {
    */
   readonly run: (key: string, batch: readonly E[]) => void | Promise<void>
   readonly report: (defect: unknown) => void
+  /** Asked when a key is ready: until it resolves, its batch is not taken, and more of its events gather. Must not throw or reject. */
+  readonly gather?: ((key: string, waiting: readonly E[]) => Promise<void> | undefined) | undefined
   /** Called when keys have become ready: somebody must call `drain` soon. */
   readonly schedule: () => void
   /** What the event counts towards the byte bounds; always the same for one event. */
@@ -51,7 +53,7 @@ interface Lane<E> {
  * do not wait for each other. An event counts until its batch has been handled, so the bounds hold for work under way.
  *
  * Invariant: a lane is in `lanes` from the submit that made it until a batch ends with nothing waiting, and during all
- * that time it is either in `ready` or running, never both: `submit` puts it in `ready` only when it makes it.
+ * that time it is in `ready`, gathering or running, in one of them: `submit` puts it in `ready` only when it makes it.
  */
 export class KeyedQueue<E> {
   readonly #options: KeyedQueueOptions<E>
@@ -159,7 +161,7 @@ export class KeyedQueue<E> {
     const ready = this.#ready
     if (ready.length === 0) return
     this.#ready = []
-    for (const lane of ready) this.#run(lane)
+    for (const lane of ready) this.#gather(lane)
   }
 
   /** Resolves when nothing is waiting or being handled. */
@@ -188,6 +190,12 @@ export class KeyedQueue<E> {
   #makeReady(lane: Lane<E>): void {
     this.#ready.push(lane)
     if (this.#ready.length === 1) this.#options.schedule()
+  }
+
+  #gather(lane: Lane<E>): void {
+    const gathering = this.#options.gather?.(lane.key, lane.waiting)
+    if (gathering === undefined) this.#run(lane)
+    else void gathering.then(() => this.#run(lane))
   }
 
   #run(lane: Lane<E>): void {

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { KeyedQueue, type KeyedQueueOptions } from '../../src/events/keyed-queue.ts'
 import { deferred } from '../support.ts'
-import { bounds, CASES, commands, manners, settled, type Command, type Deferred, type Manner, type QueuedEvent } from './workload.ts'
+import { bounds, CASES, commands, gathers, manners, settled, type Command, type Deferred, type Manner, type QueuedEvent } from './workload.ts'
 
 type Bounds = Pick<KeyedQueueOptions<unknown>, 'maxEventsPerKey' | 'maxBytesPerKey' | 'maxEvents' | 'maxBytes' | 'maxBatchCount'>
 
@@ -13,6 +13,7 @@ class Bench {
   readonly handled = new Map<string, number[]>()
   readonly defects: unknown[] = []
   readonly pending: { readonly key: string; readonly batch: readonly QueuedEvent[]; readonly answer: Deferred; readonly manner: Manner }[] = []
+  readonly gathering: { readonly key: string; readonly over: Deferred }[] = []
   readonly running = new Set<string>()
   /** keys are ready and nobody has drained since */
   scheduled = false
@@ -22,12 +23,17 @@ class Bench {
   readonly #load = new Map<string, { count: number; bytes: number }>()
   readonly #bounds: Bounds
   readonly #manners: readonly Manner[]
+  readonly #gathers: readonly boolean[]
+  #asks = 0
 
-  constructor(bounds: Bounds, manners: readonly Manner[]) {
+  /** @param gathers  of the times that a key is ready, in turn: does it gather? */
+  constructor(bounds: Bounds, manners: readonly Manner[], gathers: readonly boolean[] = [false]) {
     this.#bounds = bounds
     this.#manners = manners
+    this.#gathers = gathers
     this.queue = new KeyedQueue<QueuedEvent>({
       ...bounds,
+      gather: (key, waiting) => this.#gather(key, waiting),
       run: (key, batch) => this.#run(key, batch),
       report: (defect) => void this.defects.push(defect),
       schedule: () => void (this.scheduled = true),
@@ -49,6 +55,11 @@ class Bench {
   }
 
   async settle(which: number): Promise<void> {
+    if (this.gathering.length > 0 && (which % 2 === 1 || this.pending.length === 0)) {
+      const [letGo] = this.gathering.splice(which % this.gathering.length, 1)
+      letGo!.over.resolve()
+      return settled()
+    }
     if (this.pending.length === 0) return
     const [call] = this.pending.splice(which % this.pending.length, 1)
     this.#end(call!.key, call!.batch)
@@ -58,7 +69,7 @@ class Bench {
   }
 
   async finish(): Promise<void> {
-    while (this.scheduled || this.pending.length > 0) {
+    while (this.scheduled || this.pending.length > 0 || this.gathering.length > 0) {
       this.drain()
       await this.settle(0)
     }
@@ -88,7 +99,18 @@ class Bench {
     return own.count > 0 && (own.count + 1 > this.#bounds.maxEventsPerKey || own.bytes + bytes > this.#bounds.maxBytesPerKey)
   }
 
+  #gather(key: string, waiting: readonly QueuedEvent[]): Promise<void> | undefined {
+    expect(this.running.has(key), `${key} gathers while a batch of it runs`).toBe(false)
+    expect(this.gathering.map((each) => each.key), `${key} gathers twice`).not.toContain(key)
+    expect(waiting[0]?.key).toBe(key)
+    if (!this.#gathers[this.#asks++ % this.#gathers.length]!) return undefined
+    const over = deferred()
+    this.gathering.push({ key, over })
+    return over.promise
+  }
+
   #run(key: string, batch: readonly QueuedEvent[]): void | Promise<void> {
+    expect(this.gathering.map((each) => each.key), `${key} runs while it gathers`).not.toContain(key)
     expect(this.running.has(key), `two batches of ${key} at once`).toBe(false)
     expect(batch.length).toBeGreaterThan(0)
     expect(batch.length).toBeLessThanOrEqual(this.#bounds.maxBatchCount)
@@ -151,8 +173,8 @@ describe('whatever comes in whatever order', () => {
   // P7
   test('every accepted event is handled once and in order, never two batches of a key at once, and no bound is exceeded', async () => {
     await fc.assert(
-      fc.asyncProperty(bounds, manners, commands, async (limits, answers, list) => {
-        const bench = new Bench(limits, answers)
+      fc.asyncProperty(bounds, manners, gathers, commands, async (limits, answers, gathering, list) => {
+        const bench = new Bench(limits, answers, gathering)
         for (const command of list) await bench.apply(command)
         await bench.finish()
         await bench.queue.idle()
@@ -170,8 +192,8 @@ describe('whatever comes in whatever order', () => {
 
   test('idle() resolves when the last event has been handled, and not before', async () => {
     await fc.assert(
-      fc.asyncProperty(bounds, manners, commands, async (limits, answers, list) => {
-        const bench = new Bench(limits, answers)
+      fc.asyncProperty(bounds, manners, gathers, commands, async (limits, answers, gathering, list) => {
+        const bench = new Bench(limits, answers, gathering)
         for (const command of list) await bench.apply(command)
         let idle = false
         void bench.queue.idle().then(() => (idle = true))
@@ -211,6 +233,21 @@ function heldQueue(limits: Partial<Bounds> = {}) {
   }
   return { queue, calls, report, schedule, end }
 }
+
+test('what comes while a key gathers is in its batch, cut at maxBatchCount', async () => {
+  const bench = new Bench({ ...ROOM, maxBatchCount: 3 }, ['resolves later'], [true, false])
+  const submit = (): Promise<void> => bench.apply({ kind: 'submit', key: 'ann', bytes: 1 })
+  await submit()
+  bench.drain()
+  for (let count = 0; count < 4; count++) await submit()
+  bench.drain()
+  expect(bench.pending).toEqual([])
+  await bench.settle(0)
+  expect(bench.pending.map(({ batch }) => batch.map(({ number }) => number))).toEqual([[0, 1, 2]])
+  await bench.settle(0)
+  bench.drain()
+  expect(bench.pending.map(({ batch }) => batch.map(({ number }) => number))).toEqual([[3, 4]])
+})
 
 describe('one key', () => {
   test('what comes while a batch is handled makes up the next one, cut at maxBatchCount', async () => {

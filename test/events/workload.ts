@@ -17,7 +17,7 @@ export type Manner = 'sync' | 'throws' | 'resolves later' | 'rejects later'
 export type Command =
   | { readonly kind: 'submit'; readonly key: string; readonly bytes: number }
   | { readonly kind: 'drain' }
-  /** settle one of the promises that are pending, whichever the number points at */
+  /** settle one of the promises that are pending, or let one go that gathers, whichever the number points at */
   | { readonly kind: 'settle'; readonly which: number }
 
 const keys = fc.constantFrom('ann', 'bob', 'cleo', 'dan')
@@ -35,6 +35,8 @@ export const manners: fc.Arbitrary<Manner[]> = fc.array(
   fc.constantFrom<Manner>('sync', 'throws', 'resolves later', 'rejects later'),
   { minLength: 1, maxLength: 20 },
 )
+
+export const gathers: fc.Arbitrary<boolean[]> = fc.array(fc.boolean(), { minLength: 1, maxLength: 8 })
 
 export const bounds = fc.record({
   maxEventsPerKey: fc.integer({ min: 1, max: 8 }),

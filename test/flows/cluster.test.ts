@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import {
   allowAnyToken, ChannelType, DeviceLevel, IMEngine, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode,
-  type IMEngineOptions, type PeerPush, type PeerPushHost, type Presence,
+  type IMEngineOptions, type PeerPush, type PeerPushHost, type Presence, type Replicator,
 } from 'imengine'
 import { FrameType } from 'imengine/protocol'
 import { connectTestClient, FakeClock, seededRandom } from 'imengine/testing'
@@ -424,6 +424,84 @@ describe('two nodes over one log', () => {
     expect((await answer).reasonCode).toBe(18)
     stuck = false
     expect(await client.send(message)).toMatchObject({ reasonCode: 1, messageSeq: 1 })
+  })
+})
+
+describe('a replicator that has messages gather before they are proposed', () => {
+  /** How many messages each proposal had, and what the host was told. */
+  async function gathering(gather: NonNullable<Replicator['gather']>) {
+    const clock = new FakeClock()
+    const inner = memoryReplicatorHub().replicator()
+    const proposed: number[] = []
+    const replicator: Replicator = {
+      start: (host) => inner.start(host),
+      propose: (key, messages, signal) => {
+        proposed.push(messages.length)
+        return inner.propose(key, messages, signal)
+      },
+      gather,
+      close: () => inner.close(),
+    }
+    const engine = await node(1, { clock, replicator })
+    const errors: string[] = []
+    engine.on('error', (error) => errors.push(error.code))
+    const say = (text: string) => engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from(text) })
+    await engine.channels.create(TEAM, { subscribers: ['ann', 'bob'] })
+    return { engine, clock, proposed, errors, say }
+  }
+
+  it('has those that come meanwhile in the same proposal, in their order', async () => {
+    const over = deferred()
+    const asked: number[] = []
+    const { clock, proposed, errors, say } = await gathering((key, count) => {
+      expect(key).toEqual(TEAM)
+      asked.push(count)
+      return asked.length === 1 ? over.promise : undefined
+    })
+    const sent = [say('1'), say('2')]
+    await clock.settle()
+    sent.push(say('3'))
+    await clock.settle()
+    expect([asked, proposed]).toEqual([[2], []])
+    over.resolve()
+    expect((await Promise.all(sent)).map(({ messageSeq }) => messageSeq)).toEqual([1, 2, 3])
+    expect([proposed, errors]).toEqual([[3], []])
+    await say('4')
+    expect([asked, proposed]).toEqual([[2, 1], [3, 1]])
+  })
+
+  it('is waited for no longer than a proposal is, once for all channels that were told the same', async () => {
+    const never = new Promise<void>(() => undefined)
+    const { engine, clock, proposed, errors, say } = await gathering(() => never)
+    const other = { channelID: 'other', channelType: ChannelType.Group }
+    await engine.channels.create(other, { subscribers: ['ann'] })
+    const sent = [say('1'), engine.messages.send({ ...other, fromUID: 'ann', payload: Buffer.from('2') })]
+    await clock.advance(engine.limits.replicateTimeoutMs - 2 * engine.limits.timerTickMs)
+    expect(proposed).toEqual([])
+    await clock.advance(4 * engine.limits.timerTickMs)
+    expect((await Promise.all(sent)).map(({ messageSeq }) => messageSeq)).toEqual([1, 1])
+    expect(errors).toEqual(['IM_ABORTED'])
+  })
+
+  it.each([
+    ['throws', () => { throw new Error('a defect') }],
+    ['rejects', () => Promise.reject(new Error('a defect'))],
+    ['answers with what is no promise', () => 7 as unknown as Promise<void>],
+  ])('has them at once when it %s, and the host is told', async (_what, gather) => {
+    const { proposed, errors, say } = await gathering(gather)
+    expect(await say('1')).toMatchObject({ messageSeq: 1 })
+    expect([proposed, errors]).toEqual([[1], ['IM_HANDLER_FAILED']])
+  })
+
+  it('is not waited for at the end of the engine', async () => {
+    const { engine, clock, errors, say } = await gathering(() => new Promise<void>(() => undefined))
+    const sent = expect(say('1')).rejects.toMatchObject({ code: 'IM_ABORTED' })
+    await clock.settle()
+    const closing = engine.close({ drainMs: 0 })
+    await clock.advance(engine.limits.replicateTimeoutMs - 2 * engine.limits.timerTickMs)
+    await closing
+    await sent
+    expect(errors).toEqual(['IM_CLOSE_TIMEOUT'])
   })
 })
 

@@ -6,7 +6,9 @@ import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
 import { JetStreamFailure, Refusal, type JetStream } from './jetstream.ts'
 import { batchHeadBytes, encodeBatch, encodeEntry, encodeOperation, ENTRY_HEAD_BYTES, type DecodedEntry } from './log-entry.ts'
+import { Gathering } from './gathering.ts'
 import { DUPLICATE_WINDOW_MS, type LogLimits, type LogProblem } from './log-options.ts'
+import { LogPace } from './log-pace.ts'
 import { ENVELOPE_BYTES, isRefusal } from './log-streams.ts'
 import { Wake } from './wake.ts'
 
@@ -54,6 +56,7 @@ interface Entry {
   readonly number: number
   readonly bytes: Buffer
   readonly parts: readonly Part[]
+  readonly launchedMs: number
   /** parts that somebody waits for */
   liveCount: number
   /** it is known to be in the log, or known never to be */
@@ -68,6 +71,9 @@ interface Entry {
   readonly waiting: Wake
 }
 
+/** For fewer messages an entry leaves as soon as the one before it is answered, and for so many it is worth what it costs. */
+const MIN_PACED_COUNT = 4
+const MAX_PACED_COUNT = 256
 const MIN_PAUSE_MS = 20
 const MAX_PAUSE_MS = 500
 const MIN_ABANDONED_COUNT = 1_000
@@ -95,10 +101,14 @@ export class LogProposer {
   /** about how many of those that are ready nobody waits for */
   #abandonedCount = 0
   #launch: NodeJS.Immediate | undefined
+  readonly #pace: LogPace
+  #paced: NodeJS.Timeout | undefined
+  readonly #gathering = new Gathering()
   #ended: IMError | undefined
 
   constructor(options: LogProposerOptions) {
     this.#options = options
+    this.#pace = new LogPace(options.nodeID, options.limits.maxEntryPeriodMs)
   }
 
   /** messages that wait for their apply */
@@ -151,6 +161,19 @@ export class LogProposer {
     })
   }
 
+  /**
+   * More of a channel's messages may come before they are proposed. Not while a try has told nothing: the time within which their
+   * senders are answered begins when they are.
+   * @returns resolves when the next entry is made; undefined: now
+   */
+  gather(count: number): Promise<void> | undefined {
+    if (this.#ended !== undefined || this.#options.limits.maxEntryPeriodMs === 0 || this.#isInTrouble) return undefined
+    if (!this.#isUnderWay && this.#pace.leftMs === 0) return undefined
+    const over = this.#gathering.join(count)
+    this.#request()
+    return over
+  }
+
   /** An entry of this node and this boot has been applied here. */
   applied({ number }: DecodedEntry, results: readonly unknown[], seq: number): void {
     const entry = this.#entries.get(number)
@@ -158,6 +181,7 @@ export class LogProposer {
     entry.appliedSeq = seq
     if (this.#isDiverged(entry)) return // nothing of it is true
     this.#decided(entry)
+    if (!entry.isLate && !isOperation(entry.parts)) this.#pace.landed(performance.now() - entry.launchedMs)
     this.#entries.delete(number)
     for (const [index, part] of entry.parts.entries()) {
       part.results = part.isOperation ? [results[index]] : ((results[index] ?? []) as readonly unknown[])
@@ -176,6 +200,8 @@ export class LogProposer {
     if (this.#ended !== undefined) return
     this.#ended = error
     clearImmediate(this.#launch)
+    clearTimeout(this.#paced)
+    this.#gathering.letGo()
     const waiting = [...this.#ready, ...[...this.#behind.values()].flat(), ...[...this.#entries.values()].flatMap(({ parts }) => parts)]
     this.#ready = []
     this.#behind.clear()
@@ -229,18 +255,48 @@ export class LogProposer {
 
   /** At the end of the turn, so that everything that comes in it goes together. */
   #request(): void {
-    if (this.#launch !== undefined || this.#ready.length === 0 || this.#ended !== undefined) return
+    if (this.#launch !== undefined || this.#waitingCount === 0 || this.#ended !== undefined) return
     if (this.#onTheirWay.size >= this.#options.limits.maxInFlightCount) return
     this.#launch = setImmediate(() => {
-      this.#launch = undefined
-      while (this.#mayLaunch()) this.#launchOne()
+      const isDue = !this.#hasTime
+      if (!isDue || this.#gathering.count === 0) return this.#launchWaiting(isDue)
+      this.#gathering.letGo()
+      this.#launch = setImmediate(() => this.#launchWaiting(isDue)) // they have been proposed by then
     })
   }
 
-  /** An entry wakes every server and every node, so one that has room waits for more as long as another one is on its way. */
-  #mayLaunch(): boolean {
-    if (this.#ready.length === 0 || this.#onTheirWay.size >= this.#options.limits.maxInFlightCount) return false
-    return [...this.#onTheirWay].every(({ isLate }) => isLate) || this.#fillsOne()
+  #launchWaiting(isDue: boolean): void {
+    this.#launch = undefined
+    if (isDue) this.#launchOne()
+    while (this.#onTheirWay.size < this.#options.limits.maxInFlightCount && this.#fillsOne()) this.#launchOne()
+    if (this.#waitingCount === 0 || this.#isUnderWay) return // who is answered asks
+    this.#paced ??= setTimeout(() => {
+      this.#paced = undefined
+      this.#request()
+    }, this.#pace.leftMs)
+  }
+
+  /** An entry wakes every server and every node: it waits for more as long as another one is on its way, and then until it is its turn. */
+  get #hasTime(): boolean {
+    const count = this.#waitingCount
+    if (this.#isUnderWay) return count < this.#options.limits.maxEntryCount
+    return count >= MIN_PACED_COUNT && count < MAX_PACED_COUNT && this.#pace.leftMs > 0
+  }
+
+  /** Is one on its way that others wait for? */
+  get #isUnderWay(): boolean {
+    for (const { isLate } of this.#onTheirWay) if (!isLate) return true
+    return false
+  }
+
+  get #isInTrouble(): boolean {
+    for (const { isLate } of this.#onTheirWay) if (isLate) return true
+    return false
+  }
+
+  /** About how many messages: a part has one at least. */
+  get #waitingCount(): number {
+    return this.#ready.length + this.#gathering.count
   }
 
   /** Would what is ready be an entry that nothing can be added to? */
@@ -279,10 +335,11 @@ export class LogProposer {
     const number = nextNumber()
     const entry: Entry = {
       number,
-      bytes: parts[0]!.isOperation
+      bytes: isOperation(parts)
         ? encodeOperation({ nodeID, boot, number }, parts[0]!.bytes)
         : encodeEntry({ nodeID, boot, number }, parts.map((part) => part.bytes)),
       parts,
+      launchedMs: performance.now(),
       liveCount: parts.length,
       isDecided: false,
       isLate: false,
@@ -292,6 +349,7 @@ export class LogProposer {
     }
     this.#entries.set(number, entry)
     this.#onTheirWay.add(entry)
+    if (!isOperation(parts)) this.#pace.launched()
     for (const part of parts) {
       part.entry = entry
       this.#busy.set(part.channel, (this.#busy.get(part.channel) ?? 0) + 1)
@@ -309,6 +367,7 @@ export class LogProposer {
       const outcome = await entry.waiting.unless(this.#try(entry))
       if (entry.isDecided) return // it is confirmed, or has come back through the log, or nobody waits
       entry.isLate = true
+      this.#gathering.letGo()
       this.#request()
       if (outcome instanceof IMError) return this.#refuse(entry, outcome)
       if (performance.now() - sinceMs > RETRY_FOR_MS) return this.#refuse(entry, this.#gaveUp('no answer for as long as it could be repeated'))
@@ -436,6 +495,11 @@ export class LogProposer {
     const { nodeID, log } = this.#options
     return new IMError('IM_REPLICATION_TIMEOUT', { cause, detail: log, context: { nodeID } })
   }
+}
+
+/** It is an entry by itself. */
+function isOperation(parts: readonly Part[]): boolean {
+  return parts[0]!.isOperation
 }
 
 function describeFailure(error: unknown): string {

@@ -124,6 +124,10 @@ export class NatsReplicator implements Replicator {
     return partition.proposer.propose(key, messages, signal)
   }
 
+  gather(key: ChannelKey, count: number): Promise<void> | undefined {
+    return this.#partitions[partitionOf(key, this.#limits.partitionCount)]?.proposer.gather(count)
+  }
+
   operate(lane: string, operation: Uint8Array, signal: WaitSignal): Promise<unknown> {
     const partition = this.#partitions[partitionOfLane(lane, this.#limits.partitionCount)]
     if (partition === undefined || !this.#isStarted) return Promise.reject(new IMError('IM_NOT_RUNNING', { detail: 'the replicator is not started' }))

@@ -139,6 +139,17 @@ const scenarios: readonly Scenario<readonly Replicator[]>[] = [
     },
   ],
   [
+    'gather, where there is one, lets messages go while and after others are proposed',
+    async (replicators) => {
+      const [one] = await cluster(replicators)
+      for (let n = 1; n <= 20; n++) {
+        const proposed = one.propose(ROOM, [sampleMessage(n)])
+        await Promise.all(Array.from({ length: 10 }, async () => one.replicator.gather?.(ROOM, 1)))
+        assert.deepEqual(seqs(await proposed), [1000 + n])
+      }
+    },
+  ],
+  [
     'operate, where there is one, resolves with what the host gave on the proposing node, and reaches every node in one order',
     async (replicators) => {
       const nodes = await cluster(replicators)

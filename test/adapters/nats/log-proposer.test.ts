@@ -1,8 +1,8 @@
 import fc from 'fast-check'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { JetStreamFailure, type JetStream } from '../../../src/adapters/nats/jetstream.ts'
 import { decodeEntry } from '../../../src/adapters/nats/log-entry.ts'
-import { checkLogOptions } from '../../../src/adapters/nats/log-options.ts'
+import { checkLogOptions, type NatsLogOptions } from '../../../src/adapters/nats/log-options.ts'
 import { LogProposer } from '../../../src/adapters/nats/log-proposer.ts'
 import { IMError } from '../../../src/errors.ts'
 import { channelKeyString } from '../../../src/model/channel.ts'
@@ -25,7 +25,9 @@ let proposer: LogProposer
 let divergences: IMError[]
 let problemCount: number
 
-beforeEach(() => {
+beforeEach(() => start({ maxInFlightCount: 2, maxEntryCount: 3 }))
+
+function start(options: Partial<NatsLogOptions>): void {
   tries = new Recorder()
   isConnected = true
   divergences = []
@@ -44,7 +46,7 @@ beforeEach(() => {
     subject: 'subject',
     nodeID: 7,
     boot: '0123456789abcdef',
-    limits: checkLogOptions({ name: 'a', maxInFlightCount: 2, maxEntryCount: 3 }),
+    limits: checkLogOptions({ name: 'a', ...options }),
     jetStream: { publish, streamInfo } as JetStream,
     isConnected: () => isConnected,
     maxPayloadBytes: () => 1_048_576,
@@ -56,7 +58,7 @@ beforeEach(() => {
     },
     report: () => void problemCount++,
   })
-})
+}
 
 afterEach(() => proposer.end(new IMError('IM_REPLICATION_TIMEOUT')))
 
@@ -346,5 +348,153 @@ describe('what cannot succeed', () => {
     await expect(outcome).rejects.toMatchObject({ code: expected })
     expect(tries.items).toHaveLength(1)
     expect(proposer.queuedCount).toBe(0)
+  })
+})
+
+describe('messages that are not proposed yet', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance', 'Date'], now: 1_700_000_000_000 })
+    start({ maxInFlightCount: 2 })
+  })
+  afterEach(() => void vi.useRealTimers())
+
+  /** Of each channel one, or `count`; proposed when they are let go, as the engine does. */
+  function gather(channelIDs: string, count = 1): void {
+    for (const channelID of channelIDs.split(' ')) {
+      const over = proposer.gather(count)
+      if (over === undefined) void propose(channelID, channelID)
+      else void over.then(() => void propose(channelID, channelID))
+    }
+  }
+
+  const turns = async (): Promise<void> => {
+    for (let count = 0; count < 4; count++) await turn()
+  }
+
+  const sent = (): string[] => tries.items.map(({ numbers }) => numbers.join(' '))
+
+  const PERIOD_MS = 24
+  const sincePlaceMs = (): number => (Date.now() + ((7 * (Math.sqrt(5) - 1)) / 2 % 1) * PERIOD_MS) % PERIOD_MS
+
+  /** Entries take so long that there is one in 24 ms, and one has left as this node's place in them had just come. */
+  async function underWay(): Promise<void> {
+    void propose('slow', 'slow')
+    await turns()
+    vi.advanceTimersByTime(40)
+    tries.items[0]!.stored()
+    applied(tries.items[0]!)
+    await turns()
+    vi.advanceTimersByTime(100)
+    while (sincePlaceMs() > 1) vi.advanceTimersByTime(1)
+    gather('first')
+    await turns()
+    expect(sent()).toEqual(['slow', 'first'])
+  }
+
+  it('are proposed at once when nothing is on its way, and have an entry together when they come in one turn', async () => {
+    expect(proposer.gather(1)).toBeUndefined()
+    gather('a b c d e')
+    await turns()
+    expect(sent()).toEqual(['a b c d e'])
+  })
+
+  it('gather while an entry is on its way: a few leave as soon as it is answered, together', async () => {
+    await underWay()
+    gather('a')
+    await turns()
+    gather('b c')
+    await turns()
+    expect(sent()).toHaveLength(2)
+    tries.items[1]!.stored()
+    await turns()
+    expect(sent().slice(2)).toEqual(['a b c'])
+  })
+
+  it('gather beyond that when they are four or more, until this node’s place in the period', async () => {
+    await underWay()
+    gather('a b c')
+    tries.items[1]!.stored()
+    gather('d')
+    await turns()
+    vi.advanceTimersByTime(PERIOD_MS - 2 - sincePlaceMs())
+    gather('e')
+    await turns()
+    expect(sent()).toHaveLength(2)
+    vi.advanceTimersByTime(3)
+    await turns()
+    expect(sent().slice(2)).toEqual(['a b c d e'])
+  })
+
+  it('of which a few come after an answer go at once, and let nobody who has been let go wait for the next period', async () => {
+    await underWay()
+    tries.items[1]!.stored()
+    await turns()
+    gather('a b c')
+    await turn() // they are let go
+    gather('d e f')
+    await turns()
+    expect(sent().slice(2)).toEqual(['a b c'])
+  })
+
+  it('are let go when they are worth an entry, period or not', async () => {
+    await underWay()
+    tries.items[1]!.stored()
+    await turns()
+    gather('a b c d')
+    await turns()
+    expect(sent()).toHaveLength(2)
+    gather('e', 252)
+    await turns()
+    expect(sent().slice(2)).toEqual(['a b c d e'])
+  })
+
+  it('are let go while another entry is on its way when they would fill one', async () => {
+    await underWay()
+    gather('a', 1_023)
+    await turns()
+    expect(sent()).toHaveLength(2)
+    gather('b')
+    await turns()
+    expect(sent().slice(2)).toEqual(['a b'])
+  })
+
+  it('do not lose their place to an operation', async () => {
+    await underWay()
+    tries.items[1]!.stored()
+    vi.advanceTimersByTime(PERIOD_MS)
+    operate('lane', 'operation')
+    await turns()
+    gather('a b c d')
+    await turns()
+    expect(sent().slice(2)).toEqual(['operation'])
+    tries.items[2]!.stored()
+    await turns()
+    expect(sent().slice(3)).toEqual(['a b c d'])
+  })
+
+  it('are proposed while a try has told nothing, so that their time to be answered runs, though no other entry may leave', async () => {
+    start({ maxInFlightCount: 1 })
+    await underWay()
+    let isLetGo = false
+    void proposer.gather(1)!.then(() => (isLetGo = true))
+    tries.items[1]!.fails('timeout')
+    await turns()
+    expect(isLetGo).toBe(true)
+    expect(proposer.gather(1)).toBeUndefined()
+  })
+
+  it('are let go at the end, and none gathers after it', async () => {
+    await underWay()
+    const over = proposer.gather(1)
+    proposer.end(new IMError('IM_REPLICATION_TIMEOUT'))
+    await expect(over).resolves.toBeUndefined()
+    expect(proposer.gather(1)).toBeUndefined()
+  })
+
+  it('do not gather where entries are not to be held', async () => {
+    start({ maxEntryPeriodMs: 0 })
+    void propose('a', 'a')
+    await turns()
+    expect(proposer.gather(1)).toBeUndefined()
   })
 })
