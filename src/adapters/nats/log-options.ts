@@ -24,10 +24,10 @@ export interface NatsLogOptions {
   /** default 1 024: messages in an entry */
   readonly maxEntryCount?: number
   /**
-   * default 48, 0..1 000: while several messages wait, a node's entries are this long apart, or four times what an entry takes lately, if
-   * that is less; messages wait for half of it on average. 0: each leaves as soon as the one before it is answered, for more CPU
+   * default 48, 0..1 000: while most entries take 10 ms or more, and several messages wait, a node's entries are this long apart; messages
+   * wait for half of it on average. 0: each leaves as soon as the one before it is answered, for more CPU
    */
-  readonly maxEntryPeriodMs?: number
+  readonly entryPeriodMs?: number
   /** default 4: entries of a partition that are on their way to the servers; one that could hold more waits for all before it */
   readonly maxInFlightCount?: number
   /** default 10 000: messages of a partition that wait for their apply; beyond it IM_QUEUE_FULL */
@@ -68,7 +68,7 @@ export interface LogLimits {
   readonly startTimeoutMs: number
   readonly maxEntryBytes: number
   readonly maxEntryCount: number
-  readonly maxEntryPeriodMs: number
+  readonly entryPeriodMs: number
   readonly maxInFlightCount: number
   readonly maxQueueCount: number
   readonly maxQueueBytes: number
@@ -99,7 +99,7 @@ export function checkLogOptions(options: NatsLogOptions): LogLimits {
     startTimeoutMs: integerBetween('startTimeoutMs', options.startTimeoutMs ?? 30_000, 1, 3_600_000),
     maxEntryBytes: integerBetween('maxEntryBytes', options.maxEntryBytes ?? 131_072, 1_024, 2 ** 26),
     maxEntryCount: integerBetween('maxEntryCount', options.maxEntryCount ?? 1_024, 1, 65_535),
-    maxEntryPeriodMs: integerBetween('maxEntryPeriodMs', options.maxEntryPeriodMs ?? 48, 0, 1_000),
+    entryPeriodMs: integerBetween('entryPeriodMs', options.entryPeriodMs ?? 48, 0, 1_000),
     maxInFlightCount: integerBetween('maxInFlightCount', options.maxInFlightCount ?? 4, 1, 64),
     maxQueueCount: integerBetween('maxQueueCount', options.maxQueueCount ?? 10_000, 1, 10_000_000),
     maxQueueBytes: integerBetween('maxQueueBytes', options.maxQueueBytes ?? 2 ** 26, 1_024, 2 ** 40),

@@ -1,28 +1,39 @@
 /**
  * When a node's next entry may leave, if several messages wait for it.
  *
- * An entry wakes every server and every node, whatever is in it, and what it brings they have to do at once. So one leaves in every
- * period of several times what an entry takes lately: where there is time to spare that is a few milliseconds, and where there is none,
- * fewer and larger entries are what gives some. A node has a place of its own in the period, by the clock on the wall, so that the
- * entries of all come spread over it. Where clocks differ the places do, and may meet.
+ * An entry wakes every server and every node, whatever is in it, and what it brings they have to do at once. Where most entries take
+ * long, nobody has time to spare, and fewer and larger ones are what gives some: then one leaves in every period. A node has a place of
+ * its own in it, by the clock on the wall, so that the entries of all come spread over it. Where clocks differ the places do, and may meet.
  */
-const FLIGHTS = 4
-const MIN_PERIOD_MS = 3
-const SMOOTHING = 1 / 8
+/** The median of so many says how long an entry takes: one that was held up for long says nothing. */
+const MEDIAN_OF = 15
+const SLOW_MS = 10
+/** So long entries are held, before it is tried whether they take long without that; longer each time that they do at once. */
+const MIN_HOLD_MS = 2_000
+const MAX_HOLD_MS = 64_000
 const WALL_CLOCK_STEP_MS = 1
 /** Multiples of it, modulo 1, are far from one another, however many there are. */
 const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2
 
 export class LogPace {
-  readonly #maxPeriodMs: number
-  readonly #place: number
-  #flightMs = 0
+  readonly #periodMs: number
+  readonly #placeMs: number
+  #flightsMs: number[] = []
+  #isHeld = false
+  /** when that was said */
+  #sinceMs = -Infinity
+  #holdMs = MIN_HOLD_MS
   #launchedMs = -Infinity
 
-  /** @param maxPeriodMs  0: whenever it likes */
-  constructor(nodeID: number, maxPeriodMs: number) {
-    this.#maxPeriodMs = maxPeriodMs
-    this.#place = (nodeID * GOLDEN_RATIO) % 1
+  /** @param periodMs  0: entries are never held */
+  constructor(nodeID: number, periodMs: number) {
+    this.#periodMs = periodMs
+    this.#placeMs = ((nodeID * GOLDEN_RATIO) % 1) * periodMs
+  }
+
+  /** Does one leave in every period? Else whenever there is something to send. */
+  get isHeld(): boolean {
+    return this.#isHeld
   }
 
   launched(): void {
@@ -31,21 +42,31 @@ export class LogPace {
 
   /** An entry has been applied here so long after it was launched. */
   landed(flightMs: number): void {
-    this.#flightMs += (Math.min(flightMs, this.#maxPeriodMs) - this.#flightMs) * SMOOTHING
+    if (this.#periodMs === 0) return
+    const forMs = performance.now() - this.#sinceMs
+    if (this.#isHeld) {
+      if (forMs >= this.#holdMs) this.#hold(false)
+      return
+    }
+    this.#flightsMs.push(flightMs)
+    if (this.#flightsMs.length < MEDIAN_OF) return
+    const medianMs = this.#flightsMs.toSorted((a, b) => a - b)[MEDIAN_OF >> 1]!
+    this.#flightsMs.shift()
+    if (medianMs < SLOW_MS) return
+    this.#holdMs = forMs < this.#holdMs ? Math.min(MAX_HOLD_MS, 2 * this.#holdMs) : MIN_HOLD_MS
+    this.#hold(true)
+  }
+
+  #hold(isHeld: boolean): void {
+    this.#isHeld = isHeld
+    this.#sinceMs = performance.now()
+    this.#flightsMs = []
   }
 
   /** until the next may leave; 0 for now */
   get leftMs(): number {
-    const periodMs = this.#periodMs
-    if (periodMs === 0) return 0
-    const sincePlaceMs = (Date.now() + this.#place * periodMs) % periodMs
-    return performance.now() - this.#launchedMs > sincePlaceMs + WALL_CLOCK_STEP_MS ? 0 : periodMs - sincePlaceMs
-  }
-
-  /** One of few, for places keep apart only nodes whose periods are the same. */
-  get #periodMs(): number {
-    let periodMs = MIN_PERIOD_MS
-    while (periodMs < FLIGHTS * this.#flightMs) periodMs *= 2
-    return Math.min(periodMs, this.#maxPeriodMs)
+    if (!this.#isHeld) return 0
+    const sincePlaceMs = (Date.now() + this.#placeMs) % this.#periodMs
+    return performance.now() - this.#launchedMs > sincePlaceMs + WALL_CLOCK_STEP_MS ? 0 : this.#periodMs - sincePlaceMs
   }
 }

@@ -4,9 +4,9 @@ import type { AppendResult } from '../../contracts/message-store.ts'
 import { describeCause, IMError } from '../../errors.ts'
 import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
+import { Gathering } from './gathering.ts'
 import { JetStreamFailure, Refusal, type JetStream } from './jetstream.ts'
 import { batchHeadBytes, encodeBatch, encodeEntry, encodeOperation, ENTRY_HEAD_BYTES, type DecodedEntry } from './log-entry.ts'
-import { Gathering } from './gathering.ts'
 import { DUPLICATE_WINDOW_MS, type LogLimits, type LogProblem } from './log-options.ts'
 import { LogPace } from './log-pace.ts'
 import { ENVELOPE_BYTES, isRefusal } from './log-streams.ts'
@@ -108,7 +108,7 @@ export class LogProposer {
 
   constructor(options: LogProposerOptions) {
     this.#options = options
-    this.#pace = new LogPace(options.nodeID, options.limits.maxEntryPeriodMs)
+    this.#pace = new LogPace(options.nodeID, options.limits.entryPeriodMs)
   }
 
   /** messages that wait for their apply */
@@ -167,7 +167,7 @@ export class LogProposer {
    * @returns resolves when the next entry is made; undefined: now
    */
   gather(count: number): Promise<void> | undefined {
-    if (this.#ended !== undefined || this.#options.limits.maxEntryPeriodMs === 0 || this.#isInTrouble) return undefined
+    if (this.#ended !== undefined || !this.#pace.isHeld || this.#isInTrouble) return undefined
     if (!this.#isUnderWay && this.#pace.leftMs === 0) return undefined
     const over = this.#gathering.join(count)
     this.#request()
