@@ -63,7 +63,7 @@ export class AppliedLog {
     const { nodeID, store, snapshots, replicated } = this.#options
     return {
       nodeID,
-      ...(snapshots.snapshot !== undefined && { snapshot: () => snapshots.snapshot!() }),
+      ...(snapshots.snapshot !== undefined && { snapshot: () => this.#snapshot() }),
       ...(snapshots.restore !== undefined && { restore: (chunks) => this.#restore(chunks) }),
       isolated,
       ...(store.logPosition !== undefined && { logPosition: (log) => this.#logPosition(log) }),
@@ -79,7 +79,13 @@ export class AppliedLog {
     }
   }
 
+  async *#snapshot(): AsyncIterable<Uint8Array> {
+    await this.#options.replicated?.settle()
+    yield* this.#options.snapshots.snapshot!()
+  }
+
   async #restore(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+    await this.#options.replicated?.leave()
     await this.#options.snapshots.restore!(chunks)
     this.#isCopy = true
   }

@@ -120,6 +120,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       options.replicator?.operate &&
       new ReplicatedStorage({
         storage: own,
+        clock: this.#clock,
         propose: (lane, operation) => this.#pipeline.operate(lane, operation),
         applying: (write) => this.#applying(write, revisions),
         ending: (write, reason) => this.#pipeline.takenBack(write, reason),

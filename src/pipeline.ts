@@ -77,8 +77,8 @@ export class Pipeline implements ConnectionHost {
   readonly #metrics: Metrics
   readonly #users: UserPool<UserEvent>
   readonly #channels: ChannelPool<DistributeItem>
-  /** what the replicator has answered last when a channel's messages were to be taken */
-  #gathering: { readonly asked: Promise<void>; readonly answer: Promise<void> } | undefined
+  /** what the replicator has answered when a channel's messages were to be taken, with a limit: mostly the same for many channels */
+  readonly #gatherings = new WeakMap<Promise<void>, Promise<void>>()
   readonly #pushers: PusherPool<PushOnlineEvent | NoticeEvent>
   readonly #handOvers: HandOverPool<PushSource>
   readonly #appliedLog: AppliedLog
@@ -597,12 +597,20 @@ export class Pipeline implements ConnectionHost {
     const isOver = (reason: unknown): void => {
       if (!this.#parts.waits.isAborted) this.#defect(reason)
     }
+    let count = 0
+    let bytes = 0
+    for (const { message, queueBytes } of waiting) {
+      if (message.noPersist) continue // it does not go through the log
+      count++
+      bytes += queueBytes
+    }
+    if (count === 0) return undefined
     try {
-      const asked = replicator.gather!(waiting[0]!.key, waiting.length)
+      const asked = replicator.gather!(waiting[0]!.key, count, bytes)
       if (asked === undefined) return undefined
-      // Mostly the same for many channels: one limit is enough.
-      if (asked !== this.#gathering?.asked) this.#gathering = { asked, answer: this.#parts.inTime(asked, this.limits.replicateTimeoutMs).catch(isOver) }
-      return this.#gathering.answer
+      let limited = this.#gatherings.get(asked)
+      if (limited === undefined) this.#gatherings.set(asked, (limited = this.#parts.inTime(asked, this.limits.replicateTimeoutMs).catch(isOver)))
+      return limited
     } catch (defect) {
       isOver(defect)
       return undefined

@@ -1,5 +1,6 @@
 import type { ChannelKey } from '../model/channel.ts'
 import type { MaybePromise } from '../model/maybe-promise.ts'
+import type { MessageStore } from './message-store.ts'
 
 /** Where a user stands in a channel. All positions are seqs and start at 0 (nothing). */
 export interface Cursor {
@@ -20,6 +21,11 @@ export type CursorUpdate = { readonly uid: string; readonly key: ChannelKey } & 
 
 /** Positions per (uid, channel), and the messages that a user has deleted for themselves only. */
 export interface CursorStore {
+  /**
+   * The message store whose appends with a log position are never durable before what was advanced earlier: the engine need not
+   * flush before it keeps a position there. Absent: it does.
+   */
+  readonly precedes?: MessageStore
   cursor(uid: string, key: ChannelKey): MaybePromise<Cursor>
   /** As `cursor`, for many channels of one user, in the order asked. */
   cursors(uid: string, keys: readonly ChannelKey[]): MaybePromise<readonly Cursor[]>

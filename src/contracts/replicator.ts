@@ -77,10 +77,12 @@ export interface Replicator {
   /**
    * Asked before a channel's messages that wait are taken, to be proposed: until it resolves, those that come are for the same
    * call. May be left out.
-   * @param count  how many wait by now
-   * @returns undefined to have them at once. What takes as long as a proposal may is waited for no longer
+   * @param count  how many of them wait by now; 1 or more
+   * @param bytes  about how many bytes those are
+   * @returns undefined to have them at once. What takes as long as a proposal may is waited for no longer, and the time that a
+   *   proposal may take begins behind it
    */
-  gather?(key: ChannelKey, count: number): Promise<void> | undefined
+  gather?(key: ChannelKey, count: number, bytes: number): Promise<void> | undefined
   /**
    * Propose a change of what else the nodes keep alike: channels, members, users, tokens, positions, and messages that are
    * there already. `lane` says what it is in order with: the other operations of that lane, and when it is the

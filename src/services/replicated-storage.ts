@@ -1,4 +1,5 @@
 import type { ChannelDirectory, ChannelList } from '../contracts/channel-directory.ts'
+import type { Clock } from '../contracts/clock.ts'
 import type { CursorStore, CursorUpdate } from '../contracts/cursor-store.ts'
 import type { AppendBatch, AppendResult, LogPosition, MessageStore } from '../contracts/message-store.ts'
 import type { Outbox } from '../contracts/outbox.ts'
@@ -9,6 +10,7 @@ import { IMError } from '../errors.ts'
 import { channelKeyString, sourceKey, type ChannelKey } from '../model/channel.ts'
 import { isPromise, type MaybePromise } from '../model/maybe-promise.ts'
 import type { Message } from '../model/message.ts'
+import { LatePositions } from './late-positions.ts'
 import { decodeWrite, encodeWrite, type StorageWrite } from './storage-write.ts'
 
 type Applied = ((result: unknown) => void) | undefined
@@ -16,6 +18,7 @@ type Applied = ((result: unknown) => void) | undefined
 export interface ReplicatedStorageOptions {
   /** this node's own */
   readonly storage: Storage
+  readonly clock: Clock
   readonly propose: (lane: string, operation: Uint8Array) => Promise<unknown>
   /** Looked at before a write is carried out here, whoever has proposed it. @returns what to do behind it; must not throw */
   readonly applying: (write: StorageWrite) => MaybePromise<Applied>
@@ -52,10 +55,12 @@ export class ReplicatedStorage implements Storage {
   readonly #unfinished = new Map<string, Applied>()
   /** by log: how many connections that operation has ended. Those that have come since were let in by what it has written */
   readonly #ended = new Map<string, number>()
+  readonly #late: LatePositions
 
   constructor(options: ReplicatedStorageOptions) {
     this.#options = options
-    const { storage } = options
+    const { storage, clock } = options
+    this.#late = new LatePositions({ messages: storage.messages, clock })
     if (storage.description !== undefined) this.description = storage.description
     this.messages = this.#messages(storage.messages)
     this.channels = this.#channels(storage.channels)
@@ -68,8 +73,20 @@ export class ReplicatedStorage implements Storage {
     return this.#options.storage.open?.()
   }
 
-  close(): MaybePromise<void> {
-    return this.#options.storage.close?.()
+  async close(): Promise<void> {
+    await this.#late.keep().catch(() => undefined) // the log brings again what the store does not know to be applied
+    await this.#late.drop()
+    await this.#options.storage.close?.()
+  }
+
+  /** For a copy of the storage: what has been applied is in it, with how far that is. */
+  async settle(): Promise<void> {
+    await this.#late.keep()
+  }
+
+  /** The storage is to be another one. */
+  async leave(): Promise<void> {
+    await this.#late.drop()
   }
 
   /**
@@ -89,6 +106,7 @@ export class ReplicatedStorage implements Storage {
   async apply(operation: Uint8Array, position: LogPosition | undefined): Promise<unknown> {
     const write = decodeWrite(operation)
     if (position === undefined) return this.#apply(write, undefined, false)
+    if (write.call !== 'advance') await this.#late.keep() // it may keep its own position in a way of its own, and none may come behind it
     const isDone = (await this.#isDone(position)) === true
     this.#doubtful.add(position.log)
     const result = await this.#apply(write, position, isDone)
@@ -101,7 +119,7 @@ export class ReplicatedStorage implements Storage {
   /** @param isDone  an earlier try has carried it out and kept the position, though it has failed */
   async #apply(write: StorageWrite, position: LogPosition | undefined, isDone: boolean): Promise<unknown> {
     const { storage } = this.#options
-    const { messages, cursors } = storage
+    const { messages } = storage
     let applied: Applied
     let result: unknown
     try {
@@ -114,13 +132,20 @@ export class ReplicatedStorage implements Storage {
       if (!(error instanceof TypeError)) throw error
       result = new Failed(error)
     }
-    if (position !== undefined) {
-      if (write.call === 'advance') await cursors.flush() // written behind, and behind the position it would be lost with a crash
-      const isKept = write.call === 'revise' && (await messages.logPosition!(position.log)) >= position.index
-      if (!isKept) await messages.append([], position)
-    }
+    if (position !== undefined) await this.#keep(write, position)
     if (!(result instanceof Failed)) applied?.(result)
     return result
+  }
+
+  async #keep(write: StorageWrite, position: LogPosition): Promise<void> {
+    const { messages, cursors } = this.#options.storage
+    if (write.call === 'advance') {
+      // It is written behind. With a position that is durable before it, it would be lost with a crash: the log would not bring it again.
+      if (cursors.precedes === messages) return this.#late.add(position)
+      await cursors.flush()
+    }
+    const isKept = write.call === 'revise' && (await messages.logPosition!(position.log)) >= position.index
+    if (!isKept) await messages.append([], position)
   }
 
   #end(write: UserWrite, reason: string, position: LogPosition | undefined): number {
@@ -149,6 +174,7 @@ export class ReplicatedStorage implements Storage {
   /** The same messages are given again when it has failed, and those without a clientMsgNo would be there twice. */
   #append(batches: readonly AppendBatch[], position: LogPosition): ReturnType<MessageStore['append']> {
     const { messages } = this.#options.storage
+    this.#late.passed(position)
     if (this.#doubtful.has(position.log)) return this.#appendAgain(batches, position)
     const appended = messages.append(batches, position)
     if (!isPromise(appended)) return appended

@@ -1,8 +1,12 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { levelStorage, type LevelStorage } from '../../src/adapters/level/index.ts'
-import { memoryStorage } from '../../src/adapters/memory/index.ts'
+import { allowAnyToken, memoryStorage } from '../../src/adapters/memory/index.ts'
+import { IMEngine } from '../../src/engine.ts'
+import type { CursorStore, CursorUpdate } from '../../src/contracts/cursor-store.ts'
+import type { Replicator, ReplicatorHost } from '../../src/contracts/replicator.ts'
 import type { LogPosition } from '../../src/contracts/message-store.ts'
 import type { Storage } from '../../src/contracts/storage.ts'
+import { FakeClock } from '../../src/testing/index.ts'
 import { ReplicatedStorage, type ReplicatedStorageOptions } from '../../src/services/replicated-storage.ts'
 import { diskFull, group, message, WatchedLevel } from '../adapters/level/watched-level.ts'
 
@@ -14,13 +18,13 @@ const EDIT = { kind: 'edited', byUID: 'ann', timestampMs: 5, payload: Buffer.fro
 async function written(write: (storage: Storage) => unknown): Promise<Uint8Array[]> {
   const operations: Uint8Array[] = []
   const propose = async (_lane: string, operation: Uint8Array): Promise<void> => void operations.push(operation)
-  await write(new ReplicatedStorage({ storage: memoryStorage(), propose, applying: () => undefined, ending: () => 0 }))
+  await write(new ReplicatedStorage({ storage: memoryStorage(), clock: new FakeClock(), propose, applying: () => undefined, ending: () => 0 }))
   return operations
 }
 
 interface Node {
   readonly db: WatchedLevel
-  readonly clock: { nowMs: number }
+  readonly clock: FakeClock
   /** its own, without a log in front */
   readonly own: LevelStorage
   readonly storage: ReplicatedStorage
@@ -31,11 +35,15 @@ async function node(
   db = new WatchedLevel(),
   ending: ReplicatedStorageOptions['ending'] = () => 0,
 ): Promise<Node> {
-  const clock = { nowMs: 1_700_000_000_000 }
-  const own = levelStorage({ db, nowMs: () => clock.nowMs })
+  const clock = new FakeClock()
+  const own = levelStorage({ db, nowMs: () => clock.nowMs() })
   await own.open()
   const propose = (): Promise<never> => Promise.reject(new Error('this node proposes nothing'))
-  return { db, clock, own, storage: new ReplicatedStorage({ storage: own, propose, applying, ending }) }
+  return { db, clock, own, storage: new ReplicatedStorage({ storage: own, clock, propose, applying, ending }) }
+}
+
+async function* each<T>(all: readonly T[]): AsyncIterable<T> {
+  yield* all
 }
 
 /** The write happens, and its answer is a failure: as a log file has the bytes that could not be synced. Then the disk is well again. */
@@ -43,17 +51,130 @@ async function failing({ db, clock }: Node, write: () => unknown): Promise<void>
   db.lateFailure = diskFull()
   await expect((async () => write())()).rejects.toMatchObject({ code: 'IM_STORE_FULL' })
   db.lateFailure = undefined
-  clock.nowMs += 1_001
+  await clock.advance(1_001)
 }
 
 describe('a write that has come through the log', () => {
-  it('of a position that only moves forward: is not lost with a crash, as the log will not bring it again', async () => {
-    const { db, storage } = await node()
-    const [advance] = await written(({ cursors }) => cursors.advance([{ uid: 'ann', key: ROOM, readSeq: 9 }]))
-    await storage.apply(advance!, at(4))
-    const { own: again } = await node(undefined, db) // nothing of the first one has been closed
-    expect(await again.messages.logPosition!('log')).toBe(4)
-    expect((await again.cursors.cursor('ann', ROOM)).readSeq).toBe(9)
+  const read = (readSeq: number) => written(({ cursors }) => cursors.advance([{ uid: 'ann', key: ROOM, readSeq }]))
+  /** What a crash leaves: nothing of the first node has been closed. */
+  const left = async (db: WatchedLevel) => {
+    const { own } = await node(undefined, db)
+    return [await own.messages.logPosition!('log'), (await own.cursors.cursor('ann', ROOM)).readSeq]
+  }
+
+  it('of a position that only moves forward: is seen at once, waits for no disk, and is there with the next message, in one batch', async () => {
+    const { db, clock, own, storage } = await node()
+    await storage.apply((await read(8))[0]!, at(2))
+    await storage.messages.append([{ key: ROOM, messages: [message('room', 'a')] }], at(3))
+    await own.ready() // what is known need not be asked for
+    await storage.apply((await read(9))[0]!, at(4))
+    expect(await storage.cursors.cursor('ann', ROOM)).toMatchObject({ readSeq: 9 })
+    expect(await left(db)).toEqual([3, 8]) // the log brings it again
+    const writtenCount = db.batches.length
+    await storage.messages.append([{ key: ROOM, messages: [message('room', 'b')] }], at(5))
+    expect(db.batches).toHaveLength(writtenCount + 1)
+    expect(await left(db)).toEqual([5, 9])
+    expect(await own.messages.range(ROOM)).toHaveLength(2)
+    await clock.advance(1_000)
+    expect(await left(db)).toEqual([5, 9])
+  })
+
+  it('of a position that only moves forward, with nothing behind it: is on the disk a little later, with how far the log has come', async () => {
+    const { db, clock, storage } = await node()
+    for (const [index, advance] of [...(await read(8)), ...(await read(9))].entries()) await storage.apply(advance, at(4 + index))
+    await clock.advance(249)
+    expect(await left(db)).toEqual([0, 0])
+    await clock.advance(1)
+    await vi.waitFor(async () => expect(await left(db)).toEqual([5, 9]))
+    expect(clock.pendingTimerCount).toBe(0)
+  })
+
+  it('of a position that only moves forward, while the disk is full: is on the disk when there is room again', async () => {
+    const { db, clock, storage } = await node()
+    db.failure = diskFull()
+    await storage.apply((await read(9))[0]!, at(4))
+    for (let i = 0; i < 10; i++) await clock.advance(250)
+    expect(await left(db)).toEqual([0, 0])
+    db.failure = undefined
+    for (let i = 0; i < 10; i++) await clock.advance(250)
+    await vi.waitFor(async () => expect(await left(db)).toEqual([4, 9]))
+    expect(clock.pendingTimerCount).toBe(0)
+  })
+
+  it('of a position that only moves forward, whose write has failed: never stands behind what the log has come to', async () => {
+    const made = await node()
+    const { db, clock, storage } = made
+    const batches = [{ key: ROOM, messages: [message('room', 'a')] }]
+    await storage.apply((await read(9))[0]!, at(4))
+    db.failure = diskFull()
+    await expect((async () => storage.messages.append(batches, at(5)))()).rejects.toMatchObject({ code: 'IM_STORE_FULL' })
+    db.failure = undefined
+    await clock.advance(1_001)
+    await storage.messages.append(batches, at(5))
+    expect(await left(db)).toEqual([5, 9])
+  })
+
+  it('of a position that only moves forward, before one that keeps its position itself: does not come behind that', async () => {
+    const { db, clock, own, storage } = await node()
+    await own.messages.append([{ key: ROOM, messages: [message('room', 'a')] }], at(1))
+    await storage.apply((await read(9))[0]!, at(2))
+    await clock.advance(250) // it is on its way
+    await storage.apply((await read(10))[0]!, at(3))
+    await storage.apply((await written(({ messages }) => messages.revise(ROOM, 1, EDIT)))[0]!, at(4))
+    await clock.advance(1_000)
+    expect(await left(db)).toEqual([4, 10])
+  })
+
+  it('of a position that only moves forward: is on the disk before a copy is made, and before the end', async () => {
+    const copied = await node()
+    await copied.storage.apply((await read(9))[0]!, at(4))
+    await copied.storage.settle()
+    expect(await left(copied.db)).toEqual([4, 9])
+    const closed = await node()
+    await closed.storage.apply((await read(9))[0]!, at(4))
+    closed.db.close = async () => undefined // it is in memory, and has to be looked at
+    await closed.storage.close()
+    expect(await left(closed.db)).toEqual([4, 9])
+    expect([copied.clock.pendingTimerCount, closed.clock.pendingTimerCount]).toEqual([0, 0])
+  })
+
+  it('of a position that only moves forward: is not kept in a store that has taken the place of the one it was for', async () => {
+    const { clock, own, storage } = await node()
+    await storage.apply((await read(9))[0]!, at(4))
+    await storage.leave()
+    await own.messages.append([], at(1_000)) // as a copy of another node's brings it
+    await clock.advance(1_000)
+    expect(await own.messages.logPosition!('log')).toBe(1_000)
+  })
+
+  it('of a position that only moves forward: is in the copy that another node is given, and a copy taken in keeps its own', async () => {
+    const { db, own, clock } = await node()
+    let host: ReplicatorHost | undefined
+    const replicator: Replicator = { start: (given) => void (host = given), propose: () => [], operate: () => undefined, close: () => undefined }
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), storage: own, replicator, clock })
+    await engine.start()
+    await host!.operate((await read(9))[0]!, at(4))
+    const chunks: Uint8Array[] = []
+    for await (const chunk of host!.snapshot!()) chunks.push(chunk)
+    expect(await left(db)).toEqual([4, 9])
+    const other = await node()
+    await other.own.restore(each(chunks))
+    expect(await left(other.db)).toEqual([4, 9])
+    await host!.operate((await read(10))[0]!, at(3))
+    await host!.restore!(each(chunks))
+    await clock.advance(1_000)
+    expect(await own.messages.logPosition!('log')).toBe(4)
+    await engine.close()
+  })
+
+  it('of a position that only moves forward, to a store that promises nothing of the kind: is on the disk when it is applied', async () => {
+    const { db, clock, own } = await node()
+    const { cursors } = own
+    const plain = { ...own, cursors: { advance: (updates: readonly CursorUpdate[]) => cursors.advance(updates), flush: () => cursors.flush() } as CursorStore }
+    const storage = new ReplicatedStorage({ storage: plain, clock, propose: async () => undefined, applying: () => undefined, ending: () => 0 })
+    await storage.apply((await read(9))[0]!, at(4))
+    expect(await left(db)).toEqual([4, 9])
+    expect(clock.pendingTimerCount).toBe(0)
   })
 
   it('an edit, made though its answer was a failure: is one version when it is given again, and told', async () => {
@@ -109,7 +230,7 @@ describe('a write that has come through the log', () => {
     await expect((async () => storage.messages.append(batches, at(1)))()).rejects.toMatchObject({ code: 'IM_STORE_FULL' })
     await expect((async () => storage.messages.append(batches, at(1)))()).rejects.toMatchObject({ code: 'IM_STORE_FULL' })
     db.failure = undefined
-    clock.nowMs += 1_001
+    await clock.advance(1_001)
     expect(await storage.messages.append(batches, at(1))).toMatchObject([[{ status: 'stored', messageSeq: 1 }]])
   })
 
@@ -119,6 +240,7 @@ describe('a write that has come through the log', () => {
     const operations: Uint8Array[] = []
     const proposing = new ReplicatedStorage({
       storage: memoryStorage(),
+      clock: new FakeClock(),
       propose: async (_lane, operation) => void operations.push(operation),
       applying: () => undefined,
       ending: () => 0,

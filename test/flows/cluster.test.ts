@@ -470,6 +470,20 @@ describe('a replicator that has messages gather before they are proposed', () =>
     expect([asked, proposed]).toEqual([[2, 1], [3, 1]])
   })
 
+  it('is not asked for messages that do not go through the log, and not told of them', async () => {
+    const asked: [count: number, bytes: number][] = []
+    const never = new Promise<void>(() => undefined)
+    const { engine, clock } = await gathering((_key, count, bytes) => (asked.push([count, bytes]), never))
+    const say = (text: string, noPersist: boolean) => engine.messages.send({ ...TEAM, fromUID: 'ann', payload: Buffer.from(text), noPersist })
+    expect(await say('passing', true)).toMatchObject({ messageSeq: 0 })
+    expect(asked).toEqual([])
+    void Promise.allSettled([say('kept', false), say('passing', true), say('kept', false)])
+    await clock.settle()
+    expect(asked.map(([count]) => count)).toEqual([2])
+    expect(asked[0]![1]).toBeLessThan(2_000)
+    await clock.advance(engine.limits.replicateTimeoutMs + 2 * engine.limits.timerTickMs)
+  })
+
   it('is waited for no longer than a proposal is, once for all channels that were told the same', async () => {
     const never = new Promise<void>(() => undefined)
     const { engine, clock, proposed, errors, say } = await gathering(() => never)

@@ -4,6 +4,7 @@ import type { IMError } from '../../errors.ts'
 import { AppendPart, type PartHost } from './append-part.ts'
 import type { Standing } from './channel-states.ts'
 import type { Operations } from './database.ts'
+import type { Ahead } from './cursor-store.ts'
 import { positionRow } from './keys.ts'
 import type { WriteTask } from './writer.ts'
 
@@ -23,12 +24,15 @@ export interface Waiter {
 export interface AppendCall {
   readonly batches: readonly AppendBatch[]
   readonly position: LogPosition | undefined
+  /** what the position must not be durable before */
+  readonly ahead: Ahead | undefined
 }
 
 /** One call of `append`. */
 export class AppendTask implements WriteTask {
   readonly parts: readonly AppendPart[]
   readonly bytes: number
+  readonly ahead: Ahead | undefined
   /** batches that were durable when the database was asked: what came later is among the recent numbers */
   askedAt = 0
   readonly #host: AppendHost
@@ -39,9 +43,10 @@ export class AppendTask implements WriteTask {
   #standings: Standing[] = []
 
   /** @throws TypeError for a message that cannot be stored, or a position that no log has */
-  constructor({ batches, position }: AppendCall, host: AppendHost, waiter: Waiter) {
+  constructor({ batches, position, ahead }: AppendCall, host: AppendHost, waiter: Waiter) {
     this.#host = host
     this.#waiter = waiter
+    this.ahead = ahead
     if (position !== undefined) checkLogPosition(position)
     this.#position = position && positionRow(position)
     const parts: AppendPart[] = (this.parts = [])
@@ -59,8 +64,9 @@ export class AppendTask implements WriteTask {
     }
   }
 
-  /** @throws IM_STORE_UNAVAILABLE */
+  /** @throws IM_STORE_UNAVAILABLE, or what has become of what is ahead */
   check(): void {
+    this.ahead?.check()
     for (const { state } of this.parts) this.#host.states.check(state)
   }
 

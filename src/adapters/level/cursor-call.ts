@@ -18,6 +18,8 @@ export class CursorCall implements WriteTask {
   readonly showsAll: boolean
   readonly written: Promise<void>
   bytes = 0
+  /** why nothing of it has been written */
+  failure: IMError | undefined
   readonly #options: CursorCallOptions
   readonly #changes = new Map<CursorRow, RowChange>()
   /** keys of hidden messages to be shown again */
@@ -88,6 +90,7 @@ export class CursorCall implements WriteTask {
   }
 
   failed(error: IMError): void {
+    this.failure = error
     for (const change of this.#changes.values()) change.row.giveBack(change)
     this.#settle()
     this.#reject(error)

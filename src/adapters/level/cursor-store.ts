@@ -1,9 +1,10 @@
 /**
- * Positions and hidden messages in the database. Power loss loses what has been advanced since the last flush, and nothing
- * else that has resolved. On a slow disk flushes take in more at once; while there is none to write to, positions go on in
+ * Positions and hidden messages in the database. Power loss loses what has been advanced since the last flush, or the last append
+ * with a log position, and nothing else that has resolved. On a slow disk flushes take in more at once; while there is none to write to, positions go on in
  * memory, up to a bound. Close: flush first.
  */
 import type { Cursor, CursorStore, CursorUpdate } from '../../contracts/cursor-store.ts'
+import type { MessageStore } from '../../contracts/message-store.ts'
 import { checkSeq } from '../../contracts/range-bounds.ts'
 import { IMError, integerBetween } from '../../errors.ts'
 import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
@@ -20,6 +21,16 @@ export interface LevelCursorStoreOptions {
   readonly writer: Writer
   /** rows that are kept in memory, besides those that wait to be written */
   readonly maxCachedValues: number
+  /** asks `ahead` before it appends with a position */
+  readonly precedes: MessageStore
+}
+
+/** What has to be in the writer's hands before something else is. */
+export interface Ahead {
+  /** resolves when nothing of it has to be asked for any more; undefined: it has been handed over */
+  readonly submitted: Promise<void> | undefined
+  /** Throws when some of it has failed, and so may not be behind what it was to be ahead of. */
+  readonly check: () => void
 }
 
 const MAX_SEQ = 0xffff_ffff
@@ -31,6 +42,7 @@ const MAX_DIRTY_COUNT = 100_000
 const WALK_COUNT = 64
 
 export class LevelCursorStore implements CursorStore {
+  readonly precedes: MessageStore
   readonly #database: Database
   readonly #writer: Writer
   readonly #known: KnownValues
@@ -42,12 +54,13 @@ export class LevelCursorStore implements CursorStore {
   /** calls that must know more before they can be written, and those behind them */
   #waiting: CursorCall[] = []
   #preparing: Promise<void> | undefined
-  readonly #underWay = new Set<Promise<void>>()
+  readonly #underWay = new Set<CursorCall>()
   #epoch = 0
   /** a write has failed, and none has succeeded since: what is read before the database is mended might be wrong after it */
   #isDoubtful = false
 
-  constructor({ database, writer, maxCachedValues }: LevelCursorStoreOptions) {
+  constructor({ database, writer, maxCachedValues, precedes }: LevelCursorStoreOptions) {
+    this.precedes = precedes
     this.#database = database
     this.#writer = writer
     this.#known = new KnownValues({ read: (keys) => database.getMany(keys), maxCount: maxCachedValues })
@@ -113,19 +126,39 @@ export class LevelCursorStore implements CursorStore {
   }
 
   flush(): MaybePromise<void> {
+    const calls = this.#flushed()
+    return calls.length === 0 ? undefined : this.#endOf(calls)
+  }
+
+  /**
+   * Everything that has been advanced, for a task that is to be durable no earlier: submitted behind it and checked when it is
+   * planned, it is in the same batch, in a later one, or fails. undefined: there is nothing.
+   */
+  ahead(): Ahead | undefined {
+    const calls = this.#flushed()
+    if (calls.length === 0) return undefined
+    const check = (): void => {
+      for (const { failure } of calls) if (failure !== undefined) throw failure
+    }
+    return { submitted: this.#preparing, check }
+  }
+
+  /**
+   * Begin to write what has been advanced. @returns all that is under way: a call before this one that fails gives back what it
+   * would have raised, which is not durable then
+   */
+  #flushed(): readonly CursorCall[] {
     if (this.#dirty.size > 0) {
       const call = this.#call()
       for (const row of this.#dirty) this.#changeOf(call, row)
-      void this.#start(call).catch(() => undefined) // told below
+      void this.#start(call).catch(() => undefined) // whoever asks for it is told
     }
-    return this.#underWay.size === 0 ? undefined : this.#endOf([...this.#underWay])
+    return [...this.#underWay]
   }
 
-  /** A call before the flush that fails gives back what it would have raised: that is not durable then. */
-  async #endOf(calls: readonly Promise<void>[]): Promise<void> {
-    const outcomes = await Promise.allSettled(calls)
+  async #endOf(calls: readonly CursorCall[]): Promise<void> {
+    const outcomes = await Promise.allSettled(calls.map(({ written }) => written))
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
-    this.#flushCount = FLUSH_COUNT
   }
 
   hide(uid: string, key: ChannelKey, seqs: readonly number[]): MaybePromise<void> {
@@ -176,9 +209,12 @@ export class LevelCursorStore implements CursorStore {
 
   /** Have the call written behind all calls before it. */
   #start(call: CursorCall): Promise<void> {
-    const ended = (): void => void this.#underWay.delete(call.written)
-    this.#underWay.add(call.written)
-    call.written.then(ended, ended)
+    const ended = (): void => void this.#underWay.delete(call)
+    this.#underWay.add(call)
+    call.written.then(() => {
+      ended()
+      this.#flushCount = FLUSH_COUNT
+    }, ended)
     if (this.#isReady(call)) {
       this.#writer.submit(call)
     } else {
@@ -188,10 +224,10 @@ export class LevelCursorStore implements CursorStore {
     return call.written
   }
 
-  /** Nothing has to be asked for it, nor for a call before it. */
+  /** Nothing has to be waited for, nor for a call before it. What has to be is being asked for then, and `#load` takes it up. */
   #isReady(call: CursorCall): boolean {
     if (this.#preparing !== undefined || this.#isDoubtful || call.showsAll) return false
-    return [...call.rows].every((row) => row.durable !== undefined)
+    return this.#askFor(call.rows).length === 0
   }
 
   async #prepare(): Promise<void> {

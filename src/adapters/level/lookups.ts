@@ -20,7 +20,8 @@ export interface LookupsOptions {
 }
 
 /**
- * What appends must know before they can be planned: where their channels stand, and whether their numbers have been used.
+ * What appends must know before they can be planned: where their channels stand, and whether their numbers have been used. Those
+ * with a position wait here for what goes ahead of it, too.
  * Asked while earlier messages are on their way to the disk, for everything that has come meanwhile at once, and passed on
  * in the order in which it came.
  */
@@ -86,6 +87,7 @@ export class Lookups {
   }
 
   async #ask(tasks: readonly AppendTask[]): Promise<void> {
+    for (const { ahead } of tasks) await ahead?.submitted
     await this.#options.states.loadAll([...new Set(tasks.flatMap((task) => task.parts.map(({ state }) => state)))])
     const unsure = tasks.flatMap((task) => this.#unsure(task))
     if (unsure.length === 0) return
@@ -95,6 +97,7 @@ export class Lookups {
 
   /** Nothing has to be asked: the channels are known, and the numbers are surely new. */
   #isClear(task: AppendTask): boolean {
+    if (task.ahead?.submitted !== undefined) return false
     for (const { state, entries } of task.parts) {
       if (!state.isLoaded) return false
       if (state.no === 0) continue // nobody has ever written there

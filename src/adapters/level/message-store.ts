@@ -22,6 +22,7 @@ import { channelKeyString, ChannelType, type ChannelKey, type Page } from '../..
 import { isRecalled, type Message, type Revision } from '../../model/message.ts'
 import { AppendTask, type AppendHost } from './append-task.ts'
 import { ChannelStates, decodeStanding, NEW_CHANNEL, personPrefix, putStanding, type ChannelState } from './channel-states.ts'
+import type { Ahead } from './cursor-store.ts'
 import type { Database, Operations } from './database.ts'
 import { channelNoOfKey, EMPTY, logKey, numberText, positionRow, sentKey, seqKey, seqOfKey, seqRange, SEED_KEY, Tag } from './keys.ts'
 import { Lookups } from './lookups.ts'
@@ -47,6 +48,8 @@ export interface LevelMessageStoreOptions {
   readonly retention: SweeperOptions['retention']
   readonly dedupeKeepMs: number
   readonly nowMs: () => number
+  /** what a log position must not be durable before */
+  readonly ahead: () => Ahead | undefined
 }
 
 type KnownStanding = Pick<ChannelState, 'no' | 'committed'>
@@ -67,6 +70,7 @@ export class LevelMessageStore implements MessageStore {
   readonly #database: Database
   readonly #writer: Writer
   readonly #nowMs: () => number
+  readonly #ahead: () => Ahead | undefined
   readonly #states: ChannelStates
   readonly #rows: Rows
   readonly #ids: MessageIDs
@@ -88,6 +92,7 @@ export class LevelMessageStore implements MessageStore {
     this.#database = database
     this.#writer = writer
     this.#nowMs = options.nowMs
+    this.#ahead = options.ahead
     this.#states = new ChannelStates(options)
     this.#rows = new Rows(database)
     this.#ids = new MessageIDs(database)
@@ -131,7 +136,8 @@ export class LevelMessageStore implements MessageStore {
 
   append(batches: readonly AppendBatch[], position?: LogPosition): Promise<AppendResult[][]> {
     return new Promise((resolve, reject) => {
-      this.#lookups.submit(new AppendTask({ batches, position }, this.#appends, { resolve, reject }))
+      const ahead = position === undefined ? undefined : this.#ahead()
+      this.#lookups.submit(new AppendTask({ batches, position, ahead }, this.#appends, { resolve, reject }))
     })
   }
 

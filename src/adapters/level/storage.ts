@@ -114,7 +114,7 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
   }
   const writer = new Writer({ database, maxPendingBytes, forget, nowMs })
   const { retention } = options
-  const messages = new LevelMessageStore({
+  const messages: LevelMessageStore = new LevelMessageStore({
     database,
     writer,
     maxCachedChannels,
@@ -123,9 +123,10 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
     retention: retention === undefined || typeof retention === 'function' ? retention : () => retention,
     dedupeKeepMs,
     nowMs,
+    ahead: () => cursors.ahead(),
   })
   const channels = new LevelChannelDirectory({ database, writer, maxCachedValues })
-  const cursors = new LevelCursorStore({ database, writer, maxCachedValues })
+  const cursors: LevelCursorStore = new LevelCursorStore({ database, writer, maxCachedValues, precedes: messages })
   const tokens = new LevelTokenStore({ database, writer, maxCachedValues })
   const outbox = new LevelOutbox({ database, writer, precedes: messages })
   return {

@@ -2,24 +2,42 @@
 export class Gathering {
   #over: Promise<void> | undefined
   #end: (() => void) | undefined
+  #limit: NodeJS.Timeout | undefined
+  #channelCount = 0
   #count = 0
+  #bytes = 0
 
-  /** about how many messages */
+  /** about how many messages: those that had come when their channels began to wait */
   get count(): number {
     return this.#count
   }
 
-  /** @returns resolves when they are let go */
-  join(count: number): Promise<void> {
+  /** about how many bytes of them */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /**
+   * @param maxMs  nobody is held for longer
+   * @returns resolves when they are let go
+   */
+  join(count: number, bytes: number, maxMs: number): Promise<void> {
     this.#over ??= new Promise((resolve) => (this.#end = resolve))
+    this.#limit ??= setTimeout(() => this.letGo(), maxMs)
+    this.#channelCount++
     this.#count += count
+    this.#bytes += bytes
     return this.#over
   }
 
-  letGo(): void {
+  /** @returns how many channels there were */
+  letGo(): number {
     const end = this.#end
-    this.#over = this.#end = undefined
-    this.#count = 0
+    const channelCount = this.#channelCount
+    clearTimeout(this.#limit)
+    this.#over = this.#end = this.#limit = undefined
+    this.#channelCount = this.#count = this.#bytes = 0
     end?.()
+    return channelCount
   }
 }

@@ -1,14 +1,13 @@
 import type { WaitSignal } from '../../contracts/abort-group.ts'
-import { prefixedBytes } from '../../contracts/message-records.ts'
 import type { AppendResult } from '../../contracts/message-store.ts'
 import { describeCause, IMError } from '../../errors.ts'
-import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
+import type { ChannelKey } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
-import { Gathering } from './gathering.ts'
+import { Departures } from './departures.ts'
 import { JetStreamFailure, Refusal, type JetStream } from './jetstream.ts'
-import { batchHeadBytes, encodeBatch, encodeEntry, encodeOperation, ENTRY_HEAD_BYTES, type DecodedEntry } from './log-entry.ts'
+import { isOperation, messageParts, operationPart, type Call, type Entry, type Part, type PartLimits } from './log-call.ts'
+import { encodeEntry, encodeOperation, ENTRY_HEAD_BYTES, type DecodedEntry } from './log-entry.ts'
 import { DUPLICATE_WINDOW_MS, type LogLimits, type LogProblem } from './log-options.ts'
-import { LogPace } from './log-pace.ts'
 import { ENVELOPE_BYTES, isRefusal } from './log-streams.ts'
 import { Wake } from './wake.ts'
 
@@ -31,49 +30,6 @@ export interface LogProposerOptions {
   readonly report: (problem: LogProblem) => void
 }
 
-/** Messages of one channel that go in one entry, or an operation, which has one of its own, and who waits for them. */
-interface Part {
-  /** for an operation its lane */
-  readonly channel: string
-  readonly bytes: Uint8Array
-  readonly count: number
-  readonly isOperation: boolean
-  readonly call: Call
-  /** once it is in one */
-  entry: Entry | undefined
-  /** what has come of it: of messages one each, of an operation the only one */
-  results: readonly unknown[] | undefined
-}
-
-/** One call. Its parts are in the log one after the other. */
-interface Call {
-  parts: readonly Part[]
-  isSettled: boolean
-  settle(outcome: readonly unknown[] | IMError): void
-}
-
-interface Entry {
-  readonly number: number
-  readonly bytes: Buffer
-  readonly parts: readonly Part[]
-  readonly launchedMs: number
-  /** parts that somebody waits for */
-  liveCount: number
-  /** it is known to be in the log, or known never to be */
-  isDecided: boolean
-  /** its first try has told nothing: others do not wait for it */
-  isLate: boolean
-  /** where it is, as the stream's leader says */
-  confirmedSeq: number | undefined
-  /** where it was when it came back */
-  appliedSeq: number | undefined
-  /** for the try, or the pause, that is under way: the next try is made now */
-  readonly waiting: Wake
-}
-
-/** For fewer messages an entry leaves as soon as the one before it is answered, and for so many it is worth what it costs. */
-const MIN_PACED_COUNT = 4
-const MAX_PACED_COUNT = 256
 const MIN_PAUSE_MS = 20
 const MAX_PAUSE_MS = 500
 const MIN_ABANDONED_COUNT = 1_000
@@ -100,15 +56,24 @@ export class LogProposer {
   #bytes = 0
   /** about how many of those that are ready nobody waits for */
   #abandonedCount = 0
-  #launch: NodeJS.Immediate | undefined
-  readonly #pace: LogPace
-  #paced: NodeJS.Timeout | undefined
-  readonly #gathering = new Gathering()
+  readonly #departures: Departures
   #ended: IMError | undefined
 
   constructor(options: LogProposerOptions) {
     this.#options = options
-    this.#pace = new LogPace(options.nodeID, options.limits.entryPeriodMs)
+    const { nodeID, limits } = options
+    this.#departures = new Departures({
+      nodeID,
+      entryPeriodMs: limits.entryPeriodMs,
+      maxEntryCount: limits.maxEntryCount,
+      maxEntryBytes: limits.maxEntryBytes,
+      readyCount: () => this.#ready.length,
+      fillsOne: () => this.#fillsOne(),
+      isUnderWay: () => this.#isAnyOnItsWay({ isLate: false }),
+      isInTrouble: () => this.#isAnyOnItsWay({ isLate: true }),
+      isFull: () => this.#onTheirWay.size >= limits.maxInFlightCount,
+      launch: () => this.#launchOne(),
+    })
   }
 
   /** messages that wait for their apply */
@@ -118,16 +83,12 @@ export class LogProposer {
 
   /** @throws (rejects) as `Replicator.propose` does */
   propose(key: ChannelKey, messages: readonly Message[], signal: WaitSignal): Promise<readonly AppendResult[]> {
-    return this.#add((call) => this.#partsOf(key, messages, call), signal) as Promise<readonly AppendResult[]>
+    return this.#add((call) => messageParts(call, key, messages, this.#partLimits), signal) as Promise<readonly AppendResult[]>
   }
 
   /** @throws (rejects) as `Replicator.operate` does */
   async operate(lane: string, operation: Uint8Array, signal: WaitSignal): Promise<unknown> {
-    const [result] = await this.#add((call) => {
-      const hardLimit = this.#hardLimit
-      if (operation.length > hardLimit) throw new IMError('IM_ENTRY_TOO_LARGE', { detail: `${operation.length} of ${hardLimit} bytes` })
-      return [{ channel: lane, bytes: operation.slice(), count: 1, isOperation: true, call, entry: undefined, results: undefined }]
-    }, signal)
+    const [result] = await this.#add((call) => [operationPart(call, lane, operation, this.#partLimits)], signal)
     return result
   }
 
@@ -161,17 +122,9 @@ export class LogProposer {
     })
   }
 
-  /**
-   * More of a channel's messages may come before they are proposed. Not while a try has told nothing: the time within which their
-   * senders are answered begins when they are.
-   * @returns resolves when the next entry is made; undefined: now
-   */
-  gather(count: number): Promise<void> | undefined {
-    if (this.#ended !== undefined || !this.#pace.isHeld || this.#isInTrouble) return undefined
-    if (!this.#isUnderWay && this.#pace.leftMs === 0) return undefined
-    const over = this.#gathering.join(count)
-    this.#request()
-    return over
+  /** As `Replicator.gather`, for messages of this partition. */
+  gather(count: number, bytes: number): Promise<void> | undefined {
+    return this.#departures.gather(count, bytes)
   }
 
   /** An entry of this node and this boot has been applied here. */
@@ -181,7 +134,7 @@ export class LogProposer {
     entry.appliedSeq = seq
     if (this.#isDiverged(entry)) return // nothing of it is true
     this.#decided(entry)
-    if (!entry.isLate && !isOperation(entry.parts)) this.#pace.landed(performance.now() - entry.launchedMs)
+    if (!entry.isLate && !isOperation(entry.parts)) this.#departures.landed(performance.now() - entry.launchedMs)
     this.#entries.delete(number)
     for (const [index, part] of entry.parts.entries()) {
       part.results = part.isOperation ? [results[index]] : ((results[index] ?? []) as readonly unknown[])
@@ -199,49 +152,21 @@ export class LogProposer {
   end(error: IMError): void {
     if (this.#ended !== undefined) return
     this.#ended = error
-    clearImmediate(this.#launch)
-    clearTimeout(this.#paced)
-    this.#gathering.letGo()
+    this.#departures.end()
     const waiting = [...this.#ready, ...[...this.#behind.values()].flat(), ...[...this.#entries.values()].flatMap(({ parts }) => parts)]
     this.#ready = []
     this.#behind.clear()
     for (const { call } of waiting) this.#give(call, error)
   }
 
-  /** As few as may be; encoded now, because arrays and objects are the caller's. @throws IM_ENTRY_TOO_LARGE, TypeError */
-  #partsOf(key: ChannelKey, messages: readonly Message[], call: Call): Part[] {
-    const { limits } = this.#options
-    const channel = channelKeyString(key)
-    const headBytes = batchHeadBytes(key)
-    const hardLimit = this.#hardLimit
-    const softLimit = Math.min(limits.maxEntryBytes, hardLimit)
-    const parts: Part[] = []
-    const lengths = messages.map(prefixedBytes)
-    let first = 0
-    let bytes = headBytes
-    const cut = (end: number): void => {
-      const encoded = encodeBatch(key, messages.slice(first, end), lengths.slice(first, end))
-      parts.push({ channel, bytes: encoded, count: end - first, isOperation: false, call, entry: undefined, results: undefined })
-      first = end
-      bytes = headBytes
-    }
-    for (const [index, size] of lengths.entries()) {
-      if (headBytes + size > hardLimit) throw new IMError('IM_ENTRY_TOO_LARGE', { detail: `${headBytes + size} of ${hardLimit} bytes` })
-      if (index > first && (bytes + size > softLimit || index - first === limits.maxEntryCount)) cut(index)
-      bytes += size
-    }
-    cut(messages.length)
-    return parts
-  }
-
-  /** what the servers take, in bytes of a body */
-  get #hardLimit(): number {
-    return this.#options.maxPayloadBytes() - ENVELOPE_BYTES - ENTRY_HEAD_BYTES
+  get #partLimits(): PartLimits {
+    const { limits, maxPayloadBytes } = this.#options
+    return { ...limits, hardLimit: maxPayloadBytes() - ENVELOPE_BYTES - ENTRY_HEAD_BYTES }
   }
 
   #enqueue(part: Part): void {
     if (!this.#staysBehind(part)) this.#ready.push(part)
-    this.#request()
+    this.#departures.request()
   }
 
   /** Its channel is in an entry on its way: it goes behind that, and behind what waits for it already. */
@@ -253,50 +178,9 @@ export class LogProposer {
     return true
   }
 
-  /** At the end of the turn, so that everything that comes in it goes together. */
-  #request(): void {
-    if (this.#launch !== undefined || this.#waitingCount === 0 || this.#ended !== undefined) return
-    if (this.#onTheirWay.size >= this.#options.limits.maxInFlightCount) return
-    this.#launch = setImmediate(() => {
-      const isDue = !this.#hasTime
-      if (!isDue || this.#gathering.count === 0) return this.#launchWaiting(isDue)
-      this.#gathering.letGo()
-      this.#launch = setImmediate(() => this.#launchWaiting(isDue)) // they have been proposed by then
-    })
-  }
-
-  #launchWaiting(isDue: boolean): void {
-    this.#launch = undefined
-    if (isDue) this.#launchOne()
-    while (this.#onTheirWay.size < this.#options.limits.maxInFlightCount && this.#fillsOne()) this.#launchOne()
-    if (this.#waitingCount === 0 || this.#isUnderWay) return // who is answered asks
-    this.#paced ??= setTimeout(() => {
-      this.#paced = undefined
-      this.#request()
-    }, this.#pace.leftMs)
-  }
-
-  /** An entry wakes every server and every node: it waits for more as long as another one is on its way, and then until it is its turn. */
-  get #hasTime(): boolean {
-    const count = this.#waitingCount
-    if (this.#isUnderWay) return count < this.#options.limits.maxEntryCount
-    return count >= MIN_PACED_COUNT && count < MAX_PACED_COUNT && this.#pace.leftMs > 0
-  }
-
-  /** Is one on its way that others wait for? */
-  get #isUnderWay(): boolean {
-    for (const { isLate } of this.#onTheirWay) if (!isLate) return true
+  #isAnyOnItsWay({ isLate }: Pick<Entry, 'isLate'>): boolean {
+    for (const entry of this.#onTheirWay) if (entry.isLate === isLate) return true
     return false
-  }
-
-  get #isInTrouble(): boolean {
-    for (const { isLate } of this.#onTheirWay) if (isLate) return true
-    return false
-  }
-
-  /** About how many messages: a part has one at least. */
-  get #waitingCount(): number {
-    return this.#ready.length + this.#gathering.count
   }
 
   /** Would what is ready be an entry that nothing can be added to? */
@@ -349,7 +233,7 @@ export class LogProposer {
     }
     this.#entries.set(number, entry)
     this.#onTheirWay.add(entry)
-    if (!isOperation(parts)) this.#pace.launched()
+    if (!isOperation(parts)) this.#departures.launched()
     for (const part of parts) {
       part.entry = entry
       this.#busy.set(part.channel, (this.#busy.get(part.channel) ?? 0) + 1)
@@ -367,8 +251,8 @@ export class LogProposer {
       const outcome = await entry.waiting.unless(this.#try(entry))
       if (entry.isDecided) return // it is confirmed, or has come back through the log, or nobody waits
       entry.isLate = true
-      this.#gathering.letGo()
-      this.#request()
+      this.#departures.letGo()
+      this.#departures.request()
       if (outcome instanceof IMError) return this.#refuse(entry, outcome)
       if (performance.now() - sinceMs > RETRY_FOR_MS) return this.#refuse(entry, this.#gaveUp('no answer for as long as it could be repeated'))
       if (outcome === 'woken') continue
@@ -444,7 +328,7 @@ export class LogProposer {
     this.#onTheirWay.delete(entry)
     entry.waiting.wake()
     for (const { channel, call } of entry.parts) if (!call.isSettled) this.#free(channel)
-    this.#request()
+    this.#departures.request()
   }
 
   /** Tell one caller. What has been published of it stays where it is; what has not never will be. */
@@ -488,18 +372,13 @@ export class LogProposer {
     this.#behind.delete(channel)
     // In front of others, because it has waited for longer. Nothing of this channel is ready.
     this.#ready = [...behind, ...this.#ready]
-    this.#request()
+    this.#departures.request()
   }
 
   #gaveUp(cause: unknown): IMError {
     const { nodeID, log } = this.#options
     return new IMError('IM_REPLICATION_TIMEOUT', { cause, detail: log, context: { nodeID } })
   }
-}
-
-/** It is an entry by itself. */
-function isOperation(parts: readonly Part[]): boolean {
-  return parts[0]!.isOperation
 }
 
 function describeFailure(error: unknown): string {

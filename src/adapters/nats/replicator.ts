@@ -124,8 +124,8 @@ export class NatsReplicator implements Replicator {
     return partition.proposer.propose(key, messages, signal)
   }
 
-  gather(key: ChannelKey, count: number): Promise<void> | undefined {
-    return this.#partitions[partitionOf(key, this.#limits.partitionCount)]?.proposer.gather(count)
+  gather(key: ChannelKey, count: number, bytes: number): Promise<void> | undefined {
+    return this.#partitions[partitionOf(key, this.#limits.partitionCount)]?.proposer.gather(count, bytes)
   }
 
   operate(lane: string, operation: Uint8Array, signal: WaitSignal): Promise<unknown> {

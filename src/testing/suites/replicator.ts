@@ -144,7 +144,7 @@ const scenarios: readonly Scenario<readonly Replicator[]>[] = [
       const [one] = await cluster(replicators)
       for (let n = 1; n <= 20; n++) {
         const proposed = one.propose(ROOM, [sampleMessage(n)])
-        await Promise.all(Array.from({ length: 10 }, async () => one.replicator.gather?.(ROOM, 1)))
+        await Promise.all(Array.from({ length: 10 }, async () => one.replicator.gather?.(ROOM, 1, 100)))
         assert.deepEqual(seqs(await proposed), [1000 + n])
       }
     },

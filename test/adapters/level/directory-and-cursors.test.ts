@@ -10,6 +10,7 @@ import { LevelCursorStore } from '../../../src/adapters/level/cursor-store.ts'
 import type { AnyLevel } from '../../../src/adapters/level/database.ts'
 import { Tag } from '../../../src/adapters/level/keys.ts'
 import { KnownValues } from '../../../src/adapters/level/known-values.ts'
+import { memoryMessageStore } from '../../../src/adapters/memory/index.ts'
 import type { ChannelDirectory } from '../../../src/contracts/channel-directory.ts'
 import { channelInfo, type ChannelKey } from '../../../src/model/channel.ts'
 import { isPromise, type MaybePromise } from '../../../src/model/maybe-promise.ts'
@@ -34,7 +35,7 @@ type Make<T> = (opened: OpenedLevel, maxCachedValues: number) => T & { forget():
 const directoryOn: Make<LevelChannelDirectory> = ({ database, writer }, maxCachedValues) =>
   new LevelChannelDirectory({ database, writer, maxCachedValues })
 const cursorsOn: Make<LevelCursorStore> = ({ database, writer }, maxCachedValues) =>
-  new LevelCursorStore({ database, writer, maxCachedValues })
+  new LevelCursorStore({ database, writer, maxCachedValues, precedes: memoryMessageStore() })
 
 type PartOptions = OpenLevelOptions & { readonly maxCachedValues?: number }
 

@@ -359,9 +359,9 @@ describe('messages that are not proposed yet', () => {
   afterEach(() => void vi.useRealTimers())
 
   /** Of each channel one, or `count`; proposed when they are let go, as the engine does. */
-  function gather(channelIDs: string, count = 1): void {
+  function gather(channelIDs: string, count = 1, bytes = 100): void {
     for (const channelID of channelIDs.split(' ')) {
-      const over = proposer.gather(count)
+      const over = proposer.gather(count, bytes)
       if (over === undefined) void propose(channelID, channelID)
       else void over.then(() => void propose(channelID, channelID))
     }
@@ -400,7 +400,7 @@ describe('messages that are not proposed yet', () => {
   }
 
   it('are proposed at once when nothing is on its way, and have an entry together when they come in one turn', async () => {
-    expect(proposer.gather(1)).toBeUndefined()
+    expect(proposer.gather(1, 100)).toBeUndefined()
     gather('a b c d e')
     await turns()
     expect(sent()).toEqual(['a b c d e'])
@@ -466,6 +466,68 @@ describe('messages that are not proposed yet', () => {
     expect(sent().slice(1)).toEqual(['a b'])
   })
 
+  it('are let go while another entry is on its way when their bytes would fill one', async () => {
+    await underWay()
+    gather('a b', 1, 65_535)
+    await turns()
+    expect(sent()).toHaveLength(1)
+    gather('c', 1, 2)
+    await turns()
+    expect(sent().slice(1)).toEqual(['a b c'])
+  })
+
+  it('are proposed when the answer to another entry is long in coming, so that their time to be answered runs', async () => {
+    await underWay()
+    let isLetGo = false
+    void proposer.gather(1, 100)!.then(() => (isLetGo = true))
+    vi.advanceTimersByTime(PERIOD_MS + 249)
+    await turns()
+    expect(isLetGo).toBe(false)
+    vi.advanceTimersByTime(1)
+    await turns()
+    expect(isLetGo).toBe(true)
+    expect(sent()).toHaveLength(1)
+  })
+
+  it('do not wait for another turn when their handlers take their time after they have been let go', async () => {
+    await underWay()
+    tries.items[0]!.stored()
+    await turns()
+    const slow = 'a b c d'.split(' ').map((channelID) => ({ channelID, over: proposer.gather(1, 100)! }))
+    gather('quick')
+    await turns()
+    expect(sent()).toHaveLength(1)
+    vi.advanceTimersByTime(PERIOD_MS + 1)
+    await Promise.all(slow.map(({ over }) => over))
+    await turns()
+    expect(sent().slice(1)).toEqual(['quick'])
+    for (const { channelID } of slow) void propose(channelID, channelID)
+    await turns()
+    expect(sent()).toHaveLength(2)
+    tries.items[1]!.stored()
+    await turns()
+    expect(sent().slice(2)).toEqual(['a b c d'])
+    tries.items[2]!.stored()
+    gather('e f g h') // the next have a turn of their own again
+    void propose('i', 'i')
+    await turns()
+    expect(sent()).toHaveLength(3)
+  })
+
+  it('are not let go because others before them had waited for long', async () => {
+    await underWay()
+    gather('a')
+    vi.advanceTimersByTime(PERIOD_MS + 200)
+    tries.items[0]!.stored()
+    await turns()
+    expect(sent().slice(1)).toEqual(['a'])
+    let isLetGo = false
+    void proposer.gather(1, 100)!.then(() => (isLetGo = true))
+    vi.advanceTimersByTime(100)
+    await turns()
+    expect(isLetGo).toBe(false)
+  })
+
   it('do not lose their place to an operation', async () => {
     await underWay()
     tries.items[0]!.stored()
@@ -484,19 +546,19 @@ describe('messages that are not proposed yet', () => {
     start({ maxInFlightCount: 1 })
     await underWay()
     let isLetGo = false
-    void proposer.gather(1)!.then(() => (isLetGo = true))
+    void proposer.gather(1, 100)!.then(() => (isLetGo = true))
     tries.items[0]!.fails('timeout')
     await turns()
     expect(isLetGo).toBe(true)
-    expect(proposer.gather(1)).toBeUndefined()
+    expect(proposer.gather(1, 100)).toBeUndefined()
   })
 
   it('are let go at the end, and none gathers after it', async () => {
     await underWay()
-    const over = proposer.gather(1)
+    const over = proposer.gather(1, 100)
     proposer.end(new IMError('IM_REPLICATION_TIMEOUT'))
     await expect(over).resolves.toBeUndefined()
-    expect(proposer.gather(1)).toBeUndefined()
+    expect(proposer.gather(1, 100)).toBeUndefined()
   })
 
   it.each([
@@ -508,6 +570,6 @@ describe('messages that are not proposed yet', () => {
     void propose('b', 'b')
     await turns()
     expect(sent()).toEqual(['b'])
-    expect(proposer.gather(1)).toBeUndefined()
+    expect(proposer.gather(1, 100)).toBeUndefined()
   })
 })

@@ -1,0 +1,78 @@
+import type { Clock } from '../contracts/clock.ts'
+import type { LogPosition, MessageStore } from '../contracts/message-store.ts'
+
+export interface LatePositionsOptions {
+  readonly messages: MessageStore
+  readonly clock: Clock
+}
+
+/** A position that no append has taken along for this long is kept by one of its own. */
+const KEEP_AFTER_MS = 250
+
+/**
+ * Positions of entries that need nothing written but what goes ahead of every append anyway: the next append keeps a later one of
+ * the same log, so nothing waits for the disk on their account. They must not stay behind for long either: a log that is swept
+ * beyond what a store says it has come to looks as if entries were missing there.
+ */
+export class LatePositions {
+  readonly #options: LatePositionsOptions
+  /** by log: the last that the store has not been given, nor one behind it */
+  readonly #late = new Map<string, LogPosition>()
+  /** by log: the last that the store has been given, successfully or not */
+  readonly #given = new Map<string, number>()
+  #timer: unknown
+  #keeping: Promise<void> | undefined
+
+  constructor(options: LatePositionsOptions) {
+    this.#options = options
+  }
+
+  /** The store need not have it yet. */
+  add(position: LogPosition): void {
+    this.#late.set(position.log, position)
+    this.#timer ??= this.#options.clock.setTimer(KEEP_AFTER_MS, () => {
+      this.#timer = undefined
+      this.keep().catch(() => undefined) // it is tried again; a store that cannot be written says so with the next entry
+    })
+  }
+
+  /** The store is being given this one. Whoever gives it insists until it is kept. */
+  passed({ log, index }: LogPosition): void {
+    this.#late.delete(log)
+    this.#given.set(log, index)
+  }
+
+  /** Is there anything that the store has not kept yet? */
+  get isAny(): boolean {
+    return this.#late.size > 0 || this.#keeping !== undefined
+  }
+
+  /** Resolves when the store has kept all of them. */
+  async keep(): Promise<void> {
+    while (this.isAny) await (this.#keeping ??= this.#keep().finally(() => (this.#keeping = undefined)))
+  }
+
+  /** Those that are late are not kept any more: the store is to be another one. What it has been given is waited for. */
+  async drop(): Promise<void> {
+    await this.#keeping?.catch(() => undefined) // what of it has failed is late again then
+    this.#stop()
+    this.#late.clear()
+  }
+
+  #stop(): void {
+    this.#options.clock.clearTimer(this.#timer)
+    this.#timer = undefined
+  }
+
+  async #keep(): Promise<void> {
+    this.#stop()
+    const positions = [...this.#late.values()]
+    for (const position of positions) this.passed(position)
+    try {
+      await Promise.all(positions.map(async (position) => this.#options.messages.append([], position)))
+    } catch (error) {
+      for (const position of positions) if (this.#given.get(position.log) === position.index) this.add(position)
+      throw error
+    }
+  }
+}
