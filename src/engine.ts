@@ -24,6 +24,7 @@ import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { ChannelKey } from './model/channel.ts'
 import type { MaybePromise } from './model/maybe-promise.ts'
+import { placeOf } from './model/node-place.ts'
 import { Parts } from './parts.ts'
 import { Pipeline } from './pipeline.ts'
 import { Causes } from './plugins/causes.ts'
@@ -124,6 +125,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
         propose: (lane, operation) => this.#pipeline.operate(lane, operation),
         applying: (write) => this.#applying(write, revisions),
         ending: (write, reason) => this.#pipeline.takenBack(write, reason),
+        logOf: options.replicator.logOf && ((key) => options.replicator!.logOf!(key)),
       })
     this.#storage = replicated ?? own
     this.#log = new BoundedLog(safeLogger(options.logger), this.#clock, this.limits.maxLogLinesPerSecond)
@@ -477,7 +479,9 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (this.state !== 'starting') throw new IMError('IM_NOT_RUNNING', { detail: 'it was closed while it was starting' })
     this.#state = 'running'
     this.#node.start()
-    if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs)
+    // Of nodes that remove the same by a log the first to look finds everything, and the others nothing.
+    const place = this.#parts.given.replicated === undefined ? 0 : placeOf(nodeID)
+    if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs * (1 + place))
     const storage = this.#storage.description ?? 'the host’s own'
     this.#log.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
   }

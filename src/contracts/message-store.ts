@@ -74,6 +74,26 @@ export interface SweepResult {
 }
 
 /**
+ * What of a channel nobody is to read any more. It says what is not there afterwards, so that doing it twice is doing it once, and nodes
+ * that do it at the same place of a log know the same repeats behind it.
+ */
+export interface Removal {
+  readonly key: ChannelKey
+  /** everything up to here */
+  readonly throughSeq?: number
+  /** messages that have expired, with when they did */
+  readonly expired?: readonly { readonly messageSeq: number; readonly expiresAtMs: number }[]
+  /** a repeat of what has a number up to here is not recognised any more */
+  readonly forgottenThroughSeq?: number
+}
+
+export interface DueRemovals {
+  readonly removals: readonly Removal[]
+  /** false when there is more than was asked for */
+  readonly isDone: boolean
+}
+
+/**
  * The messages of all channels. A message whose `expireSec` has passed is absent from every answer, but its number stays
  * used. Messages that are handed out are the reader's: nothing that is done to them reaches the store.
  */
@@ -162,4 +182,11 @@ export interface MessageStore {
    * `sweepIntervalMs`, and again soon while the answer says that more is left.
    */
   sweep?(nowMs: number): MaybePromise<SweepResult>
+  /**
+   * What `sweep` would remove, of about `maxCount` messages; nothing is removed yet. With `discard` it is for nodes that keep the same
+   * messages by a log: one of them finds what is due, and all of them remove it.
+   */
+  due?(nowMs: number, maxCount: number): MaybePromise<DueRemovals>
+  /** Remove these. What is not there any more is passed over. @returns how many messages were. Durable once resolved */
+  discard?(removals: readonly Removal[]): MaybePromise<number>
 }

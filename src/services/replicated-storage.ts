@@ -1,7 +1,7 @@
 import type { ChannelDirectory, ChannelList } from '../contracts/channel-directory.ts'
 import type { Clock } from '../contracts/clock.ts'
 import type { CursorStore, CursorUpdate } from '../contracts/cursor-store.ts'
-import type { AppendBatch, AppendResult, LogPosition, MessageStore } from '../contracts/message-store.ts'
+import type { AppendBatch, AppendResult, LogPosition, MessageStore, Removal, SweepResult } from '../contracts/message-store.ts'
 import type { Outbox } from '../contracts/outbox.ts'
 import type { Storage } from '../contracts/storage.ts'
 import type { TokenStore } from '../contracts/token-store.ts'
@@ -22,6 +22,8 @@ export interface ReplicatedStorageOptions {
   readonly propose: (lane: string, operation: Uint8Array) => Promise<unknown>
   /** Looked at before a write is carried out here, whoever has proposed it. @returns what to do behind it; must not throw */
   readonly applying: (write: StorageWrite) => MaybePromise<Applied>
+  /** which log a channel's messages go through; absent: perhaps one of its own */
+  readonly logOf?: ((key: ChannelKey) => string) | undefined
   /** End the connections of this node that the write was proposed against. @returns how many there were; must not throw */
   readonly ending: (write: UserWrite, reason: string) => number
 }
@@ -31,6 +33,9 @@ const ARRIVALS_LANE = 'cursors'
 /** Flags and tokens have no order with a channel, but with each other. */
 const USERS_LANE = 'users'
 
+/** About how many messages are removed at one place of the log: what is behind it waits. */
+const SWEEP_COUNT = 200
+
 /** A write of many goes through the log in pieces of about so many bytes. */
 const PIECE_BYTES = 64 * 1024
 
@@ -38,8 +43,8 @@ const PIECE_BYTES = 64 * 1024
  * A storage whose writes go through the log, so that the storages of all nodes stay alike: each is proposed, and carried out
  * on every node in one order. Questions are answered by this node's own storage, which knows what this node has written as soon
  * as the write has resolved, and what others have written a little later. Messages are appended from the log anyway, and what
- * is to be told to the webhook is each node's own matter. Nothing is swept: nodes that forgot a `clientMsgNo` at different
- * times would number a repeat differently.
+ * is to be told to the webhook is each node's own matter. What is due to be removed one node finds, and all remove it at the same
+ * place of the log: nodes that forgot a `clientMsgNo` at different times would number a repeat differently.
  */
 export class ReplicatedStorage implements Storage {
   readonly messages: MessageStore
@@ -198,6 +203,16 @@ export class ReplicatedStorage implements Storage {
     return result
   }
 
+  async #sweep(nowMs: number): Promise<SweepResult> {
+    const { storage, logOf = channelKeyString } = this.#options
+    const { removals, isDone } = await storage.messages.due!(nowMs, SWEEP_COUNT)
+    let removedCount = 0
+    for (const piece of removalPiecesOf(removals, logOf)) {
+      removedCount += (await this.#propose({ part: 'messages', call: 'discard', args: [piece] })) as number
+    }
+    return { removedCount, isDone }
+  }
+
   async #write(...writes: readonly StorageWrite[]): Promise<void> {
     for (const write of writes) await this.#propose(write)
   }
@@ -217,6 +232,7 @@ export class ReplicatedStorage implements Storage {
       personChannelsOf: (uid, query) => local.personChannelsOf(uid, query),
       truncate: (key, beforeSeq) =>
         this.#propose({ part: 'messages', call: 'truncate', args: [keyOf(key), beforeSeq] }) as ReturnType<MessageStore['truncate']>,
+      ...(local.due !== undefined && local.discard !== undefined && { sweep: (nowMs) => this.#sweep(nowMs) }),
       revise: (key, messageSeq, change) =>
         this.#propose({ part: 'messages', call: 'revise', args: [keyOf(key), messageSeq, change] }) as ReturnType<MessageStore['revise']>,
     }
@@ -276,7 +292,9 @@ export class ReplicatedStorage implements Storage {
 async function carryOut(storage: Storage, write: StorageWrite, position: LogPosition | undefined): Promise<unknown> {
   const part = storage[write.part] as Record<string, (...args: unknown[]) => unknown> | undefined
   if (part === undefined) return new Failed(new IMError('IM_NOT_SUPPORTED', { detail: `the storage keeps no ${write.part}` }))
-  return part[write.call]!(...write.args, ...(write.call === 'revise' ? [position] : []))
+  const method = part[write.call]
+  if (typeof method !== 'function') throw new IMError('IM_LOG_FORMAT', { detail: `the store has no ${write.call}, and another node's has` })
+  return method.call(part, ...write.args, ...(write.call === 'revise' ? [position] : []))
 }
 
 async function messageAt(messages: MessageStore, key: ChannelKey, messageSeq: number): Promise<Message | undefined> {
@@ -311,6 +329,7 @@ class Failed {
 }
 
 function laneOf(write: StorageWrite): string {
+  if (write.call === 'discard') return channelKeyString(write.args[0][0]!.key)
   if (write.part === 'tokens' || write.call === 'setUserFlags') return USERS_LANE
   if (write.part !== 'cursors') return channelKeyString(write.args[0])
   switch (write.call) {
@@ -354,6 +373,18 @@ function positionPiecesOf(updates: readonly CursorUpdate[], laneOfUpdate: (updat
     else held.push(update)
   }
   return [...lanes.values()].flatMap((held) => piecesOf(held))
+}
+
+/** What goes through one log together. */
+function removalPiecesOf(removals: readonly Removal[], logOf: (key: ChannelKey) => string): readonly (readonly Removal[])[] {
+  const logs = new Map<string, Removal[]>()
+  for (const removal of removals) {
+    const log = logOf(removal.key)
+    const held = logs.get(log)
+    if (held === undefined) logs.set(log, [removal])
+    else held.push(removal)
+  }
+  return [...logs.values()].flatMap((held) => piecesOf(held))
 }
 
 /** The outbox goes on knowing that nothing overtakes it in the store beside it, whatever that is called now. */

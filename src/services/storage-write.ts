@@ -10,7 +10,7 @@ const WRITES = {
   channels: ['putChannel', 'removeChannel', 'putMembers', 'removeMembers', 'addToList', 'removeFromList', 'setUserFlags'],
   cursors: ['advance', 'put', 'remove', 'hide'],
   tokens: ['putToken', 'removeToken'],
-  messages: ['revise', 'truncate'],
+  messages: ['revise', 'truncate', 'discard'],
 } as const
 
 interface Parts {
@@ -28,7 +28,7 @@ export type StorageWrite = {
     readonly [C in Call<P>]: {
       readonly part: P
       readonly call: C
-      readonly args: Parts[P][C] extends (...args: infer A) => unknown ? Readonly<A> : never
+      readonly args: NonNullable<Parts[P][C]> extends (...args: infer A) => unknown ? Readonly<A> : never
       /** of a `UserWrite`: it takes back what let the user's connections in, and they end with it and are told this */
       readonly endReason?: string
     }

@@ -15,10 +15,12 @@ const at = (index: number): LogPosition => ({ log: 'log', index })
 const EDIT = { kind: 'edited', byUID: 'ann', timestampMs: 5, payload: Buffer.from('new') } as const
 
 /** Writes as the log brings them. */
-async function written(write: (storage: Storage) => unknown): Promise<Uint8Array[]> {
+async function written(write: (storage: Storage) => unknown, prepare: (own: Storage) => unknown = () => undefined): Promise<Uint8Array[]> {
   const operations: Uint8Array[] = []
+  const own = memoryStorage()
+  await prepare(own)
   const propose = async (_lane: string, operation: Uint8Array): Promise<void> => void operations.push(operation)
-  await write(new ReplicatedStorage({ storage: memoryStorage(), clock: new FakeClock(), propose, applying: () => undefined, ending: () => 0 }))
+  await write(new ReplicatedStorage({ storage: own, clock: new FakeClock(), propose, applying: () => undefined, ending: () => 0 }))
   return operations
 }
 
@@ -253,6 +255,17 @@ describe('a write that has come through the log', () => {
     expect(await storage.apply(operations[0]!, at(1))).toBe(1)
     expect(endedCount).toBe(1)
     expect(await storage.apply(operations[0]!, at(2))).toBe(2)
+  })
+
+  it('that the store of this node cannot carry out, and another one can: stops the log here, because the nodes would differ', async () => {
+    const [discard] = await written(({ messages }) => messages.sweep!(Date.now() + 10_000), async ({ messages }) => {
+      await messages.append([{ key: ROOM, messages: [{ ...message('room', 'a'), expireSec: 1 }] }])
+    })
+    const { own, clock } = await node()
+    const { discard: _discard, ...messages } = { ...own.messages, append: own.messages.append.bind(own.messages), logPosition: own.messages.logPosition!.bind(own.messages) }
+    const storage = new ReplicatedStorage({ storage: { ...own, messages: messages }, clock, propose: async () => undefined, applying: () => undefined, ending: () => 0 })
+    await expect(storage.apply(discard!, at(1))).rejects.toMatchObject({ code: 'IM_LOG_FORMAT' })
+    expect(await own.messages.logPosition!('log')).toBe(0)
   })
 
   it('that nobody can make sense of: is refused on every node, and the log goes on', async () => {

@@ -1,6 +1,6 @@
 import {
   ChannelType, DeviceFlag, DeviceLevel, IMEngine, MemberRole, memoryPeerHub, memoryPresence, memoryReplicatorHub, memoryStorage, ReasonCode, staticTokenVerifier,
-  allowAnyToken, type IMEngineOptions, type MemoryReplicatorHub, type ReplicatorHost, type Storage, type Webhook,
+  allowAnyToken, type IMEngineOptions, type MessageStore, type MemoryReplicatorHub, type ReplicatorHost, type Storage, type Webhook,
 } from 'imengine'
 import { connectTestClient, FakeClock, seededRandom, type TestClient } from 'imengine/testing'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -66,6 +66,51 @@ async function texts(engine: IMEngine): Promise<string[]> {
 function eventsOf(client: TestClient): string[] {
   return client.received.filter((frame): frame is EventPacket => frame.type === FrameType.EVENT).map(({ eventType }) => eventType)
 }
+
+describe('what has expired', () => {
+  it('is removed on every node at the same place of the log, found by the one that looks first', async () => {
+    const { one, two, clock, storages } = await pair({ limits: { sweepIntervalMs: 60_000 } })
+    const discards = [1, 2].map((nodeID) => {
+      const { messages } = storages[nodeID]!
+      const discarded: number[] = []
+      const discard = messages.discard!.bind(messages)
+      messages.discard = async (removals) => {
+        const count = await discard(removals)
+        discarded.push(count)
+        return count
+      }
+      return discarded
+    })
+    const say = (engine: IMEngine, clientMsgNo: string, expireSec = 0) => engine.messages.send({ ...TEAM, fromUID: 'ann', clientMsgNo, expireSec, payload: bytes(clientMsgNo) })
+    await say(one, 'soon gone', 10)
+    await say(two, 'kept')
+    await clock.advance(30_000)
+    expect(await say(two, 'soon gone', 10)).toMatchObject({ messageSeq: 1 }) // it is hidden, and there
+    await clock.advance(120_000)
+    expect(discards).toEqual([[1], [1]])
+    expect(await say(two, 'soon gone')).toMatchObject({ messageSeq: 3 })
+    for (const engine of [one, two]) expect(await texts(engine)).toEqual(['kept', 'soon gone'])
+  })
+
+  it('is left where a node’s store cannot say what is due', async () => {
+    const { one, clock } = await pair({ limits: { sweepIntervalMs: 60_000 } })
+    const plain = memoryStorage({ nowMs: () => clock.nowMs() })
+    const { append, range, lastSeq, findByClientMsgNo, get, truncate, summaries, countAfter, personChannelsOf, revise } = plain.messages
+    const of = { append, range, lastSeq, findByClientMsgNo, get, truncate, summaries, countAfter, personChannelsOf, revise }
+    const messages = Object.fromEntries(Object.entries(of).map(([name, method]) => [name, (method as () => void).bind(plain.messages)])) as unknown as MessageStore
+    const errors: string[] = []
+    const engine = new IMEngine({ tokenVerifier: allowAnyToken(), clock, storage: { ...plain, messages }, replicator: memoryReplicatorHub().replicator() })
+    engines.push(engine)
+    engine.on('error', ({ code }) => errors.push(code))
+    await engine.start()
+    await engine.channels.create(TEAM, { subscribers: ['ann'] })
+    await engine.messages.send({ ...TEAM, fromUID: 'ann', clientMsgNo: 'gone', expireSec: 1, payload: bytes('x') })
+    await clock.advance(200_000)
+    expect([errors, plain.messages.lastSeq(TEAM)]).toEqual([[], 1])
+    expect(await engine.messages.send({ ...TEAM, fromUID: 'ann', clientMsgNo: 'gone', payload: bytes('x') })).toMatchObject({ messageSeq: 1 })
+    expect(one.state).toBe('running')
+  })
+})
 
 describe('what one node writes', () => {
   it('channels, members, roles and flags: holds on the other for the next SEND', async () => {

@@ -219,6 +219,14 @@ export function expiryKey(expiresAtMs: number, channelNo: number, seq: number): 
   return key
 }
 
+export function expiresAtOf(expiry: Buffer): number {
+  return expiry.readUIntBE(1, 6)
+}
+
+export function channelNoOfExpiry(expiry: Buffer): number {
+  return expiry.readUInt32BE(7)
+}
+
 /** `Tag.Log`, name. */
 export function logKey(log: string): Buffer {
   return textKey(Tag.Log, Buffer.from(log))

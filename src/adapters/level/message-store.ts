@@ -12,12 +12,15 @@ import type {
   MessageChange,
   MessageStore,
   RangeQuery,
+  DueRemovals,
+  Removal,
   SweepResult,
 } from '../../contracts/message-store.ts'
 import { checkLogPosition } from '../../contracts/log-position.ts'
 import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
+import { checkRemoval } from '../../contracts/removal.ts'
 import { encodeRecord, expiryOf, expiryOfRecord, firstPayload } from '../../contracts/message-record.ts'
-import { badOption, IMError } from '../../errors.ts'
+import { badOption, IMError, integerBetween } from '../../errors.ts'
 import { channelKeyString, ChannelType, type ChannelKey, type Page } from '../../model/channel.ts'
 import { isRecalled, type Message, type Revision } from '../../model/message.ts'
 import { AppendTask, type AppendHost } from './append-task.ts'
@@ -258,6 +261,18 @@ export class LevelMessageStore implements MessageStore {
   async sweep(nowMs: number): Promise<SweepResult> {
     await this.#writer.whole()
     return this.#sweeper.sweep(nowMs)
+  }
+
+  async due(nowMs: number, maxCount: number): Promise<DueRemovals> {
+    integerBetween('maxCount', maxCount, 1, Number.MAX_SAFE_INTEGER)
+    await this.#writer.whole()
+    return this.#sweeper.due(nowMs, maxCount)
+  }
+
+  async discard(removals: readonly Removal[]): Promise<number> {
+    removals.forEach(checkRemoval)
+    await this.#writer.whole()
+    return this.#sweeper.discard(removals)
   }
 
   /** What reads before it writes begins with a database that can be written: after a failure it would know wrong things. */

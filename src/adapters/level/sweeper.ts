@@ -1,10 +1,10 @@
-import type { SweepResult } from '../../contracts/message-store.ts'
+import type { DueRemovals, Removal, SweepResult } from '../../contracts/message-store.ts'
 import { timestampOf } from '../../contracts/message-record.ts'
 import { IMError } from '../../errors.ts'
 import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
 import { decodeStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
 import type { Database } from './database.ts'
-import { channelOfName, expiryKey, seqOfKey, Tag } from './keys.ts'
+import { channelNoOfExpiry, channelOfName, expiresAtOf, expiryKey, seqOfKey, Tag } from './keys.ts'
 import type { Removals } from './removals.ts'
 import type { Rows } from './rows.ts'
 import type { Turns } from '../../model/turns.ts'
@@ -26,19 +26,21 @@ export interface SweeperOptions {
   readonly dedupeKeepMs: number
 }
 
-/** What one call takes on, so that it ends soon: messages removed, and channels looked at. */
+/** What one call takes on, so that it ends soon: messages that have expired, channels looked at, and messages removed in all. */
 const MAX_EXPIRED = 2_000
 const MAX_CHANNELS = 2_000
 const MAX_REMOVED = 10_000
 
 /**
- * Removes what nobody is to read any more: first what has expired, then channel by channel what is too old or too many. What
- * is damaged is passed over, and told when the round is over.
+ * Finds what nobody is to read any more, first what has expired, then channel by channel what is too old or too many; and removes it.
+ * What is damaged is passed over, and told when the round is over.
  */
 export class Sweeper {
   readonly #options: SweeperOptions
   /** the last channel that is finished, while a round over all of them is under way */
   #position: Buffer | undefined
+  /** the channel that the last call stopped at, and how much of it was done by then */
+  #again: { readonly at: Buffer; readonly doneCount: number | undefined } | undefined
   /** the first failure of this round */
   #failure: IMError | undefined
 
@@ -47,64 +49,89 @@ export class Sweeper {
   }
 
   async sweep(nowMs: number): Promise<SweepResult> {
-    const expired = await this.#sweepExpired(nowMs)
-    const isChannelsTurn = expired.isDone && this.#hasRules
-    const retained = isChannelsTurn ? await this.#sweepChannels(nowMs) : { removedCount: 0, isDone: expired.isDone }
-    const failure = this.#failure
-    if (retained.isDone && failure !== undefined) {
-      this.#failure = undefined
-      throw failure
+    const { removals, isDone } = await this.#find(nowMs, MAX_REMOVED)
+    const removedCount = await this.discard(removals)
+    if (isDone) this.#tellFailure()
+    return { removedCount, isDone }
+  }
+
+  async due(nowMs: number, maxCount: number): Promise<DueRemovals> {
+    if (this.#position === undefined) this.#tellFailure() // of the round before: it was not over when this last answered
+    return this.#find(nowMs, Math.min(maxCount, MAX_REMOVED))
+  }
+
+  async discard(removals: readonly Removal[]): Promise<number> {
+    const { states, turns } = this.#options
+    let removedCount = 0
+    for (const removal of removals) {
+      const { key } = removal
+      try {
+        await turns.take(channelKeyString(key), () => states.with(key, async (state) => void (removedCount += await this.#discard(state, removal))))
+      } catch (error) {
+        if (!isDamage(error)) throw error
+        this.#failure ??= error
+      }
     }
-    return { removedCount: expired.removedCount + retained.removedCount, isDone: retained.isDone }
+    return removedCount
+  }
+
+  #tellFailure(): void {
+    const failure = this.#failure
+    this.#failure = undefined
+    if (failure !== undefined) throw failure
+  }
+
+  async #find(nowMs: number, maxCount: number): Promise<DueRemovals> {
+    const expired = await this.#expired(nowMs, Math.min(maxCount, MAX_EXPIRED))
+    if (!expired.isDone || !this.#hasRules) return expired
+    const retained = await this.#retained(nowMs, maxCount)
+    return { removals: [...expired.removals, ...retained.removals], isDone: retained.isDone }
   }
 
   get #hasRules(): boolean {
     return this.#options.retention !== undefined || this.#options.dedupeKeepMs > 0
   }
 
-  async #sweepExpired(nowMs: number): Promise<SweepResult> {
-    const { database, states, turns, removals } = this.#options
-    const range = { gte: expiryKey(0, 0, 0), lt: expiryKey(nowMs + 1, 0, 0), limit: MAX_EXPIRED }
-    let removedCount = 0
-    const due = await database.entries(range)
+  async #expired(nowMs: number, maxCount: number): Promise<DueRemovals> {
+    const { database, states, removals } = this.#options
+    const due = await database.entries({ gte: expiryKey(0, 0, 0), lt: expiryKey(nowMs + 1, 0, 0), limit: maxCount })
+    const found = new Map<string, { readonly key: ChannelKey; readonly expired: { messageSeq: number; expiresAtMs: number }[] }>()
     for (const [at] of due) {
-      try {
-        const key = await states.keyOf(at.readUInt32BE(7))
-        const remove = (): Promise<boolean> => states.with(key!, (state) => removals.one(state, seqOfKey(at), at))
-        if (key === undefined) await removals.drop(at)
-        else if (await turns.take(channelKeyString(key), remove)) removedCount++
-      } catch (error) {
-        if (!isDamage(error)) throw error
-        this.#failure ??= error
+      const key = await this.#orDamaged(states.keyOf(channelNoOfExpiry(at)))
+      if (key === undefined) {
         await removals.drop(at) // it would come up first every time
+        continue
       }
+      const name = channelKeyString(key)
+      let ofChannel = found.get(name)
+      if (ofChannel === undefined) found.set(name, (ofChannel = { key, expired: [] }))
+      ofChannel.expired.push({ messageSeq: seqOfKey(at), expiresAtMs: expiresAtOf(at) })
     }
-    return { removedCount, isDone: due.length < MAX_EXPIRED }
+    return { removals: [...found.values()], isDone: due.length < maxCount }
   }
 
-  async #sweepChannels(nowMs: number): Promise<SweepResult> {
+  async #retained(nowMs: number, maxCount: number): Promise<DueRemovals> {
     const { database, states, turns } = this.#options
     const gte = this.#position === undefined ? Buffer.from([Tag.Channel]) : Buffer.concat([this.#position, Buffer.alloc(1)])
     const channels = await database.entries({ gte, lt: Buffer.from([Tag.Channel + 1]), limit: MAX_CHANNELS })
-    let removedCount = 0
+    const removals: Removal[] = []
+    let count = 0
     for (const [at, record] of channels) {
       const key = channelOfName(at.subarray(1))
-      if (!this.#mayHaveToGo(key, record, nowMs)) {
-        this.#position = at
-        continue
+      if (this.#mayHaveToGo(key, record, nowMs)) {
+        const found = await this.#orDamaged(turns.take(channelKeyString(key), () => states.with(key, (state) => this.#ofChannel(state, nowMs, maxCount))))
+        if (found !== undefined) removals.push(found.removal)
+        count += found?.count ?? 0
+        if (count >= maxCount) {
+          this.#goOnWith(at, found?.doneCount)
+          return { removals, isDone: false }
+        }
       }
-      try {
-        removedCount += await turns.take(channelKeyString(key), () => states.with(key, (state) => this.#sweepChannel(state, nowMs)))
-      } catch (error) {
-        if (!isDamage(error)) throw error
-        this.#failure ??= error
-      }
-      if (removedCount >= MAX_REMOVED) return { removedCount, isDone: false } // and begin with this channel: there may be more
       this.#position = at
     }
     const isDone = channels.length < MAX_CHANNELS
     if (isDone) this.#position = undefined
-    return { removedCount, isDone }
+    return { removals, isDone }
   }
 
   /** By what the channel's record says, without a look at its messages. */
@@ -124,19 +151,58 @@ export class Sweeper {
     return this.#options.dedupeKeepMs > 0 && lastSeq > numberFloorSeq && oldestNumberMs < nowMs - this.#options.dedupeKeepMs
   }
 
-  async #sweepChannel(state: ChannelState, nowMs: number): Promise<number> {
-    const { removals, retention, dedupeKeepMs } = this.#options
-    const { maxAgeMs = Infinity, maxCount = Infinity } = retention?.(state.key) ?? {}
+  /** Begin with this channel next time, because there may be more: but for one of which nothing has been removed since last time. */
+  #goOnWith(at: Buffer, doneCount: number | undefined): void {
+    const isStuck = this.#again?.doneCount === doneCount && this.#again?.at.equals(at) === true
+    if (isStuck) this.#position = at
+    this.#again = isStuck ? undefined : { at, doneCount }
+  }
+
+  async #ofChannel(state: ChannelState, nowMs: number, maxCount: number): Promise<{ readonly removal: Removal; readonly count: number; readonly doneCount: number } | undefined> {
+    const { retention, dedupeKeepMs } = this.#options
+    const { key } = state
+    const { maxAgeMs = Infinity, maxCount: maxKept = Infinity } = retention?.(key) ?? {}
     const { lastSeq, floorSeq, numberFloorSeq } = state.committed
-    const tooMany = lastSeq - maxCount
-    const tooOld = maxAgeMs === Infinity ? floorSeq : await this.#lastOlderThan(state, floorSeq, nowMs - maxAgeMs)
-    const removedCount = await removals.upTo(state, Math.min(Math.max(tooMany, tooOld, floorSeq), floorSeq + MAX_REMOVED))
-    if (dedupeKeepMs > 0) await removals.forgetNumbers(state, await this.#lastOlderThan(state, numberFloorSeq, nowMs - dedupeKeepMs))
+    const tooMany = lastSeq - maxKept
+    const tooOld = maxAgeMs === Infinity ? floorSeq : await this.#lastOlderThan(state, floorSeq, nowMs - maxAgeMs, maxCount)
+    const throughSeq = Math.min(Math.max(tooMany, tooOld, floorSeq), floorSeq + maxCount)
+    const forgottenSeq = Math.max(numberFloorSeq, throughSeq)
+    const forgottenThroughSeq = dedupeKeepMs > 0 ? await this.#lastOlderThan(state, forgottenSeq, nowMs - dedupeKeepMs, maxCount) : forgottenSeq
+    const count = throughSeq - floorSeq + forgottenThroughSeq - forgottenSeq
+    if (count === 0) return undefined
+    const removal = { key, ...(throughSeq > floorSeq && { throughSeq }), ...(forgottenThroughSeq > forgottenSeq && { forgottenThroughSeq }) }
+    return { removal, count, doneCount: floorSeq + numberFloorSeq }
+  }
+
+  async #discard(state: ChannelState, { expired = [], throughSeq = 0, forgottenThroughSeq = 0 }: Removal): Promise<number> {
+    const { removals } = this.#options
+    const { lastSeq } = state.committed
+    if (state.no === 0) return 0 // nobody has ever written there
+    let removedCount = 0
+    for (const { messageSeq, expiresAtMs } of expired) {
+      const at = expiryKey(expiresAtMs, state.no, messageSeq)
+      const isRemoved = await this.#orDamaged(removals.one(state, messageSeq, at))
+      if (isRemoved === undefined) await removals.drop(at) // it would come up first every time
+      else if (isRemoved) removedCount++
+    }
+    removedCount += await removals.upTo(state, Math.min(throughSeq, lastSeq))
+    await removals.forgetNumbers(state, Math.min(forgottenThroughSeq, lastSeq))
     return removedCount
   }
 
-  /** The last of the messages behind `afterSeq` that are older without a younger one before them. */
-  async #lastOlderThan(state: ChannelState, afterSeq: number, cutoffMs: number): Promise<number> {
+  /** @returns undefined for what is damaged, which is told at the end of the round */
+  async #orDamaged<T>(finding: Promise<T>): Promise<T | undefined> {
+    try {
+      return await finding
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      this.#failure ??= error
+      return undefined
+    }
+  }
+
+  /** The last of the messages behind `afterSeq`, of about `maxCount`, that are older without a younger one before them. */
+  async #lastOlderThan(state: ChannelState, afterSeq: number, cutoffMs: number, maxCount: number): Promise<number> {
     let last = afterSeq
     const { lastSeq } = state.committed
     if (afterSeq >= lastSeq) return last
@@ -145,7 +211,7 @@ export class Sweeper {
         if (timestampOf(record) >= cutoffMs) return last
         last = seq
       }
-      if (last - afterSeq >= MAX_REMOVED) return last
+      if (last - afterSeq >= maxCount) return last
     }
     return last
   }

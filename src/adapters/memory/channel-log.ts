@@ -25,6 +25,8 @@ export class ChannelLog {
   #headIndex = 0
   #lastSeq = 0
   #lastTimestampMs = 0
+  /** numbers of messages up to here are forgotten */
+  #numberFloorSeq = 0
   readonly #byClientMsgNo = new Map<string, ByNumber>()
   readonly #recalledSeqs = new SortedSeqs()
   readonly #sentSeqs = new Map<string, number>()
@@ -131,6 +133,13 @@ export class ChannelLog {
     this.#headIndex = 0
   }
 
+  /** Repeats of messages up to `seq` are not recognised any more. The messages stay. */
+  forgetNumbers(seq: number): void {
+    const end = this.#indexFrom(seq + 1)
+    for (let index = this.#indexFrom(this.#numberFloorSeq + 1); index < end; index++) this.#forgetNumber(this.#entries[index]!)
+    this.#numberFloorSeq = Math.max(this.#numberFloorSeq, seq)
+  }
+
   /** The index of the first entry whose seq is not below `seq`. */
   #indexFrom(seq: number): number {
     let low = this.#headIndex
@@ -158,8 +167,13 @@ export class ChannelLog {
 
   #forget(message: HeldMessage): void {
     if (message.isRecalled) this.#recalledSeqs.delete(message.messageSeq)
+    this.#forgetNumber(message)
+  }
+
+  #forgetNumber(message: HeldMessage): void {
     if (message.clientMsgNo === '') return
     const found = this.#byClientMsgNo.get(message.clientMsgNo)
+    if (ofSender(found, message.fromUID) !== message) return // it is forgotten already, and a later one may have the number since
     if (found instanceof Map && found.size > 1) found.delete(message.fromUID)
     else this.#byClientMsgNo.delete(message.clientMsgNo)
   }

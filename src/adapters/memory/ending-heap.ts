@@ -13,6 +13,19 @@ export class EndingHeap {
     return this.#heap[0]
   }
 
+  /** Up to `maxCount` of those that have ended, the first one first of all. They stay. */
+  ended(nowMs: number, maxCount: number): HeldMessage[] {
+    const ended: HeldMessage[] = []
+    const indexes = [0]
+    for (let index = indexes.pop(); index !== undefined && ended.length < maxCount; index = indexes.pop()) {
+      const message = this.#heap[index]
+      if (message === undefined || message.endsAtMs > nowMs) continue // and nobody below ends before
+      ended.push(message)
+      indexes.push(2 * index + 2, 2 * index + 1)
+    }
+    return ended
+  }
+
   add(message: HeldMessage): void {
     this.#heap.push(message)
     this.#rise(message, this.#heap.length - 1)

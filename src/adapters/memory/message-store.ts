@@ -7,12 +7,15 @@ import type {
   AppendBatch,
   AppendResult,
   ChannelSummary,
+  DueRemovals,
   LogPosition,
   MessageChange,
   MessageStore,
   RangeQuery,
+  Removal,
   SweepResult,
 } from '../../contracts/message-store.ts'
+import { expiryOf } from '../../contracts/message-record.ts'
 import { checkLogPosition } from '../../contracts/log-position.ts'
 import { badOption } from '../../errors.ts'
 import { ChannelType, personChannelUIDs, sourceKey, type ChannelKey, type Page } from '../../model/channel.ts'
@@ -23,6 +26,7 @@ import { ChannelMap } from './channel-map.ts'
 import { EndingHeap } from './ending-heap.ts'
 import { HeldMessage } from './held-message.ts'
 import { checkPageQuery, PagedMap } from './paged-map.ts'
+import { checkRemoval } from '../../contracts/removal.ts'
 import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
 
 // What one sweep takes on: some milliseconds, in which nothing else happens.
@@ -164,6 +168,34 @@ class MemoryMessageStore implements MessageStore {
     }
     for (const [log, messages] of ended) log.remove(messages)
     return { removedCount, isDone: next === undefined || next.endsAtMs > nowMs }
+  }
+
+  /** Without what is older than `maxAgeMs`: other nodes may keep that, and they keep messages in the order of their numbers. */
+  due(nowMs: number, maxCount: number): DueRemovals {
+    if (!Number.isFinite(nowMs)) badOption('due nowMs', 'a time in milliseconds', nowMs)
+    checkCount('maxCount', maxCount)
+    const ended = this.#ending.ended(nowMs, maxCount)
+    const expired = ended.filter((message) => message.isExpiredAt(nowMs))
+    const removals = expired.map((message): Removal => {
+      const { channelID, channelType, messageSeq } = message
+      return { key: { channelID, channelType }, expired: [{ messageSeq, expiresAtMs: expiryOf(message) }] }
+    })
+    return { removals, isDone: ended.length < maxCount || expired.length === 0 }
+  }
+
+  discard(removals: readonly Removal[]): number {
+    removals.forEach(checkRemoval)
+    let removedCount = 0
+    for (const { key, expired = [], throughSeq = 0, forgottenThroughSeq = 0 } of removals) {
+      const log = this.#logs.get(key)
+      if (log === undefined) continue
+      const found = new Set(expired.flatMap(({ messageSeq }) => log.at(messageSeq) ?? []))
+      for (const message of found) this.#release(message)
+      log.remove(found)
+      removedCount += found.size + this.truncate(key, throughSeq + 1).removedCount
+      log.forgetNumbers(Math.min(forgottenThroughSeq, log.lastSeq))
+    }
+    return removedCount
   }
 
   #logFor(key: ChannelKey): ChannelLog {

@@ -1,3 +1,5 @@
+import { placeOf } from '../../model/node-place.ts'
+
 /**
  * When a node's next entry may leave, if several messages wait for it.
  *
@@ -12,8 +14,6 @@ const SLOW_MS = 10
 const MIN_HOLD_MS = 2_000
 const MAX_HOLD_MS = 64_000
 const WALL_CLOCK_STEP_MS = 1
-/** Multiples of it, modulo 1, are far from one another, however many there are. */
-const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2
 
 export class LogPace {
   readonly #periodMs: number
@@ -28,7 +28,7 @@ export class LogPace {
   /** @param periodMs  0: entries are never held */
   constructor(nodeID: number, periodMs: number) {
     this.#periodMs = periodMs
-    this.#placeMs = ((nodeID * GOLDEN_RATIO) % 1) * periodMs
+    this.#placeMs = placeOf(nodeID) * periodMs
   }
 
   /** Does one leave in every period? Else whenever there is something to send. */

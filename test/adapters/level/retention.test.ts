@@ -106,6 +106,69 @@ test('a damaged message is told, and does not keep others from being swept', asy
   expect(await sweep()).toMatchObject({ removedCount: 0 })
 })
 
+describe('what is found first, and then removed', () => {
+  test('is no more at a time than was asked for, of one channel and of many', async () => {
+    const { clock, storage, say } = await opened({ retention: { maxCount: 1 } })
+    await say(room('large'), ...Array.from({ length: 250 }, (_, index) => `${index}`))
+    for (let index = 0; index < 120; index++) await say(room(`small-${index}`), '1', '2')
+    const counts: number[] = []
+    for (let isDone = false; !isDone; ) {
+      const due = await storage.messages.due!(clock.nowMs, 100)
+      counts.push(await storage.messages.discard!(due.removals))
+      isDone = due.isDone
+    }
+    expect(counts).toEqual([100, 100, 100, 69])
+    expect(await seqs(storage, room('large'))).toEqual([250])
+  })
+
+  test('forgets numbers piece by piece, too', async () => {
+    const { clock, storage, say } = await opened({ dedupeKeepMs: 1_000 })
+    await say(room('a'), ...Array.from({ length: 250 }, (_, index) => `${index}`))
+    clock.nowMs += 2_000
+    const found = []
+    for (let isDone = false; !isDone; ) {
+      const due = await storage.messages.due!(clock.nowMs, 100)
+      found.push(...due.removals)
+      await storage.messages.discard!(due.removals)
+      isDone = due.isDone
+    }
+    expect(found.map(({ forgottenThroughSeq }) => forgottenThroughSeq)).toEqual([128, 250]) // a whole row of them, as they were stored
+    expect((await say(room('a'), '249'))[0]).toMatchObject({ status: 'stored' })
+  })
+
+  test('is found again while nobody removes it, and other channels have their turn', async () => {
+    const { clock, storage, say } = await opened({ retention: { maxCount: 1 } })
+    for (const id of ['a', 'b']) await say(room(id), ...Array.from({ length: 30 }, (_, index) => `${index}`))
+    const found: string[] = []
+    for (let call = 0; call < 8; call++) found.push(...(await storage.messages.due!(clock.nowMs, 10)).removals.map(({ key }) => key.channelID))
+    expect(found.slice(0, 2)).toEqual(['a', 'a'])
+    expect(new Set(found)).toEqual(new Set(['a', 'b']))
+  })
+
+  test('of a damaged message is told with the next round, and comes up no more', async () => {
+    const { clock, storage, db } = await opened({})
+    const expiring = [1, 2].map((n) => sampleMessage(900 + n, { ...room('a'), timestampMs: clock.nowMs, expireSec: n }))
+    await storage.messages.append([{ key: room('a'), messages: expiring }])
+    const batch = db.batch()
+    batch.put(Buffer.from([0x6d, 0, 0, 0, 1, 0, 0, 0, 1]), Buffer.from('damage'), { keyEncoding: 'buffer', valueEncoding: 'buffer' })
+    await batch.write()
+    clock.nowMs += 10_000
+    const { removals } = await storage.messages.due!(clock.nowMs, 100)
+    expect(await storage.messages.discard!(removals)).toBe(1)
+    await expect((async () => storage.messages.due!(clock.nowMs, 100))()).rejects.toMatchObject({ code: 'IM_STORE_CORRUPT' })
+    expect(await storage.messages.due!(clock.nowMs, 100)).toEqual({ removals: [], isDone: true })
+  })
+
+  test.each([
+    { throughSeq: -1 }, { forgottenThroughSeq: 1.5 }, { expired: [{ messageSeq: 0, expiresAtMs: 1 }] }, { expired: [{ messageSeq: 1, expiresAtMs: Number.NaN }] },
+  ])('is a TypeError when no store can have found it (%o), and nothing is removed', async (bad) => {
+    const { storage, say } = await opened({})
+    await say(room('a'), '1', '2')
+    await expect((async () => storage.messages.discard!([{ key: room('a'), throughSeq: 1 }, { key: room('a'), ...bad }]))()).rejects.toThrow(TypeError)
+    expect(await seqs(storage, room('a'))).toEqual([1, 2])
+  })
+})
+
 describe('dedupeKeepMs', () => {
   test('is how long a repeat is recognised; the message stays', async () => {
     const { clock, storage, say, sweep } = await opened({ dedupeKeepMs: 1_000 })

@@ -66,6 +66,23 @@ describe.skipIf(NATS_SERVER === undefined)('three engines over one log', () => {
     }
   })
 
+  it('remove what their stores need not keep, and know repeats of the same, though one of the stores has no bound of its own', async () => {
+    const name = logName()
+    const bounded = levelStorage({ db: new MemoryLevel<string, string>() as AnyLevel, dedupeFilterBytes: 65_536, retention: { maxCount: 3 } })
+    const plain = levelStorage({ db: new MemoryLevel<string, string>() as AnyLevel, dedupeFilterBytes: 65_536 })
+    const limits = { sweepIntervalMs: 100 }
+    const [one, two] = await Promise.all([node(name, 1, { storage: bounded, limits }), node(name, 2, { storage: plain, limits })])
+    const say = (engine: IMEngine, clientMsgNo: string) => engine.messages.send({ ...TEAM, fromUID: 'ann', clientMsgNo, payload: Buffer.from(clientMsgNo) })
+    for (let n = 1; n <= 10; n++) await say(n % 2 === 0 ? one : two, `${n}`)
+    const seqsOf = async ({ messages }: typeof plain): Promise<number[]> => (await messages.range(TEAM)).map(({ messageSeq }) => messageSeq)
+    let left: number[][] = []
+    await until(async () => (left = [await seqsOf(bounded), await seqsOf(plain)]).every(({ length }) => length === 3), 25_000, 'they keep too much')
+    expect(left).toEqual([[8, 9, 10], [8, 9, 10]])
+    expect((await say(two, '10')).messageSeq).toBe(10)
+    expect((await say(two, '1')).messageSeq).toBe(11)
+    expect((await say(one, '1')).messageSeq).toBe(11)
+  })
+
   // P4
   it('answer a SEND that is repeated on another node with the number of the first', async () => {
     const name = logName()
