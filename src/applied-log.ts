@@ -63,6 +63,7 @@ export class AppliedLog {
     const { nodeID, store, snapshots, replicated } = this.#options
     return {
       nodeID,
+      ...(replicated !== undefined && { settle: () => replicated.settle() }),
       ...(snapshots.snapshot !== undefined && { snapshot: () => this.#snapshot() }),
       ...(snapshots.restore !== undefined && { restore: (chunks) => this.#restore(chunks) }),
       isolated,

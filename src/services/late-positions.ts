@@ -21,6 +21,7 @@ export class LatePositions {
   /** by log: the last that the store has been given, successfully or not */
   readonly #given = new Map<string, number>()
   #timer: unknown
+  #isOver = false
   #keeping: Promise<void> | undefined
 
   constructor(options: LatePositionsOptions) {
@@ -29,6 +30,7 @@ export class LatePositions {
 
   /** The store need not have it yet. */
   add(position: LogPosition): void {
+    if (this.#isOver) return // the log brings again what the store does not know to be applied
     this.#late.set(position.log, position)
     this.#timer ??= this.#options.clock.setTimer(KEEP_AFTER_MS, () => {
       this.#timer = undefined
@@ -47,9 +49,18 @@ export class LatePositions {
     return this.#late.size > 0 || this.#keeping !== undefined
   }
 
-  /** Resolves when the store has kept all of them. */
+  /** Resolves when the store has kept all that are late now. */
   async keep(): Promise<void> {
-    while (this.isAny) await (this.#keeping ??= this.#keep().finally(() => (this.#keeping = undefined)))
+    if (this.#keeping !== undefined) await this.#keeping
+    // By now others may be late, and whoever waits for them as well may have begun already. No more rounds: other logs may go on for ever.
+    if (this.isAny) await (this.#keeping ??= this.#keep().finally(() => (this.#keeping = undefined)))
+  }
+
+  /** Nothing is late any more, whatever comes back after this. */
+  async end(): Promise<void> {
+    await this.keep().catch(() => undefined)
+    this.#isOver = true
+    await this.drop()
   }
 
   /** Those that are late are not kept any more: the store is to be another one. What it has been given is waited for. */
@@ -68,11 +79,12 @@ export class LatePositions {
     this.#stop()
     const positions = [...this.#late.values()]
     for (const position of positions) this.passed(position)
-    try {
-      await Promise.all(positions.map(async (position) => this.#options.messages.append([], position)))
-    } catch (error) {
-      for (const position of positions) if (this.#given.get(position.log) === position.index) this.add(position)
-      throw error
+    const outcomes = await Promise.allSettled(positions.map(async (position) => this.#options.messages.append([], position)))
+    for (const [index, { status }] of outcomes.entries()) {
+      const { log } = positions[index]!
+      const isLast = this.#given.get(log) === positions[index]!.index && !this.#late.has(log)
+      if (status === 'rejected' && isLast) this.add(positions[index]!)
     }
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
   }
 }

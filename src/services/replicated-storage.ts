@@ -79,14 +79,17 @@ export class ReplicatedStorage implements Storage {
   }
 
   async close(): Promise<void> {
-    await this.#late.keep().catch(() => undefined) // the log brings again what the store does not know to be applied
-    await this.#late.drop()
+    await this.#late.end()
     await this.#options.storage.close?.()
   }
 
-  /** For a copy of the storage: what has been applied is in it, with how far that is. */
+  /**
+   * For a copy of the storage: what has been applied is in it, with how far that is.
+   * @throws IM_STORE_UNAVAILABLE while a write that has failed has not been made again
+   */
   async settle(): Promise<void> {
     await this.#late.keep()
+    if (this.#doubtful.size > 0) throw new IMError('IM_STORE_UNAVAILABLE', { detail: 'a write of what has been applied has failed, and is tried again' })
   }
 
   /** The storage is to be another one. */

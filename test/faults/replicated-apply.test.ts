@@ -140,6 +140,21 @@ describe('a write that has come through the log', () => {
     expect([copied.clock.pendingTimerCount, closed.clock.pendingTimerCount]).toEqual([0, 0])
   })
 
+  it('that has failed and is not made again yet: is missing in a copy, which is refused meanwhile', async () => {
+    const made = await node()
+    const { clock, storage } = made
+    const batches = [{ key: ROOM, messages: [message('room', 'a')] }]
+    await storage.apply((await read(9))[0]!, at(4))
+    made.db.failure = diskFull()
+    await expect((async () => storage.messages.append(batches, at(5)))()).rejects.toMatchObject({ code: 'IM_STORE_FULL' })
+    made.db.failure = undefined
+    await clock.advance(1_001)
+    await expect(storage.settle()).rejects.toMatchObject({ code: 'IM_STORE_UNAVAILABLE' })
+    await storage.messages.append(batches, at(5))
+    await storage.settle()
+    expect(await left(made.db)).toEqual([5, 9])
+  })
+
   it('of a position that only moves forward: is not kept in a store that has taken the place of the one it was for', async () => {
     const { clock, own, storage } = await node()
     await storage.apply((await read(9))[0]!, at(4))

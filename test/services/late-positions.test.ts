@@ -74,6 +74,43 @@ describe('positions that are kept late', () => {
     expect(clock.pendingTimerCount).toBe(0)
   })
 
+  it('are kept for who waits though positions of other logs come without end', async () => {
+    late.add(at(1))
+    await clock.advance(250)
+    let isKept = false
+    late.add(at(2))
+    const keeping = late.keep().then(() => (isKept = true))
+    for (let round = 0; round < 3 && !isKept; round++) {
+      late.add(at(7 + round, 'other'))
+      given.at(-1)!.kept()
+      for (const { kept } of given) kept()
+      await clock.settle()
+    }
+    expect(isKept).toBe(true)
+    await keeping
+    expect(indexes().filter((index) => index === 2)).toHaveLength(1)
+  })
+
+  it('are tried again as they are by then when more has become late meanwhile', async () => {
+    late.add(at(1))
+    await clock.advance(250)
+    late.add(at(2))
+    given[0]!.failed()
+    await clock.advance(250)
+    expect(indexes()).toEqual([1, 2])
+  })
+
+  it('are no more after the end, whatever comes back behind it', async () => {
+    late.add(at(1))
+    const ending = late.end()
+    await clock.settle()
+    given[0]!.failed() // and the end does not wait for it to succeed
+    await ending
+    late.add(at(2))
+    await clock.advance(1_000)
+    expect([indexes(), late.isAny, clock.pendingTimerCount]).toEqual([[1], false, 0])
+  })
+
   it('reject for who waits when they cannot be kept, and are kept later', async () => {
     late.add(at(1))
     const keeping = expect(late.keep()).rejects.toThrow('no room')
@@ -86,16 +123,18 @@ describe('positions that are kept late', () => {
 
   it('are dropped with those on their way when the store is to be another one', async () => {
     late.add(at(1))
+    late.add(at(7, 'other'))
     await clock.advance(250)
     late.add(at(2))
     let isDropped = false
     const dropping = late.drop().then(() => (isDropped = true))
+    given[0]!.failed()
     await clock.settle()
     expect(isDropped).toBe(false)
-    given[0]!.failed()
+    given[1]!.kept()
     await dropping
     await clock.advance(10_000)
-    expect(indexes()).toEqual([1])
+    expect(indexes()).toEqual([1, 7])
     expect([late.isAny, clock.pendingTimerCount]).toEqual([false, 0])
   })
 })

@@ -17,6 +17,8 @@ export interface CursorCallOptions {
 export class CursorCall implements WriteTask {
   readonly showsAll: boolean
   readonly written: Promise<void>
+  /** while it is not in the writer's hands: resolves when it is, or has failed */
+  submitted: Promise<void> | undefined
   bytes = 0
   /** why nothing of it has been written */
   failure: IMError | undefined
@@ -25,6 +27,7 @@ export class CursorCall implements WriteTask {
   /** keys of hidden messages to be shown again */
   readonly #shown: Buffer[] = []
   #hiding: { readonly row: CursorRow; readonly keys: readonly Buffer[] } | undefined
+  #handedOver: (() => void) | undefined
   #resolve!: () => void
   #reject!: (error: IMError) => void
 
@@ -35,6 +38,22 @@ export class CursorCall implements WriteTask {
       this.#resolve = resolve
       this.#reject = reject
     })
+  }
+
+  /** It has to be prepared first. */
+  wait(): void {
+    this.submitted = new Promise((resolve) => (this.#handedOver = resolve))
+  }
+
+  handOver(): void {
+    this.submitted = undefined
+    this.#handedOver?.()
+  }
+
+  /** Does it write something that had been advanced, and would be lost with it? */
+  get raisesAny(): boolean {
+    for (const { raise } of this.#changes.values()) if (raise !== NOWHERE) return true
+    return false
   }
 
   /** whose positions it changes */
@@ -91,6 +110,7 @@ export class CursorCall implements WriteTask {
 
   failed(error: IMError): void {
     this.failure = error
+    this.handOver()
     for (const change of this.#changes.values()) change.row.giveBack(change)
     this.#settle()
     this.#reject(error)

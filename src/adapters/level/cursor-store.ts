@@ -28,7 +28,7 @@ export interface LevelCursorStoreOptions {
 /** What has to be in the writer's hands before something else is. */
 export interface Ahead {
   /** resolves when nothing of it has to be asked for any more; undefined: it has been handed over */
-  readonly submitted: Promise<void> | undefined
+  readonly submitted: Promise<unknown> | undefined
   /** Throws when some of it has failed, and so may not be behind what it was to be ahead of. */
   readonly check: () => void
 }
@@ -72,6 +72,15 @@ export class LevelCursorStore implements CursorStore {
     this.#isDoubtful = true
     this.#known.forget()
     for (const row of this.#rows.values()) row.forget()
+  }
+
+  /** What has been advanced is of a database that is to be another one. */
+  drop(): void {
+    for (const row of this.#dirty) {
+      row.raise = NOWHERE
+      if (row.isIdle) this.#rows.delete(row.name)
+    }
+    this.#dirty.clear()
   }
 
   cursor(uid: string, key: ChannelKey): MaybePromise<Cursor> {
@@ -135,12 +144,13 @@ export class LevelCursorStore implements CursorStore {
    * planned, it is in the same batch, in a later one, or fails. undefined: there is nothing.
    */
   ahead(): Ahead | undefined {
-    const calls = this.#flushed()
+    const calls = this.#flushed().filter(({ raisesAny }) => raisesAny)
     if (calls.length === 0) return undefined
+    const waiting = calls.flatMap(({ submitted }) => submitted ?? [])
     const check = (): void => {
       for (const { failure } of calls) if (failure !== undefined) throw failure
     }
-    return { submitted: this.#preparing, check }
+    return { submitted: waiting.length === 0 ? undefined : Promise.all(waiting), check }
   }
 
   /**
@@ -218,6 +228,7 @@ export class LevelCursorStore implements CursorStore {
     if (this.#isReady(call)) {
       this.#writer.submit(call)
     } else {
+      call.wait()
       this.#waiting.push(call)
       this.#preparing ??= this.#prepare()
     }
@@ -244,6 +255,7 @@ export class LevelCursorStore implements CursorStore {
         try {
           if (call.showsAll) await this.#findHidden(call)
           this.#writer.submit(call)
+          call.handOver()
         } catch (error) {
           call.failed(error as IMError)
         }

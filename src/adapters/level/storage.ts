@@ -172,6 +172,7 @@ export function levelStorage(options: LevelStorageOptions): LevelStorage {
       await messages.settle()
       try {
         await restoreInto(database, chunks)
+        cursors.drop()
       } finally {
         forget()
         await messages.open()

@@ -252,7 +252,8 @@ export class LogFollower {
     if (firstSeq <= this.#receivedSeq + 1) return true
     const gap = new IMError('IM_LOG_GAP', { detail: `stream ${log} begins at ${firstSeq}, and this node has applied ${this.#receivedSeq}` })
     if (recover === undefined) throw gap
-    await this.#applier.idle() // the store stands where it will stand
+    await this.#applier.idle()
+    await this.#options.host.settle?.() // the store stands where it will stand
     const position = await recover(log, this.#receivedSeq + 1)
     if (position < this.#receivedSeq) throw gap
     this.#moveTo(position)

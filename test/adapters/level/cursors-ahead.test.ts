@@ -17,6 +17,41 @@ describe('what has been advanced', () => {
     expect(cursors.precedes).toBe(messages)
   })
 
+  async function opened() {
+    const db = new WatchedLevel()
+    const storage = levelStorage({ db, dedupeFilterBytes: 65_536 })
+    await storage.open()
+    await storage.messages.append([{ key: group('a'), messages: [message('a', '1')] }], { log: LOG, index: 1 })
+    await storage.ready()
+    await storage.cursors.put([{ uid: 'dan', key: group('room'), joinSeq: 1 }]) // and the rows of nobody else are known
+    const append = (index: number) => storage.messages.append([{ key: group('a'), messages: [message('a', `${index}`)] }], { log: LOG, index })
+    return { db, storage, append }
+  }
+
+  it('waits for no write that it is not in', async () => {
+    const { db, storage, append } = await opened()
+    const reads = db.holdReads()
+    const removing = storage.cursors.remove(group('room'), UIDS) as Promise<void>
+    await append(2)
+    reads.release()
+    await removing
+  })
+
+  it('waits for no write that begins after it', async () => {
+    const { db, storage, append } = await opened()
+    const first = db.holdReads()
+    void storage.cursors.advance([{ uid: 'ann', key: group('room'), readSeq: 5 }])
+    const appended = append(2)
+    const second = storage.cursors.put([{ uid: 'bob', key: group('room'), joinSeq: 5 }]) as Promise<void>
+    await first.arrived
+    first.release()
+    const later = db.holdReads()
+    await appended
+    later.release()
+    await second
+    expect(await storage.cursors.cursor('ann', group('room'))).toMatchObject({ readSeq: 5 })
+  })
+
   it.each([1, 1_000])('is never behind a position that was kept after it, whatever fails and is opened anew (%i rows kept in memory)', async (maxCachedValues) => {
     const anyStep = fc.record({
       what: fc.constantFrom('advance', 'advance', 'append', 'position', 'put', 'member', 'flush'),

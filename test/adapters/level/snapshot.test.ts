@@ -105,6 +105,15 @@ describe('a snapshot', () => {
     expect(await target.messages.lastSeq(ROOM)).toBe(300)
   })
 
+  it('takes the place of what had been advanced and was not written', async () => {
+    const target = await filled()
+    await target.cursors.advance([{ uid: 'ann', key: ROOM, readSeq: 250 }])
+    await target.restore(inPieces(await bytesOf((await filled()).snapshot()), 100_000))
+    expect((await target.cursors.cursor('ann', ROOM)).readSeq).toBe(0)
+    await target.cursors.flush()
+    expect((await target.cursors.cursor('ann', ROOM)).readSeq).toBe(0)
+  })
+
   it.each<[string, (whole: Buffer) => Buffer]>([
     ['ends too soon', (whole) => whole.subarray(0, -1)],
     ['goes on behind its end', (whole) => Buffer.concat([whole, Buffer.alloc(1)])],

@@ -56,6 +56,7 @@ export class LogNode {
   restore: ((chunks: AsyncIterable<Uint8Array>) => Promise<void>) | undefined
   readonly isolations: boolean[] = []
   applyCount = 0
+  settleCount = 0
   readonly #options: LogNodeOptions
 
   constructor(options: LogNodeOptions) {
@@ -76,6 +77,7 @@ export class LogNode {
         await store.append([], position)
         return `${this.#options.nodeID} ${text}`
       },
+      settle: () => void this.settleCount++,
       ...(this.snapshot !== undefined && { snapshot: this.snapshot }),
       ...(this.restore !== undefined && { restore: this.restore }),
       isolated: (isIsolated) => void this.isolations.push(isIsolated),
