@@ -53,10 +53,12 @@ export type {
   AppendBatch,
   AppendResult,
   ChannelSummary,
+  DueRemovals,
   LogPosition,
   MessageChange,
   MessageStore,
   RangeQuery,
+  Removal,
   SweepResult,
 } from './contracts/message-store.ts'
 export type { Outbox, OutboxEntry } from './contracts/outbox.ts'

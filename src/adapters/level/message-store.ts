@@ -8,11 +8,11 @@ import type {
   AppendBatch,
   AppendResult,
   ChannelSummary,
+  DueRemovals,
   LogPosition,
   MessageChange,
   MessageStore,
   RangeQuery,
-  DueRemovals,
   Removal,
   SweepResult,
 } from '../../contracts/message-store.ts'

@@ -30,6 +30,8 @@ export interface SweeperOptions {
 const MAX_EXPIRED = 2_000
 const MAX_CHANNELS = 2_000
 const MAX_REMOVED = 10_000
+/** Channels, and expired messages of one, that are looked at together. */
+const MAX_AT_ONCE = 100
 
 /**
  * Finds what nobody is to read any more, first what has expired, then channel by channel what is too old or too many; and removes it.
@@ -62,17 +64,10 @@ export class Sweeper {
 
   async discard(removals: readonly Removal[]): Promise<number> {
     const { states, turns } = this.#options
-    let removedCount = 0
-    for (const removal of removals) {
+    return sumOf(removals, (removal) => {
       const { key } = removal
-      try {
-        await turns.take(channelKeyString(key), () => states.with(key, async (state) => void (removedCount += await this.#discard(state, removal))))
-      } catch (error) {
-        if (!isDamage(error)) throw error
-        this.#failure ??= error
-      }
-    }
-    return removedCount
+      return this.#orDamaged(turns.take(channelKeyString(key), () => states.with(key, (state) => this.#discard(state, removal))))
+    })
   }
 
   #tellFailure(): void {
@@ -178,13 +173,12 @@ export class Sweeper {
     const { removals } = this.#options
     const { lastSeq } = state.committed
     if (state.no === 0) return 0 // nobody has ever written there
-    let removedCount = 0
-    for (const { messageSeq, expiresAtMs } of expired) {
+    let removedCount = await sumOf(expired, async ({ messageSeq, expiresAtMs }) => {
       const at = expiryKey(expiresAtMs, state.no, messageSeq)
       const isRemoved = await this.#orDamaged(removals.one(state, messageSeq, at))
       if (isRemoved === undefined) await removals.drop(at) // it would come up first every time
-      else if (isRemoved) removedCount++
-    }
+      return isRemoved === true ? 1 : 0
+    })
     removedCount += await removals.upTo(state, Math.min(throughSeq, lastSeq))
     await removals.forgetNumbers(state, Math.min(forgottenThroughSeq, lastSeq))
     return removedCount
@@ -215,6 +209,19 @@ export class Sweeper {
     }
     return last
   }
+}
+
+/** Many at once, so that a sync of the disk serves them all. Each has come to its end before the first failure is told. */
+async function sumOf<T>(all: readonly T[], countOf: (each: T) => Promise<number | undefined>): Promise<number> {
+  let sum = 0
+  for (let first = 0; first < all.length; first += MAX_AT_ONCE) {
+    const outcomes = await Promise.allSettled(all.slice(first, first + MAX_AT_ONCE).map(countOf))
+    for (const outcome of outcomes) {
+      if (outcome.status === 'rejected') throw outcome.reason
+      sum += outcome.value ?? 0
+    }
+  }
+  return sum
 }
 
 function isDamage(error: unknown): error is IMError {

@@ -15,8 +15,10 @@ import type {
   Removal,
   SweepResult,
 } from '../../contracts/message-store.ts'
-import { expiryOf } from '../../contracts/message-record.ts'
 import { checkLogPosition } from '../../contracts/log-position.ts'
+import { expiryOf } from '../../contracts/message-record.ts'
+import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
+import { checkRemoval } from '../../contracts/removal.ts'
 import { badOption } from '../../errors.ts'
 import { ChannelType, personChannelUIDs, sourceKey, type ChannelKey, type Page } from '../../model/channel.ts'
 import type { Message } from '../../model/message.ts'
@@ -26,8 +28,6 @@ import { ChannelMap } from './channel-map.ts'
 import { EndingHeap } from './ending-heap.ts'
 import { HeldMessage } from './held-message.ts'
 import { checkPageQuery, PagedMap } from './paged-map.ts'
-import { checkRemoval } from '../../contracts/removal.ts'
-import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
 
 // What one sweep takes on: some milliseconds, in which nothing else happens.
 const MAX_SWEEP_COUNT = 10_000
@@ -176,10 +176,17 @@ class MemoryMessageStore implements MessageStore {
     checkCount('maxCount', maxCount)
     const ended = this.#ending.ended(nowMs, maxCount)
     const expired = ended.filter((message) => message.isExpiredAt(nowMs))
-    const removals = expired.map((message): Removal => {
+    const found = new ChannelMap<{ readonly key: ChannelKey; readonly expired: { messageSeq: number; expiresAtMs: number }[] }>()
+    const removals: Removal[] = []
+    for (const message of expired) {
       const { channelID, channelType, messageSeq } = message
-      return { key: { channelID, channelType }, expired: [{ messageSeq, expiresAtMs: expiryOf(message) }] }
-    })
+      let ofChannel = found.get(message)
+      if (ofChannel === undefined) {
+        found.set(message, (ofChannel = { key: { channelID, channelType }, expired: [] }))
+        removals.push(ofChannel)
+      }
+      ofChannel.expired.push({ messageSeq, expiresAtMs: expiryOf(message) })
+    }
     return { removals, isDone: ended.length < maxCount || expired.length === 0 }
   }
 
