@@ -30,7 +30,10 @@ export interface ReplicatorHost {
    * @returns what came of it, for whoever has proposed it
    */
   operate(operation: Uint8Array, position?: LogPosition): MaybePromise<unknown>
-  /** Resolves when the store has how far everything is applied that `apply` and `operate` have resolved for: it may come a little later. Before it is brought to another position by other means. */
+  /**
+   * Resolves when the store has the position of everything that `apply` and `operate` have resolved for, which may come a little later
+   * than they. To be called before the store is brought to another position by other means.
+   */
   settle?(): MaybePromise<void>
   /** `Storage.snapshot` of this node, for another one that the log can no longer help; absent when its storage has none. */
   snapshot?(): AsyncIterable<Uint8Array>
