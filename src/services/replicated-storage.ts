@@ -1,7 +1,7 @@
 import type { ChannelDirectory, ChannelList } from '../contracts/channel-directory.ts'
 import type { Clock } from '../contracts/clock.ts'
 import type { CursorStore, CursorUpdate } from '../contracts/cursor-store.ts'
-import type { AppendBatch, AppendResult, LogPosition, MessageStore, Removal, SweepResult } from '../contracts/message-store.ts'
+import type { AppendBatch, AppendResult, LogPosition, MessageStore, SweepResult } from '../contracts/message-store.ts'
 import type { Outbox } from '../contracts/outbox.ts'
 import type { Storage } from '../contracts/storage.ts'
 import type { TokenStore } from '../contracts/token-store.ts'
@@ -210,7 +210,7 @@ export class ReplicatedStorage implements Storage {
     const { storage, logOf = channelKeyString } = this.#options
     const { removals, isDone } = await storage.messages.due!(nowMs, SWEEP_COUNT)
     let removedCount = 0
-    for (const piece of removalPiecesOf(removals, logOf)) {
+    for (const piece of piecesBy(({ key }) => logOf(key), removals)) {
       removedCount += (await this.#propose({ part: 'messages', call: 'discard', args: [piece] })) as number
     }
     return { removedCount, isDone }
@@ -274,8 +274,8 @@ export class ReplicatedStorage implements Storage {
       cursor: (uid, key) => local.cursor(uid, key),
       cursors: (uid, keys) => local.cursors(uid, keys),
       hidden: (uid, key, afterSeq, throughSeq) => local.hidden(uid, key, afterSeq, throughSeq),
-      advance: (updates) => this.#write(...positionPiecesOf(updates, laneOfAdvance).map((piece): StorageWrite => ({ part, call: 'advance', args: [piece] }))),
-      put: (updates) => this.#write(...positionPiecesOf(updates, laneOfPut).map((piece): StorageWrite => ({ part, call: 'put', args: [piece] }))),
+      advance: (updates) => this.#write(...piecesBy(laneOfAdvance, updates).map((piece): StorageWrite => ({ part, call: 'advance', args: [piece] }))),
+      put: (updates) => this.#write(...piecesBy(laneOfPut, updates).map((piece): StorageWrite => ({ part, call: 'put', args: [piece] }))),
       remove: (key, uids) => this.#write(...piecesOf(uids).map((piece): StorageWrite => ({ part, call: 'remove', args: [keyOf(key), piece] }))),
       hide: (uid, key, seqs) => this.#write(...piecesOf(seqs).map((piece): StorageWrite => ({ part, call: 'hide', args: [uid, keyOf(key), piece] }))),
       flush: () => local.flush(),
@@ -366,28 +366,16 @@ function laneOfAdvance({ key, readSeq, joinSeq, deletedToSeq, unreadMarkSeq }: C
   return isArrival ? ARRIVALS_LANE : membersLane(key)
 }
 
-/** Those of one lane together. */
-function positionPiecesOf(updates: readonly CursorUpdate[], laneOfUpdate: (update: CursorUpdate) => string): readonly (readonly CursorUpdate[])[] {
-  const lanes = new Map<string, CursorUpdate[]>()
-  for (const update of updates) {
-    const lane = laneOfUpdate(update)
-    const held = lanes.get(lane)
-    if (held === undefined) lanes.set(lane, [update])
-    else held.push(update)
+/** In pieces, those of one lane, or of one log, together. */
+function piecesBy<T>(nameOf: (each: T) => string, all: readonly T[]): readonly (readonly T[])[] {
+  const groups = new Map<string, T[]>()
+  for (const each of all) {
+    const name = nameOf(each)
+    const group = groups.get(name)
+    if (group === undefined) groups.set(name, [each])
+    else group.push(each)
   }
-  return [...lanes.values()].flatMap((held) => piecesOf(held))
-}
-
-/** What goes through one log together. */
-function removalPiecesOf(removals: readonly Removal[], logOf: (key: ChannelKey) => string): readonly (readonly Removal[])[] {
-  const logs = new Map<string, Removal[]>()
-  for (const removal of removals) {
-    const log = logOf(removal.key)
-    const held = logs.get(log)
-    if (held === undefined) logs.set(log, [removal])
-    else held.push(removal)
-  }
-  return [...logs.values()].flatMap((held) => piecesOf(held))
+  return [...groups.values()].flatMap((group) => piecesOf(group))
 }
 
 /** The outbox goes on knowing that nothing overtakes it in the store beside it, whatever that is called now. */

@@ -3,8 +3,8 @@ import type { AppendBatch, AppendResult, LogPosition } from '../../contracts/mes
 import type { IMError } from '../../errors.ts'
 import { AppendPart, type PartHost } from './append-part.ts'
 import type { Standing } from './channel-states.ts'
-import type { Operations } from './database.ts'
 import type { Ahead } from './cursor-store.ts'
+import type { Operations } from './database.ts'
 import { positionRow } from './keys.ts'
 import type { WriteTask } from './writer.ts'
 

@@ -1,7 +1,7 @@
 /**
- * Positions and hidden messages in the database. Power loss loses what has been advanced since the last flush, or the last append
- * with a log position, and nothing else that has resolved. On a slow disk flushes take in more at once; while there is none to write to, positions go on in
- * memory, up to a bound. Close: flush first.
+ * Positions and hidden messages in the database. Power loss loses what has been advanced since the last flush, or the last
+ * append with a log position, and nothing else that has resolved. On a slow disk flushes take in more at once; while there is
+ * none to write to, positions go on in memory, up to a bound. Close: flush first.
  */
 import type { Cursor, CursorStore, CursorUpdate } from '../../contracts/cursor-store.ts'
 import type { MessageStore } from '../../contracts/message-store.ts'

@@ -161,7 +161,8 @@ export class LogProposer {
 
   get #partLimits(): PartLimits {
     const { limits, maxPayloadBytes } = this.#options
-    return { ...limits, hardLimit: maxPayloadBytes() - ENVELOPE_BYTES - ENTRY_HEAD_BYTES }
+    const { maxEntryBytes, maxEntryCount } = limits
+    return { maxEntryBytes, maxEntryCount, hardLimit: maxPayloadBytes() - ENVELOPE_BYTES - ENTRY_HEAD_BYTES }
   }
 
   #enqueue(part: Part): void {
