@@ -52,7 +52,10 @@ export interface LevelStorageOptions {
   readonly dedupeFilterBytes?: number
   /** memory of classic-level for blocks it has read, default 64 MiB */
   readonly cacheBytes?: number
-  /** memory of classic-level for what is written, before it goes into a sorted file; default 32 MiB, and up to twice that */
+  /**
+   * memory of classic-level for what is written, before it goes into a sorted file; default 48 MiB, and up to twice that. Each
+   * opening draws between half of it and all of it, so that nodes that write the same do not sort at the same moment
+   */
   readonly writeBufferBytes?: number
   /** channels whose standing is kept in memory, default 100 000 */
   readonly maxCachedChannels?: number
@@ -241,7 +244,8 @@ async function classicLevel(path: string, { cacheBytes, writeBufferBytes }: Leve
     keyEncoding: 'buffer',
     valueEncoding: 'buffer',
     cacheSize: cacheBytes ?? 64 * MEBIBYTE,
-    writeBufferSize: writeBufferBytes ?? 32 * MEBIBYTE,
+    // sorting takes a core for some tenths of a second, once per full buffer: on all nodes of a log together, were theirs equal
+    writeBufferSize: Math.round((writeBufferBytes ?? 48 * MEBIBYTE) * (0.5 + Math.random() / 2)),
   })
 }
 
