@@ -24,7 +24,6 @@ import { Revisions } from './management/revisions.ts'
 import { UsersAPI } from './management/users.ts'
 import type { ChannelKey } from './model/channel.ts'
 import type { MaybePromise } from './model/maybe-promise.ts'
-import { placeOf } from './model/node-place.ts'
 import { Parts } from './parts.ts'
 import { Pipeline } from './pipeline.ts'
 import { Causes } from './plugins/causes.ts'
@@ -38,6 +37,7 @@ import { FactEmitter } from './services/fact-emitter.ts'
 import { Patience } from './services/patience.ts'
 import { ReplicatedStorage } from './services/replicated-storage.ts'
 import type { StorageWrite } from './services/storage-write.ts'
+import { Sweeps } from './services/sweeps.ts'
 import { safeLogger, systemClock, systemRandom } from './services/system.ts'
 import { effectiveReadSeq } from './services/unread.ts'
 import { ThisNode } from './this-node.ts'
@@ -51,9 +51,6 @@ export interface CloseOptions {
    */
   readonly signal?: AbortSignal
 }
-
-/** Between two pieces of one sweep. */
-const SWEEP_AGAIN_MS = 10
 
 const NOT_STARTED = 'the engine is not running: start() has not been called'
 
@@ -96,6 +93,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   readonly #readiness: ReadinessCheck
   readonly #explain: Explain
   readonly #node: ThisNode
+  readonly #sweeps: Sweeps
   #state: State = 'new'
   #started: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -105,8 +103,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
   #adaptersClosed: Promise<void> | undefined
   /** by adapter: the call of its `close` that was made last */
   readonly #adapterEnds = new Map<string, Promise<void>>()
-  #sweepTimer: unknown
-  #sweeping: Promise<unknown> = Promise.resolve()
 
   /** @throws TypeError naming the option, what was expected and what came */
   constructor(options: IMEngineOptions) {
@@ -162,6 +158,14 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       settlePresence: (told) => pipeline.settlePresence(told),
       presence,
       whenIsolated,
+    })
+    this.#sweeps = new Sweeps({
+      clock: this.#clock,
+      messages: this.#storage.messages,
+      intervalMs: this.limits.sweepIntervalMs,
+      nodeID: this.nodeID,
+      isReplicated: replicated !== undefined,
+      report: (error) => this.#facts.report(asIMError(error, 'IM_STORE_UNAVAILABLE', { nodeID: this.nodeID })),
     })
     const { maxConnections, maxUnauthenticated, maxWebhookNotifications, maxLogLag, storageFailureMs, presenceHeartbeatMs } = this.limits
     this.#readiness = new ReadinessCheck({
@@ -479,9 +483,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     if (this.state !== 'starting') throw new IMError('IM_NOT_RUNNING', { detail: 'it was closed while it was starting' })
     this.#state = 'running'
     this.#node.start()
-    // Of nodes that remove the same by a log the first to look finds everything, and the others nothing.
-    const place = this.#parts.given.replicated === undefined ? 0 : placeOf(nodeID)
-    if (this.limits.sweepIntervalMs > 0) this.#scheduleSweep(this.limits.sweepIntervalMs * (1 + place))
+    this.#sweeps.start()
     const storage = this.#storage.description ?? 'the host’s own'
     this.#log.info({ nodeID, storage, ack: this.#options.ack ?? 'committed' }, 'engine started')
   }
@@ -498,7 +500,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
       }
     }
     const [parts, pipeline] = [this.#parts, this.#pipeline]
-    this.#clock.clearTimer(this.#sweepTimer)
+    const swept = this.#sweeps.stop()
     for (const connection of [...parts.registry.sockets]) {
       // Who is not in yet would be let in only to be sent away: at once their SDK finds another node the sooner.
       if (connection.isOpen || connection.closed) connection.quiesce()
@@ -513,7 +515,7 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     await this.#limited(Promise.all([pipeline.idle(), this.#node.stop()]))
     await this.#limited(parts.offlineReplay.idle()) // each ends with its connection
     if (parts.notifier !== undefined) await this.#limited(parts.notifier.close())
-    await this.#limited(this.#sweeping)
+    await this.#limited(swept)
     await this.#plugins.close()
     if (before !== 'new' && before !== 'closed') await this.#closeAdapters() // also when `start` has not come back
     pipeline.abandon(new IMError('IM_ABORTED', { detail: 'the engine has closed' })) // callers that still wait for an adapter
@@ -664,31 +666,6 @@ export class IMEngine implements SocketAcceptor, AsyncDisposable {
     else this.#log.info(refused, REFUSED)
     this.#facts.emit('connectionRefused', refused)
     return IGNORES_EVERYTHING
-  }
-
-  /**
-   * Let the store remove what has expired; piece by piece, so that nothing else waits long. A timer of its own, because the
-   * wheel would turn for it all the time, and one that does not keep a process alive that has nothing else to do.
-   */
-  #scheduleSweep(delayMs: number): void {
-    this.#sweepTimer = this.#clock.setTimer(delayMs, () => {
-      const swept = this.#sweep()
-      this.#sweeping = swept
-      void swept.then((isDone) => {
-        if (this.#state === 'running') this.#scheduleSweep(isDone ? this.limits.sweepIntervalMs : SWEEP_AGAIN_MS)
-      })
-    })
-    ;(this.#sweepTimer as { unref?(): void }).unref?.()
-  }
-
-  /** @returns false when there is more to remove */
-  async #sweep(): Promise<boolean> {
-    let isDone = true
-    await this.#attempt('IM_STORE_UNAVAILABLE', async () => {
-      const swept = await this.#storage.messages.sweep?.(this.#clock.nowMs())
-      isDone = swept?.isDone ?? true
-    })
-    return isDone
   }
 }
 

@@ -187,6 +187,10 @@ export interface MessageStore {
    * messages by a log: one of them finds what is due, and all of them remove it.
    */
   due?(nowMs: number, maxCount: number): MaybePromise<DueRemovals>
-  /** Remove these. What is not there any more is passed over. @returns how many messages were. Durable once resolved */
+  /**
+   * Remove these. What is not there any more is passed over, and so is who is said to have expired then and has not.
+   * @returns how many messages were there. Durable once resolved
+   * @throws (or rejects with) anything when not all could be: by a log it is asked again, before whatever comes behind
+   */
   discard?(removals: readonly Removal[]): MaybePromise<number>
 }

@@ -54,8 +54,8 @@ export class ReplicatedStorage implements Storage {
   declare readonly outbox?: Outbox
   declare readonly description?: string
   readonly #options: ReplicatedStorageOptions
-  /** logs whose last write has failed: nobody knows whether it is there all the same, as one is whose file could not be synced */
-  readonly #doubtful = new Set<string>()
+  /** logs whose last write has not ended, or has failed: nobody knows whether it is there all the same, as one is whose file could not be synced */
+  readonly #doubtful = new Map<string, 'under way' | 'failed'>()
   /** by log: what the operation whose try has failed is to do behind it. By then the storage may show what it has changed */
   readonly #unfinished = new Map<string, Applied>()
   /** by log: how many connections that operation has ended. Those that have come since were let in by what it has written */
@@ -89,7 +89,7 @@ export class ReplicatedStorage implements Storage {
    */
   async settle(): Promise<void> {
     await this.#late.keep()
-    if (this.#doubtful.size > 0) throw new IMError('IM_STORE_UNAVAILABLE', { detail: 'a write of what has been applied has failed, and is tried again' })
+    if ([...this.#doubtful.values()].includes('failed')) throw new IMError('IM_STORE_UNAVAILABLE', { detail: 'a write of what has been applied has failed, and is tried again' })
   }
 
   /** The storage is to be another one. */
@@ -116,8 +116,11 @@ export class ReplicatedStorage implements Storage {
     if (position === undefined) return this.#apply(write, undefined, false)
     if (write.call !== 'advance') await this.#late.keep() // it may keep its own position in a way of its own, and none may come behind it
     const isDone = (await this.#isDone(position)) === true
-    this.#doubtful.add(position.log)
-    const result = await this.#apply(write, position, isDone)
+    this.#doubtful.set(position.log, this.#doubtful.get(position.log) ?? 'under way')
+    const result = await this.#apply(write, position, isDone).catch((error: unknown) => {
+      this.#doubtful.set(position.log, 'failed')
+      throw error
+    })
     this.#doubtful.delete(position.log)
     this.#unfinished.delete(position.log)
     this.#ended.delete(position.log)
@@ -187,7 +190,7 @@ export class ReplicatedStorage implements Storage {
     const appended = messages.append(batches, position)
     if (!isPromise(appended)) return appended
     return appended.catch((error: unknown) => {
-      this.#doubtful.add(position.log)
+      this.#doubtful.set(position.log, 'failed')
       throw error
     })
   }
@@ -209,11 +212,16 @@ export class ReplicatedStorage implements Storage {
   async #sweep(nowMs: number): Promise<SweepResult> {
     const { storage, logOf = channelKeyString } = this.#options
     const { removals, isDone } = await storage.messages.due!(nowMs, SWEEP_COUNT)
+    const pieces = piecesBy(({ key }) => logOf(key), removals)
+    // One after the other a log that takes nothing would keep the others from being asked, every time.
+    const outcomes = await Promise.allSettled(pieces.map((piece) => this.#propose({ part: 'messages', call: 'discard', args: [piece] }) as Promise<number>))
     let removedCount = 0
-    for (const piece of piecesBy(({ key }) => logOf(key), removals)) {
-      removedCount += (await this.#propose({ part: 'messages', call: 'discard', args: [piece] })) as number
+    for (const outcome of outcomes) {
+      if (outcome.status === 'rejected') throw outcome.reason
+      removedCount += outcome.value
     }
-    return { removedCount, isDone }
+    const isOthers = removals.length > 0 && removedCount === 0 && removals.every(({ throughSeq, forgottenThroughSeq }) => throughSeq === undefined && forgottenThroughSeq === undefined)
+    return { removedCount, isDone: isDone || isOthers } // another node is at it: both would find the same to the end
   }
 
   async #write(...writes: readonly StorageWrite[]): Promise<void> {

@@ -9,6 +9,7 @@ import type { Storage } from '../../src/contracts/storage.ts'
 import { FakeClock } from '../../src/testing/index.ts'
 import { ReplicatedStorage, type ReplicatedStorageOptions } from '../../src/services/replicated-storage.ts'
 import { diskFull, group, message, WatchedLevel } from '../adapters/level/watched-level.ts'
+import { deferred } from '../support.ts'
 
 const ROOM = group('room')
 const at = (index: number): LogPosition => ({ log: 'log', index })
@@ -153,6 +154,19 @@ describe('a write that has come through the log', () => {
     await storage.messages.append(batches, at(5))
     await storage.settle()
     expect(await left(made.db)).toEqual([5, 9])
+  })
+
+  it('that is under way and has not failed: does not keep a copy from being made', async () => {
+    const [begun, held] = [deferred(), deferred<undefined>()]
+    const { storage } = await node(() => {
+      begun.resolve()
+      return held.promise
+    })
+    const applied = storage.apply((await written(({ messages }) => messages.truncate(ROOM, 1)))[0]!, at(1))
+    await begun.promise
+    await storage.settle()
+    held.resolve(undefined)
+    await applied
   })
 
   it('of a position that only moves forward: is not kept in a store that has taken the place of the one it was for', async () => {

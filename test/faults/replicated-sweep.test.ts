@@ -144,4 +144,43 @@ describe('what is due to be removed, under a log', () => {
     await fc.assert(property, { numRuns: 60, seed })
     expect(Math.min(...Object.values(seen))).toBeGreaterThan(50)
   })
+
+  it('is left to the node that is at it already: one that finds only what has just been removed is done', async () => {
+    const cluster = new Cluster()
+    const { clock } = cluster
+    const [one, two] = [await cluster.add(memoryStorage({ nowMs: () => clock.nowMs() })), await cluster.add(memoryStorage({ nowMs: () => clock.nowMs() }))]
+    const [key] = ROOMS
+    cluster.log.push({ key: key!, messages: Array.from({ length: 500 }, (_, index) => sampleMessage(index + 1, { ...key!, clientMsgNo: `${index}`, timestampMs: clock.nowMs(), expireSec: 1 })) })
+    for (const node of [one, two]) await node.apply(Infinity, 1)
+    await clock.advance(2_000)
+    const found = await one.storage.messages.sweep!(clock.nowMs())
+    expect(found).toEqual({ removedCount: 200, isDone: false })
+    expect(await two.storage.messages.sweep!(clock.nowMs())).toEqual({ removedCount: 0, isDone: true }) // it has not come to that entry when it looks
+    expect(await one.storage.messages.sweep!(clock.nowMs())).toEqual({ removedCount: 200, isDone: false })
+  })
+
+  it('is proposed to every log, also when one of them takes nothing', async () => {
+    const clock = new FakeClock({ nowMs: NOW_MS })
+    const own = memoryStorage({ nowMs: () => clock.nowMs() })
+    const asked: string[] = []
+    const propose = async (lane: string): Promise<number> => {
+      asked.push(lane)
+      return lane.includes('a') ? Promise.reject(new Error('no majority')) : 1
+    }
+    const storage = new ReplicatedStorage({ storage: own, clock, propose, logOf: ({ channelID }) => channelID, applying: () => undefined, ending: () => 0 })
+    await own.messages.append(ROOMS.map((key, index) => ({ key, messages: [sampleMessage(index + 1, { ...key, timestampMs: clock.nowMs(), expireSec: 1 })] })))
+    await clock.advance(2_000)
+    await expect((async () => storage.messages.sweep!(clock.nowMs()))()).rejects.toThrow('no majority')
+    expect(asked).toHaveLength(2)
+  })
+
+  it('in a memory store, is what has expired, however much is only too old', async () => {
+    const clock = new FakeClock({ nowMs: NOW_MS })
+    const { messages } = memoryStorage({ maxAgeMs: 1_000, nowMs: () => clock.nowMs() })
+    const [key] = ROOMS
+    await messages.append([{ key: key!, messages: Array.from({ length: 300 }, (_, index) => sampleMessage(index + 1, { ...key!, clientMsgNo: `${index}`, timestampMs: NOW_MS - 60_000 })) }])
+    await messages.append([{ key: key!, messages: [sampleMessage(900, { ...key!, clientMsgNo: 'x', timestampMs: NOW_MS, expireSec: 1 })] }])
+    await clock.advance(5_000)
+    expect(await messages.due!(clock.nowMs(), 100)).toEqual({ removals: [{ key, expired: [{ messageSeq: 301, expiresAtMs: NOW_MS + 1_000 }] }], isDone: true })
+  })
 })

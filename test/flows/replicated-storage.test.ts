@@ -82,14 +82,34 @@ describe('what has expired', () => {
       return discarded
     })
     const say = (engine: IMEngine, clientMsgNo: string, expireSec = 0) => engine.messages.send({ ...TEAM, fromUID: 'ann', clientMsgNo, expireSec, payload: bytes(clientMsgNo) })
-    await say(one, 'soon gone', 10)
+    await say(one, 'soon gone', 20)
     await say(two, 'kept')
     await clock.advance(30_000)
-    expect(await say(two, 'soon gone', 10)).toMatchObject({ messageSeq: 1 }) // it is hidden, and there
+    expect(await say(two, 'soon gone', 20)).toMatchObject({ messageSeq: 1 }) // it is hidden, and there
     await clock.advance(120_000)
     expect(discards).toEqual([[1], [1]])
     expect(await say(two, 'soon gone')).toMatchObject({ messageSeq: 3 })
     for (const engine of [one, two]) expect(await texts(engine)).toEqual(['kept', 'soon gone'])
+  })
+
+  it('is looked for by each node at its own place of the minute, whenever the node was started', async () => {
+    const { clock, node, storages } = cluster({ limits: { sweepIntervalMs: 60_000 } })
+    const looks: number[][] = []
+    for (const nodeID of [1, 2, 3]) {
+      const storage = (storages[nodeID] = memoryStorage({ nowMs: () => clock.nowMs() }))
+      const due = storage.messages.due!.bind(storage.messages)
+      const times = (looks[nodeID] = [] as number[])
+      storage.messages.due = (nowMs, maxCount) => {
+        times.push(nowMs % 60_000)
+        return due(nowMs, maxCount)
+      }
+      await node(nodeID)
+      await clock.advance(22_918) // what lies between the places of the first two
+    }
+    await clock.advance(180_000)
+    const places = looks.slice(1).map((times) => [...new Set(times.map((ms) => Math.round(ms / 1_000)))])
+    expect(places).toEqual([[37], [14], [51]])
+    expect(Math.min(...looks.slice(1).map(({ length }) => length))).toBeGreaterThanOrEqual(3)
   })
 
   it('is left where a node’s store cannot say what is due', async () => {

@@ -95,17 +95,18 @@ export class Removals {
     return removedCount
   }
 
-  /** One message in the middle: its number stays used. */
-  async one(state: ChannelState, messageSeq: number, alsoDelete: Buffer): Promise<boolean> {
+  /** One message in the middle that expires then: its number stays used. @returns false when there is none that does */
+  async expired(state: ChannelState, messageSeq: number, expiresAtMs: number): Promise<boolean> {
+    const at = expiryKey(expiresAtMs, state.no, messageSeq)
     const row = await this.#rows.at(state, messageSeq)
     // What expires is alone in its row: what points at another one points at nothing.
-    if (row === undefined || row.records.length > 1 || messageSeq <= state.committed.floorSeq) {
-      await this.#writer.write([alsoDelete, undefined])
+    if (row === undefined || row.records.length > 1 || messageSeq <= state.committed.floorSeq || !expiryKey(expiryOfRecord(row.records[0]!), state.no, messageSeq).equals(at)) {
+      await this.#writer.write([at, undefined])
       return false
     }
     const hole = seqKey(Tag.Hole, state.no, messageSeq)
     const isHole = (await this.#database.get(hole)) !== undefined // it had been recalled
-    const operations: Operations = [alsoDelete, undefined]
+    const operations: Operations = [at, undefined]
     this.#removeFront(state, row, messageSeq, operations)
     await this.change(state, (batch) => {
       batch.push(...operations)

@@ -19,7 +19,7 @@ import { SEED_KEY, Tag, textKey } from './keys.ts'
 import { LevelMessageStore } from './message-store.ts'
 import { LevelOutbox } from './outbox.ts'
 import { finishRestore, restoreInto, snapshotOf } from './snapshot.ts'
-import type { Retention } from './sweeper.ts'
+import { checkRetention, type Retention } from './sweeper.ts'
 import { LevelTokenStore } from './token-store.ts'
 import { Writer } from './writer.ts'
 
@@ -212,14 +212,6 @@ function check(options: LevelStorageOptions): Checked {
     maxCachedValues: count('maxCachedValues', 100_000, 1),
     maxPendingBytes: count('maxPendingBytes', 256 * MEBIBYTE, 1),
   }
-}
-
-function checkRetention(retention: Retention): void {
-  if (typeof retention !== 'object' || retention === null) badOption('retention', '{ maxAgeMs, maxCount } or a function', retention)
-  onlyKnown('retention', retention, ['maxAgeMs', 'maxCount'])
-  const { maxAgeMs, maxCount } = retention
-  if (maxAgeMs !== undefined) integerBetween('retention.maxAgeMs', maxAgeMs, 1, Number.MAX_SAFE_INTEGER)
-  if (maxCount !== undefined) integerBetween('retention.maxCount', maxCount, 1, Number.MAX_SAFE_INTEGER)
 }
 
 /**

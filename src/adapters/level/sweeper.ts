@@ -1,6 +1,6 @@
 import type { DueRemovals, Removal, SweepResult } from '../../contracts/message-store.ts'
 import { timestampOf } from '../../contracts/message-record.ts'
-import { IMError } from '../../errors.ts'
+import { badOption, IMError, integerBetween, onlyKnown } from '../../errors.ts'
 import { channelKeyString, type ChannelKey } from '../../model/channel.ts'
 import { decodeStanding, type ChannelState, type ChannelStates, type Standing } from './channel-states.ts'
 import type { Database } from './database.ts'
@@ -26,6 +26,18 @@ export interface SweeperOptions {
   readonly dedupeKeepMs: number
 }
 
+/** What becomes of damage: told at once, or passed over for now, with `undefined`. */
+type Guard = <T>(finding: Promise<T>) => Promise<T | undefined>
+
+/** @throws TypeError naming what no retention has */
+export function checkRetention(retention: Retention): void {
+  if (typeof retention !== 'object' || retention === null) badOption('retention', '{ maxAgeMs, maxCount } or a function', retention)
+  onlyKnown('retention', retention, ['maxAgeMs', 'maxCount'])
+  const { maxAgeMs, maxCount } = retention
+  if (maxAgeMs !== undefined) integerBetween('retention.maxAgeMs', maxAgeMs, 1, Number.MAX_SAFE_INTEGER)
+  if (maxCount !== undefined) integerBetween('retention.maxCount', maxCount, 1, Number.MAX_SAFE_INTEGER)
+}
+
 /** What one call takes on, so that it ends soon: messages that have expired, channels looked at, and messages removed in all. */
 const MAX_EXPIRED = 2_000
 const MAX_CHANNELS = 2_000
@@ -43,8 +55,8 @@ export class Sweeper {
   #position: Buffer | undefined
   /** the channel that the last call stopped at, and how much of it was done by then */
   #again: { readonly at: Buffer; readonly doneCount: number | undefined } | undefined
-  /** the first failure of this round */
-  #failure: IMError | undefined
+  /** the first failure of this round: damage, or what the host's function threw */
+  #failure: { readonly error: unknown } | undefined
 
   constructor(options: SweeperOptions) {
     this.#options = options
@@ -52,7 +64,7 @@ export class Sweeper {
 
   async sweep(nowMs: number): Promise<SweepResult> {
     const { removals, isDone } = await this.#find(nowMs, MAX_REMOVED)
-    const removedCount = await this.discard(removals)
+    const removedCount = await this.#discardAll(removals, (action) => this.#orDamaged(action))
     if (isDone) this.#tellFailure()
     return { removedCount, isDone }
   }
@@ -62,18 +74,27 @@ export class Sweeper {
     return this.#find(nowMs, Math.min(maxCount, MAX_REMOVED))
   }
 
-  async discard(removals: readonly Removal[]): Promise<number> {
+  /**
+   * For nodes that all remove the same: what is damaged is not passed over, because a node that kept a number which the others have
+   * forgotten would number a repeat of it otherwise than they do.
+   * @throws IM_STORE_CORRUPT
+   */
+  discard(removals: readonly Removal[]): Promise<number> {
+    return this.#discardAll(removals, (action) => action)
+  }
+
+  async #discardAll(removals: readonly Removal[], guard: Guard): Promise<number> {
     const { states, turns } = this.#options
     return sumOf(removals, (removal) => {
       const { key } = removal
-      return this.#orDamaged(turns.take(channelKeyString(key), () => states.with(key, (state) => this.#discard(state, removal))))
+      return guard(turns.take(channelKeyString(key), () => states.with(key, (state) => this.#discard(state, removal, guard))))
     })
   }
 
   #tellFailure(): void {
     const failure = this.#failure
     this.#failure = undefined
-    if (failure !== undefined) throw failure
+    if (failure !== undefined) throw failure.error
   }
 
   async #find(nowMs: number, maxCount: number): Promise<DueRemovals> {
@@ -131,19 +152,32 @@ export class Sweeper {
 
   /** By what the channel's record says, without a look at its messages. */
   #mayHaveToGo(key: ChannelKey, record: Buffer, nowMs: number): boolean {
-    const { maxAgeMs = Infinity, maxCount = Infinity } = this.#options.retention?.(key) ?? {}
+    const { maxAgeMs = Infinity, maxCount = Infinity } = this.#retentionOf(key)
     let standing: Standing
     try {
       standing = decodeStanding(record, key).standing
     } catch (error) {
       if (!isDamage(error)) throw error
-      this.#failure ??= error
+      this.#failure ??= { error }
       return false
     }
     const { lastSeq, floorSeq, oldestTimestampMs, numberFloorSeq, oldestNumberMs } = standing
     if (lastSeq - floorSeq > maxCount) return true
     if (lastSeq > floorSeq && oldestTimestampMs < nowMs - maxAgeMs) return true
     return this.#options.dedupeKeepMs > 0 && lastSeq > numberFloorSeq && oldestNumberMs < nowMs - this.#options.dedupeKeepMs
+  }
+
+  /** The host's function may throw, or answer nonsense, for one channel: that one keeps everything, and the others get what is theirs. */
+  #retentionOf(key: ChannelKey): Retention {
+    try {
+      const retention = this.#options.retention?.(key)
+      if (retention === undefined) return {}
+      checkRetention(retention)
+      return retention
+    } catch (error) {
+      this.#failure ??= { error }
+      return {}
+    }
   }
 
   /** Begin with this channel next time, because there may be more: but for one of which nothing has been removed since last time. */
@@ -154,9 +188,9 @@ export class Sweeper {
   }
 
   async #ofChannel(state: ChannelState, nowMs: number, maxCount: number): Promise<{ readonly removal: Removal; readonly count: number; readonly doneCount: number } | undefined> {
-    const { retention, dedupeKeepMs } = this.#options
+    const { dedupeKeepMs } = this.#options
     const { key } = state
-    const { maxAgeMs = Infinity, maxCount: maxKept = Infinity } = retention?.(key) ?? {}
+    const { maxAgeMs = Infinity, maxCount: maxKept = Infinity } = this.#retentionOf(key)
     const { lastSeq, floorSeq, numberFloorSeq } = state.committed
     const tooMany = lastSeq - maxKept
     const tooOld = maxAgeMs === Infinity ? floorSeq : await this.#lastOlderThan(state, floorSeq, nowMs - maxAgeMs, maxCount)
@@ -169,14 +203,14 @@ export class Sweeper {
     return { removal, count, doneCount: floorSeq + numberFloorSeq }
   }
 
-  async #discard(state: ChannelState, { expired = [], throughSeq = 0, forgottenThroughSeq = 0 }: Removal): Promise<number> {
+  async #discard(state: ChannelState, { expired = [], throughSeq = 0, forgottenThroughSeq = 0 }: Removal, guard: Guard): Promise<number> {
     const { removals } = this.#options
     const { lastSeq } = state.committed
     if (state.no === 0) return 0 // nobody has ever written there
-    let removedCount = await sumOf(expired, async ({ messageSeq, expiresAtMs }) => {
-      const at = expiryKey(expiresAtMs, state.no, messageSeq)
-      const isRemoved = await this.#orDamaged(removals.one(state, messageSeq, at))
-      if (isRemoved === undefined) await removals.drop(at) // it would come up first every time
+    const once = new Map(expired.map((each) => [each.messageSeq, each]))
+    let removedCount = await sumOf([...once.values()], async ({ messageSeq, expiresAtMs }) => {
+      const isRemoved = await guard(removals.expired(state, messageSeq, expiresAtMs))
+      if (isRemoved === undefined) await removals.drop(expiryKey(expiresAtMs, state.no, messageSeq)) // it would come up first every time
       return isRemoved === true ? 1 : 0
     })
     removedCount += await removals.upTo(state, Math.min(throughSeq, lastSeq))
@@ -190,7 +224,7 @@ export class Sweeper {
       return await finding
     } catch (error) {
       if (!isDamage(error)) throw error
-      this.#failure ??= error
+      this.#failure ??= { error }
       return undefined
     }
   }

@@ -13,17 +13,17 @@ export class EndingHeap {
     return this.#heap[0]
   }
 
-  /** Up to `maxCount` of those that have ended, the first one first of all. They stay. */
-  ended(nowMs: number, maxCount: number): HeldMessage[] {
-    const ended: HeldMessage[] = []
+  /** Up to `maxCount` of those that have expired, and not only become too old. They stay. */
+  expired(nowMs: number, maxCount: number): HeldMessage[] {
+    const expired: HeldMessage[] = []
     const indexes = [0]
-    for (let index = indexes.pop(); index !== undefined && ended.length < maxCount; index = indexes.pop()) {
+    for (let index = indexes.pop(); index !== undefined && expired.length < maxCount; index = indexes.pop()) {
       const message = this.#heap[index]
       if (message === undefined || message.endsAtMs > nowMs) continue // and nobody below ends before
-      ended.push(message)
+      if (message.isExpiredAt(nowMs)) expired.push(message)
       indexes.push(2 * index + 2, 2 * index + 1)
     }
-    return ended
+    return expired
   }
 
   add(message: HeldMessage): void {

@@ -16,7 +16,7 @@ import type {
   SweepResult,
 } from '../../contracts/message-store.ts'
 import { checkLogPosition } from '../../contracts/log-position.ts'
-import { expiryOf } from '../../contracts/message-record.ts'
+import { expiryOf, MAX_TIME_MS } from '../../contracts/message-record.ts'
 import { checkSeq, resolveRange } from '../../contracts/range-bounds.ts'
 import { checkRemoval } from '../../contracts/removal.ts'
 import { badOption } from '../../errors.ts'
@@ -174,8 +174,7 @@ class MemoryMessageStore implements MessageStore {
   due(nowMs: number, maxCount: number): DueRemovals {
     if (!Number.isFinite(nowMs)) badOption('due nowMs', 'a time in milliseconds', nowMs)
     checkCount('maxCount', maxCount)
-    const ended = this.#ending.ended(nowMs, maxCount)
-    const expired = ended.filter((message) => message.isExpiredAt(nowMs))
+    const expired = this.#ending.expired(nowMs, maxCount)
     const found = new ChannelMap<{ readonly key: ChannelKey; readonly expired: { messageSeq: number; expiresAtMs: number }[] }>()
     const removals: Removal[] = []
     for (const message of expired) {
@@ -187,7 +186,7 @@ class MemoryMessageStore implements MessageStore {
       }
       ofChannel.expired.push({ messageSeq, expiresAtMs: expiryOf(message) })
     }
-    return { removals, isDone: ended.length < maxCount || expired.length === 0 }
+    return { removals, isDone: expired.length < maxCount }
   }
 
   discard(removals: readonly Removal[]): number {
@@ -196,7 +195,7 @@ class MemoryMessageStore implements MessageStore {
     for (const { key, expired = [], throughSeq = 0, forgottenThroughSeq = 0 } of removals) {
       const log = this.#logs.get(key)
       if (log === undefined) continue
-      const found = new Set(expired.flatMap(({ messageSeq }) => log.at(messageSeq) ?? []))
+      const found = new Set(expired.flatMap(({ messageSeq, expiresAtMs }) => expiresAt(log.at(messageSeq), expiresAtMs) ?? []))
       for (const message of found) this.#release(message)
       log.remove(found)
       removedCount += found.size + this.truncate(key, throughSeq + 1).removedCount
@@ -255,6 +254,10 @@ class MemoryMessageStore implements MessageStore {
 function hold(message: Message, maxAgeMs: number): HeldMessage {
   if (!(message.payload instanceof Uint8Array)) badOption('message payload', 'a Uint8Array', message.payload)
   return new HeldMessage(message, maxAgeMs)
+}
+
+function expiresAt(message: HeldMessage | undefined, expiresAtMs: number): HeldMessage | undefined {
+  return message === undefined || Math.min(expiryOf(message), MAX_TIME_MS) !== Math.min(expiresAtMs, MAX_TIME_MS) ? undefined : message
 }
 
 function checkChange(change: MessageChange): void {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { MessageStore, SweepResult } from '../../contracts/message-store.ts'
+import type { MessageStore, Removal, SweepResult } from '../../contracts/message-store.ts'
 import { ChannelType, personChannelID, type ChannelKey } from '../../model/channel.ts'
 import type { DurableScenario, Scenario } from './contract-case.ts'
 import { append, seqs } from './message-store-append.ts'
@@ -196,6 +196,30 @@ function scenariosOf(sweep: Sweep): readonly Scenario<MessageStore>[] {
 export const sweepScenarios: readonly Scenario<MessageStore>[] = [
   ...scenariosOf(bySweep),
   ...scenariosOf(byDiscard).map(([name, check]): Scenario<MessageStore> => [`${name} (found first, and then removed)`, check]),
+  [
+    'who is said to have expired at a time that is not theirs stays, and who is named twice is removed once',
+    async (store) => {
+      if (store.discard === undefined) return
+      const soon = { timestampMs: 1_000, expireSec: 60 }
+      await append(store, ROOM, [sampleMessage(1), sampleMessage(2, soon), sampleMessage(3, soon), sampleMessage(4), sampleMessage(5)])
+      const wrong = [1, 2, 4].map((messageSeq) => ({ messageSeq, expiresAtMs: 60_999 }))
+      assert.equal(await store.discard([{ key: ROOM, expired: wrong }]), 0)
+      const right = [3, 3].map((messageSeq) => ({ messageSeq, expiresAtMs: 61_000 }))
+      assert.equal(await store.discard([{ key: ROOM, expired: right }]), 1)
+      assert.deepEqual([await store.countAfter(ROOM, 0), await store.countAfter(ROOM, 3), await store.lastSeq(ROOM)], [4, 2, 5])
+      assert.equal((await store.findByClientMsgNo(ROOM, 'ann', 'no-4'))?.messageSeq, 4)
+    },
+  ],
+  [
+    'a list of removals of which one names no channel is a TypeError, and nothing of it is done',
+    async (store) => {
+      if (store.discard === undefined) return
+      await append(store, ROOM, sampleMessages(1, 3))
+      const removals = [{ key: ROOM, throughSeq: 2 }, { throughSeq: 2 } as Removal]
+      await assert.rejects(async () => store.discard!(removals), TypeError)
+      await assertHolds(store, ROOM, 3, [1, 2, 3])
+    },
+  ],
 ]
 
 export const sweepSurvivalScenarios: readonly DurableScenario<MessageStore>[] = [

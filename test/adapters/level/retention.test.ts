@@ -81,6 +81,20 @@ describe('retention', () => {
     expect(await seqs(storage, room('small-2099'))).toEqual([2])
   })
 
+  test.each([
+    ['throws', () => { throw new Error('of the host') }, /of the host/],
+    ['answers half a message', () => ({ maxCount: 1.5 }), /maxCount/],
+    ['answers no number', () => ({ maxAgeMs: Number.NaN }), /maxAgeMs/],
+    ['answers what it does not mean', () => ({ maxcount: 1 }), /maxcount/],
+  ])('of a function that %s for one channel is told; there everything stays, and elsewhere goes what has to', async (_name, ofB, told) => {
+    const { clock, storage, say, sweep } = await opened({ retention: ({ channelID }) => (channelID === 'b' ? (ofB() as { maxCount: number }) : { maxCount: 1 }) })
+    for (const id of ['a', 'b', 'c']) await say(room(id), '1', '2', '3')
+    await storage.messages.append([{ key: room('d'), messages: [sampleMessage(900, { ...room('d'), timestampMs: clock.nowMs, expireSec: 1 })] }])
+    clock.nowMs += 2_000
+    await expect(sweep()).rejects.toThrow(told)
+    expect(await Promise.all(['a', 'b', 'c', 'd'].map(async (id) => seqs(storage, room(id))))).toEqual([[3], [1, 2, 3], [3], []])
+  })
+
   test('takes recalled messages and holes with it, and counts what is left rightly', async () => {
     const { clock, storage, say, sweep } = await opened({ retention: { maxCount: 4 } })
     await say(room('a'), '1', '2', '3', '4', '5', '6')
@@ -145,7 +159,7 @@ describe('what is found first, and then removed', () => {
     expect(new Set(found)).toEqual(new Set(['a', 'b']))
   })
 
-  test('of a damaged message is told with the next round, and comes up no more', async () => {
+  test('of a damaged message is refused by name, whatever of it is to go: nodes would number repeats differently. The rest is removed', async () => {
     const { clock, storage, db } = await opened({})
     const expiring = [1, 2].map((n) => sampleMessage(900 + n, { ...room('a'), timestampMs: clock.nowMs, expireSec: n }))
     await storage.messages.append([{ key: room('a'), messages: expiring }])
@@ -154,13 +168,14 @@ describe('what is found first, and then removed', () => {
     await batch.write()
     clock.nowMs += 10_000
     const { removals } = await storage.messages.due!(clock.nowMs, 100)
-    expect(await storage.messages.discard!(removals)).toBe(1)
-    await expect((async () => storage.messages.due!(clock.nowMs, 100))()).rejects.toMatchObject({ code: 'IM_STORE_CORRUPT' })
-    expect(await storage.messages.due!(clock.nowMs, 100)).toEqual({ removals: [], isDone: true })
+    for (const removal of [...removals, { key: room('a'), throughSeq: 1 }, { key: room('a'), forgottenThroughSeq: 1 }]) {
+      await expect((async () => storage.messages.discard!([removal]))()).rejects.toMatchObject({ code: 'IM_STORE_CORRUPT' })
+    }
+    expect((await storage.messages.get([sampleMessage(902).messageID]))[0]).toBeUndefined()
   })
 
   test.each([
-    { throughSeq: -1 }, { forgottenThroughSeq: 1.5 }, { expired: [{ messageSeq: 0, expiresAtMs: 1 }] }, { expired: [{ messageSeq: 1, expiresAtMs: Number.NaN }] },
+    { throughSeq: -1 }, { key: undefined as never, throughSeq: 1 }, { forgottenThroughSeq: 1.5 }, { expired: [{ messageSeq: 0, expiresAtMs: 1 }] }, { expired: [{ messageSeq: 1, expiresAtMs: Number.NaN }] },
   ])('is a TypeError when no store can have found it (%o), and nothing is removed', async (bad) => {
     const { storage, say } = await opened({})
     await say(room('a'), '1', '2')
