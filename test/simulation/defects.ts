@@ -221,7 +221,7 @@ export const DEFECTS: readonly Defect[] = [
     name: 'a timer outlives its engine',
     found: ['P8'],
     topology: 'single',
-    patches: [{ path: 'src/engine.ts', from: 'this.#clock.clearTimer(this.#sweepTimer)', to: '' }],
+    patches: [{ path: 'src/services/sweeps.ts', from: 'this.#options.clock.clearTimer(this.#timer)', to: '' }],
   },
   {
     name: 'an engine closes without making positions durable',
