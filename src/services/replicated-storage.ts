@@ -220,8 +220,9 @@ export class ReplicatedStorage implements Storage {
       if (outcome.status === 'rejected') throw outcome.reason
       removedCount += outcome.value
     }
-    const isOthers = removals.length > 0 && removedCount === 0 && removals.every(({ throughSeq, forgottenThroughSeq }) => throughSeq === undefined && forgottenThroughSeq === undefined)
-    return { removedCount, isDone: isDone || isOthers } // another node is at it: both would find the same to the end
+    // Of what had expired nothing was there any more: another node is at it, and both would find the same to the end.
+    const isOthers = removedCount === 0 && removals.every(({ throughSeq, forgottenThroughSeq }) => throughSeq === undefined && forgottenThroughSeq === undefined)
+    return { removedCount, isDone: isDone || (isOthers && removals.length > 0) }
   }
 
   async #write(...writes: readonly StorageWrite[]): Promise<void> {

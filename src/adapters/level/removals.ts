@@ -99,8 +99,10 @@ export class Removals {
   async expired(state: ChannelState, messageSeq: number, expiresAtMs: number): Promise<boolean> {
     const at = expiryKey(expiresAtMs, state.no, messageSeq)
     const row = await this.#rows.at(state, messageSeq)
-    // What expires is alone in its row: what points at another one points at nothing.
-    if (row === undefined || row.records.length > 1 || messageSeq <= state.committed.floorSeq || !expiryKey(expiryOfRecord(row.records[0]!), state.no, messageSeq).equals(at)) {
+    // What expires is alone in its row: what points at another one, or at another time, points at nothing.
+    const [record, ...others] = row?.records ?? []
+    const isMeant = record !== undefined && others.length === 0 && expiryKey(expiryOfRecord(record), state.no, messageSeq).equals(at)
+    if (row === undefined || !isMeant || messageSeq <= state.committed.floorSeq) {
       await this.#writer.write([at, undefined])
       return false
     }

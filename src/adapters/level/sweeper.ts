@@ -15,6 +15,15 @@ export interface Retention {
   readonly maxCount?: number
 }
 
+/** @throws TypeError naming what no retention has */
+export function checkRetention(retention: Retention): void {
+  if (typeof retention !== 'object' || retention === null) badOption('retention', '{ maxAgeMs, maxCount } or a function', retention)
+  onlyKnown('retention', retention, ['maxAgeMs', 'maxCount'])
+  const { maxAgeMs, maxCount } = retention
+  if (maxAgeMs !== undefined) integerBetween('retention.maxAgeMs', maxAgeMs, 1, Number.MAX_SAFE_INTEGER)
+  if (maxCount !== undefined) integerBetween('retention.maxCount', maxCount, 1, Number.MAX_SAFE_INTEGER)
+}
+
 export interface SweeperOptions {
   readonly database: Database
   readonly states: ChannelStates
@@ -28,15 +37,6 @@ export interface SweeperOptions {
 
 /** What becomes of damage: told at once, or passed over for now, with `undefined`. */
 type Guard = <T>(finding: Promise<T>) => Promise<T | undefined>
-
-/** @throws TypeError naming what no retention has */
-export function checkRetention(retention: Retention): void {
-  if (typeof retention !== 'object' || retention === null) badOption('retention', '{ maxAgeMs, maxCount } or a function', retention)
-  onlyKnown('retention', retention, ['maxAgeMs', 'maxCount'])
-  const { maxAgeMs, maxCount } = retention
-  if (maxAgeMs !== undefined) integerBetween('retention.maxAgeMs', maxAgeMs, 1, Number.MAX_SAFE_INTEGER)
-  if (maxCount !== undefined) integerBetween('retention.maxCount', maxCount, 1, Number.MAX_SAFE_INTEGER)
-}
 
 /** What one call takes on, so that it ends soon: messages that have expired, channels looked at, and messages removed in all. */
 const MAX_EXPIRED = 2_000
